@@ -1,0 +1,15 @@
+"""What the protos say beyond their types: defaults, ranges, units, papers, errors. No torch."""
+
+from convlens.contract.errors import DOMAIN, ErrorReason, Failure
+from convlens.contract.rules import digest, fill_defaults, rule_of
+from convlens.contract.validation import violations
+
+__all__ = [
+    "DOMAIN",
+    "ErrorReason",
+    "Failure",
+    "digest",
+    "fill_defaults",
+    "rule_of",
+    "violations",
+]
