@@ -1,0 +1,5 @@
+import sys
+
+from convlens.server.main import main
+
+sys.exit(main())

@@ -1,0 +1,51 @@
+"""Turns requests into jobs for the engine, and replies into answers."""
+
+import time
+from typing import Any
+
+from convlens.contract import ErrorReason, Failure
+from convlens.internal.v1.job_pb2 import Job, Reply
+from convlens.server.contract import RPCS, Rpc
+from convlens.server.engine import Engine
+from convlens.server.metrics import Metrics
+from convlens.server.networks import Networks
+from convlens.server.rpc import Call, Unary
+
+
+class Dispatcher:
+    """Sends requests to the engine and brings back answers."""
+
+    def __init__(self, engine: Engine, networks: Networks, metrics: Metrics) -> None:
+        self._engine = engine
+        self._networks = networks
+        self._metrics = metrics
+
+    async def run(self, call: Call, rpc: Rpc, network: str, body: bytes) -> bytes:
+        """The response's bytes; raises Failure."""
+        assert call.deadline is not None
+        job = Job(
+            request_id=call.request_id,
+            method=rpc.name,
+            request=body,
+            remaining_us=round((call.deadline - time.monotonic()) * 1e6),
+            sent_unix_us=time.time_ns() // 1000,
+            traceparent=call.traceparent,
+        )
+        reply = await self._engine.call(self._networks.resolve(network), job)
+        self._metrics.record_stages(reply.stages)
+        if reply.HasField("error"):
+            raise _failure(reply, call)
+        return reply.response
+
+    def unary(self, path: str) -> Unary:
+        """An RPC that is one job; its request names the network."""
+
+        async def answer(call: Call, request: Any, body: bytes) -> bytes:
+            return await self.run(call, RPCS[path], request.network, body)
+
+        return answer
+
+
+def _failure(reply: Reply, call: Call) -> Failure:
+    known = Failure.from_status(reply.error)
+    return known or Failure(ErrorReason.ERROR_REASON_INTERNAL, request_id=call.request_id)

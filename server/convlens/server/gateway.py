@@ -1,0 +1,142 @@
+"""The server put together: engine, services, health, reflection, metrics, and a graceful end."""
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import TypeVar
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2
+from grpc_health.v1._async import HealthServicer
+from grpc_health.v1.health import SERVICE_NAME as HEALTH
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+from grpc_reflection.v1alpha import reflection
+
+from convlens.server.dispatch import Dispatcher
+from convlens.server.engine import Engine, EngineError
+from convlens.server.metrics import Metrics, MetricsPort
+from convlens.server.networks import Networks
+from convlens.server.rpc import Implementations, Onion
+from convlens.server.settings import Address, Settings, parse_address
+from convlens.server.streams import Stream, StreamLimits
+from convlens.v1.classification_pb2 import ClassifyResponse, ClassifyStreamResponse
+
+log = structlog.get_logger()
+
+CLASSIFICATION = "/convlens.v1.ClassificationService"
+NETWORKS = "/convlens.v1.NetworkService"
+HealthStatus = health_pb2.HealthCheckResponse
+T = TypeVar("T")
+
+
+class Gateway:
+    """One server process. It serves inside its `async with` block.
+
+    Entering raises EngineError where the networks cannot be loaded or an address is taken.
+    """
+
+    def __init__(self, settings: Settings, engine: Engine, metrics: Metrics) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._metrics = metrics
+        self._health = HealthServicer()
+        self._onion = Onion(metrics, settings.default_timeout)
+        self._services: list[str] = []
+        self._metrics_port: MetricsPort | None = None
+        self.address = parse_address(settings.listen)
+
+    @property
+    def metrics_address(self) -> Address | None:
+        """Where the metrics are shown; None where they are off."""
+        return self._metrics_port.address if self._metrics_port else None
+
+    async def __aenter__(self) -> "Gateway":
+        await self._engine.start()
+        try:
+            self._onion.implementations = self._implementations()
+            self._open_ports()
+            await self._server.start()
+            await self._say(HealthStatus.SERVING)
+        except BaseException:
+            await self._engine.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Drains: says so, refuses new work, lets accepted work end, then closes what is behind."""
+        await self._say(HealthStatus.NOT_SERVING)
+        if not await self._onion.drain(self._settings.drain_timeout):
+            log.warning("calls cut off", seconds=self._settings.drain_timeout)
+        await self._server.stop(grace=0)
+        await self._engine.stop()
+        if self._metrics_port:
+            self._metrics_port.close()
+
+    def _implementations(self) -> Implementations:
+        settings = self._settings
+        networks = Networks(self._engine.networks(), settings.default_network)
+        dispatcher = Dispatcher(self._engine, networks, self._metrics)
+        classify = f"{CLASSIFICATION}/Classify"
+        stream = Stream(
+            classify,
+            ClassifyStreamResponse,
+            ClassifyResponse,
+            dispatcher,
+            self._metrics,
+            StreamLimits(settings.stream_window, settings.default_timeout),
+            self._onion.stopping,
+        )
+        return Implementations(
+            unary={
+                f"{NETWORKS}/ListNetworks": networks.list,
+                f"{NETWORKS}/GetNetwork": networks.get,
+                classify: dispatcher.unary(classify),
+            },
+            streaming={f"{CLASSIFICATION}/ClassifyStream": stream.run},
+        )
+
+    def _open_ports(self) -> None:
+        self._server = grpc.aio.server(options=_options(self._settings))
+        self._server.add_generic_rpc_handlers((self._onion,))
+        add_HealthServicer_to_server(self._health, self._server)
+        self._services = sorted(self._onion.implementations.services())
+        if self._settings.reflection:
+            names = (*self._services, HEALTH, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server)
+        port = _bind(self.address, lambda: self._server.add_insecure_port(str(self.address)))
+        self.address = Address(host=self.address.host, port=port)
+        if self._settings.metrics_listen != "off":
+            wanted = parse_address(self._settings.metrics_listen)
+            self._metrics_port = _bind(wanted, lambda: MetricsPort(self._metrics, wanted))
+
+    async def _say(self, status: HealthStatus.ServingStatus.ValueType) -> None:
+        """Tells the health service, for the server ("") and for each service that is built."""
+        for name in ("", *self._services):
+            await self._health.set(name, status)
+
+
+def _bind(address: Address, open_port: Callable[[], T]) -> T:
+    try:
+        return open_port()
+    except (RuntimeError, OSError) as error:
+        raise EngineError(
+            f"cannot listen on {address}: it is taken or not an address of this machine; "
+            "choose another one with --listen or --metrics-listen"
+        ) from error
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        # Two servers on one port by mistake would each get half of the callers.
+        ("grpc.so_reuseport", 0),
+        # Clients ping every 30 s at most; answering faster ones with GOAWAY would cut them off.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]

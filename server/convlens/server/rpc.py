@@ -1,0 +1,223 @@
+"""The onion around every RPC: request id, log line, metrics, errors, deadline, drain.
+
+Implementations raise Failure and know nothing of gRPC; `Onion.around` is the one place where an
+exception becomes a status.
+"""
+
+import asyncio
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+import structlog
+from google.protobuf.message import Message
+from google.rpc.status_pb2 import Status
+
+from convlens.contract import ErrorReason, Failure
+from convlens.contract.errors import code_name, reason_name
+from convlens.server.contract import RPCS, Rpc, check
+from convlens.server.metrics import Metrics
+
+log = structlog.get_logger()
+
+REQUEST_ID = "x-request-id"
+STATUS_DETAILS = "grpc-status-details-bin"
+PRINTABLE_ID = re.compile(r"[\w.\-]{1,64}", re.ASCII)
+STOPPING_RETRY_SECONDS = 1.0
+
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One RPC under way. `deadline` is on `time.monotonic`; None where a stream has none."""
+
+    rpc: Rpc
+    request_id: str
+    deadline: float | None
+    traceparent: str
+
+
+Unary: TypeAlias = Callable[[Call, Any, bytes], Awaitable[Message | bytes]]
+Streaming: TypeAlias = Callable[[Call, AsyncIterator[Any]], AsyncIterator[Message]]
+
+
+@dataclass(frozen=True)
+class Implementations:
+    """What answers which path of the contract."""
+
+    unary: Mapping[str, Unary]
+    streaming: Mapping[str, Streaming]
+
+    def services(self) -> set[str]:
+        """The services of which at least one RPC is answered."""
+        return {RPCS[path].service for path in (*self.unary, *self.streaming)}
+
+
+class Onion(grpc.GenericRpcHandler):
+    """Finds the implementation of each RPC of the contract, and wraps it."""
+
+    def __init__(self, metrics: Metrics, default_timeout: float) -> None:
+        self.implementations = Implementations({}, {})
+        self._metrics = metrics
+        self._default_timeout = default_timeout
+        self._active = 0
+        self._idle = asyncio.Event()
+        self.stopping = asyncio.Event()
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        """The handler of a path, over raw bytes; None for paths outside the contract."""
+        rpc = RPCS.get(handler_call_details.method)
+        if rpc is None:
+            return None
+        if rpc.path in self.implementations.unary:
+            return grpc.unary_unary_rpc_method_handler(self._answer_unary(rpc))
+        if rpc.path in self.implementations.streaming:
+            return grpc.stream_stream_rpc_method_handler(self._answer_stream(rpc))
+        return _refusal(rpc, self)
+
+    def _answer_unary(self, rpc: Rpc) -> Any:
+        run = self.implementations.unary[rpc.path]
+
+        async def answer(body: bytes, context: Context) -> bytes:
+            async with self.around(rpc, context) as call:
+                request = rpc.decode(body)
+                check(request)
+                reply = await run(call, request, body)
+                return reply if isinstance(reply, bytes) else reply.SerializeToString()
+
+        return answer
+
+    def _answer_stream(self, rpc: Rpc) -> Any:
+        run = self.implementations.streaming[rpc.path]
+
+        async def answer(bodies: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+            async with self.around(rpc, context) as call:
+                async for reply in run(call, (rpc.decode(body) async for body in bodies)):
+                    yield reply.SerializeToString()
+
+        return answer
+
+    @asynccontextmanager
+    async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[Call]:
+        """Runs the body of an RPC; what it raises becomes a status of the catalogue."""
+        call = self._open(rpc, context)
+        started = time.monotonic()
+        failure: Failure | None = None
+        context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
+        structlog.contextvars.bind_contextvars(request_id=call.request_id, rpc=rpc.name)
+        self._enter(rpc)
+        try:
+            if self.stopping.is_set():
+                raise stopping()
+            async with asyncio.timeout(_left(call)):
+                yield call
+        except BaseException as error:
+            failure = self._failure(error, call)
+            if isinstance(error, asyncio.CancelledError | GeneratorExit):
+                raise
+            await _abort(context, failure.status(), call.request_id)
+        finally:
+            self._leave(rpc)
+            self._report(call, failure, time.monotonic() - started)
+
+    def _open(self, rpc: Rpc, context: Context) -> Call:
+        metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
+        given = metadata.get(REQUEST_ID, "")
+        left = context.time_remaining()
+        if left is None and not rpc.streams_in:
+            left = self._default_timeout
+        return Call(
+            rpc=rpc,
+            request_id=given if PRINTABLE_ID.fullmatch(given) else uuid.uuid4().hex,
+            deadline=None if left is None else time.monotonic() + left,
+            traceparent=metadata.get("traceparent", ""),
+        )
+
+    def _failure(self, error: BaseException, call: Call) -> Failure:
+        if isinstance(error, Failure):
+            return error
+        late = call.deadline is not None and time.monotonic() >= call.deadline
+        if isinstance(error, TimeoutError) or (late and isinstance(error, asyncio.CancelledError)):
+            return out_of_time()
+        if isinstance(error, asyncio.CancelledError | GeneratorExit):
+            return Failure(ErrorReason.ERROR_REASON_CANCELLED)
+        log.error("call failed", exc_info=error)
+        return Failure(ErrorReason.ERROR_REASON_INTERNAL, request_id=call.request_id)
+
+    def _report(self, call: Call, failure: Failure | None, seconds: float) -> None:
+        code = code_name(failure.code) if failure else "OK"
+        reason = reason_name(failure.reason) if failure else ""
+        self._metrics.requests.labels(call.rpc.name, code, reason).inc()
+        self._metrics.seconds.labels(call.rpc.name).observe(seconds)
+        log.info("call", code=code, reason=reason, milliseconds=round(seconds * 1000, 3))
+
+    def _enter(self, rpc: Rpc) -> None:
+        self._active += 1
+        self._idle.clear()
+        self._metrics.active.labels(rpc.name).inc()
+
+    def _leave(self, rpc: Rpc) -> None:
+        self._active -= 1
+        self._metrics.active.labels(rpc.name).dec()
+        if not self._active:
+            self._idle.set()
+
+    async def drain(self, seconds: float) -> bool:
+        """Refuses new calls and waits for those under way; False where time was too short."""
+        self.stopping.set()
+        if not self._active:
+            return True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+def out_of_time() -> Failure:
+    """What a caller is told whose time ended while the server waited for the answer."""
+    return Failure(ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED, stage="before the answer came")
+
+
+def stopping() -> Failure:
+    """What a caller is told whose work is not taken any more."""
+    return Failure(ErrorReason.ERROR_REASON_SERVER_STOPPING, retry_after=STOPPING_RETRY_SECONDS)
+
+
+def _left(call: Call) -> float | None:
+    return None if call.deadline is None else call.deadline - time.monotonic()
+
+
+async def _abort(context: Context, status: Status, request_id: str) -> NoReturn:
+    trailing = ((REQUEST_ID, request_id), (STATUS_DETAILS, status.SerializeToString()))
+    await context.abort(CODES[status.code], status.message, trailing)
+
+
+def _refusal(rpc: Rpc, onion: Onion) -> "grpc.RpcMethodHandler[Any, Any]":
+    """Answers an RPC that is in the contract and not built."""
+    not_built = Failure(ErrorReason.ERROR_REASON_NOT_IMPLEMENTED, rpc=rpc.name)
+
+    async def refuse(_: Any, context: Context) -> bytes:
+        async with onion.around(rpc, context):
+            raise not_built
+
+    async def refuse_stream(_: Any, context: Context) -> AsyncIterator[bytes]:
+        yield await refuse(_, context)
+
+    if rpc.streams_in and rpc.streams_out:
+        return grpc.stream_stream_rpc_method_handler(refuse_stream)
+    if rpc.streams_out:
+        return grpc.unary_stream_rpc_method_handler(refuse_stream)
+    if rpc.streams_in:
+        return grpc.stream_unary_rpc_method_handler(refuse)
+    return grpc.unary_unary_rpc_method_handler(refuse)

@@ -1,0 +1,159 @@
+"""Every setting of the server: flags over environment over file over defaults, validated once."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    CliSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+ENV_PREFIX = "CONVLENS_"
+
+
+class SettingsError(Exception):
+    """The settings are wrong; the message has one line for each mistake."""
+
+
+class Address(BaseModel):
+    """Where to listen."""
+
+    model_config = ConfigDict(frozen=True)
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+def parse_address(text: str) -> Address:
+    """Splits "host:port"; raises ValueError with what is allowed."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError('must be "host:port" with a port from 0 (any free one) to 65535')
+    return Address(host=host.strip("[]"), port=int(port))
+
+
+def _check_address(text: str) -> str:
+    parse_address(text)
+    return text
+
+
+Listen = Annotated[str, AfterValidator(_check_address)]
+
+
+class Settings(BaseSettings):
+    """Settings of the server. Environment variables are named CONVLENS_ and the setting's name."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+
+    # "host:port" in one setting: CONVLENS_PORT would be set by Kubernetes for a service "convlens".
+    listen: Listen = Field(
+        "127.0.0.1:50051", description="Address to serve on; port 0 is any free one."
+    )
+    metrics_listen: Listen | Literal["off"] = Field(
+        "127.0.0.1:9464", description="Address of the Prometheus metrics, or off."
+    )
+    engine: Literal["embedded"] = Field("embedded", description="Where the networks run.")
+    networks: list[str] = Field(["shapes"], min_length=1, description="Bundled networks to serve.")
+    default_network: str = Field(
+        "", description="Answers where a request names none; the first by default."
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="Device of the embedded engine: auto, cpu, cuda or cuda:N.",
+    )
+    queue_limit: int = Field(256, ge=1, le=100_000, description="Requests that may wait in a pool.")
+    stream_window: int = Field(
+        64, ge=1, le=4096, description="Requests of one stream that are in flight at once."
+    )
+    max_message_bytes: int = Field(
+        64 * 2**20, ge=2**16, le=2**31 - 1, description="Largest message, in and out, in bytes."
+    )
+    default_timeout: float = Field(
+        60.0, gt=0, le=86_400, description="Seconds for a call whose caller set no deadline."
+    )
+    drain_timeout: float = Field(
+        30.0, ge=0, le=3600, description="Seconds that accepted calls have to end after SIGTERM."
+    )
+    reflection: bool = Field(True, description="Let callers ask for the contract.")
+    log_format: Literal["json", "console"] = Field("console", description="How log lines look.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least important lines that are logged."
+    )
+
+    def dump(self) -> str:
+        """The settings as a YAML file that --config reads."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Code over flags over environment over file."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls)
+
+
+def load_settings(argv: Sequence[str]) -> tuple[Settings, bool]:
+    """The settings that the command line, the environment and the file give, and --print-config.
+
+    Raises SettingsError; argparse itself ends the process for --help and unknown flags.
+    """
+    parser = argparse.ArgumentParser(
+        prog="convlens-server",
+        description="Serves ConvLens over gRPC. Each setting is a flag, an environment variable "
+        f"({ENV_PREFIX}LISTEN, …) and a key of the file; flags win over the environment, "
+        "and the environment over the file.",
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file with settings")
+    parser.add_argument("--print-config", action="store_true", help="print the settings and stop")
+    file = _config_file(argv)
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(yaml_file=file)
+
+    flags: CliSettingsSource[argparse.ArgumentParser] = CliSettingsSource(
+        FromFile, root_parser=parser, cli_kebab_case=True, cli_implicit_flags=True
+    )
+    arguments = parser.parse_args(argv)
+    try:
+        chosen = FromFile(_cli_settings_source=flags(parsed_args=arguments))  # pyright: ignore[reportCallIssue]
+    except ValidationError as error:
+        raise SettingsError("\n".join(_mistakes(error))) from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{file} is no YAML: {' '.join(str(error).split())}") from None
+    return Settings.model_validate(chosen.model_dump()), arguments.print_config
+
+
+def _config_file(argv: Sequence[str]) -> Path | None:
+    """The file that --config names, which must be known before the other settings are read."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--config", type=Path)
+    file: Path | None = parser.parse_known_args(argv)[0].config
+    if file and not file.is_file():
+        raise SettingsError(f"--config: there is no file {file}")
+    return file
+
+
+def _mistakes(error: ValidationError) -> list[str]:
+    lines: list[str] = []
+    for mistake in error.errors():
+        name = ".".join(str(part) for part in mistake["loc"])
+        text = mistake["msg"].removeprefix("Value error, ")
+        lines.append(f"{name}: {text} (given: {mistake['input']!r})")
+    return lines
