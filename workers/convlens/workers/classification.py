@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 import torch
 from google.protobuf.any_pb2 import Any
@@ -120,7 +121,9 @@ class _Call:
         labels = self._network.facts.labels
         logits, indices = scores.topk(self._request.top_k)
         probabilities = scores.softmax(dim=0)[indices]
-        rows = zip(indices.tolist(), probabilities.tolist(), logits.tolist(), strict=True)
+        best = cast("list[int]", indices.tolist())
+        numbers = cast("list[list[float]]", torch.stack([probabilities, logits]).tolist())
+        rows = zip(best, *numbers, strict=True)
         return Classification(
             classes=[
                 ClassScore(class_index=i, label=labels[i], probability=p, logit=z)

@@ -1,0 +1,39 @@
+"""Writes docs/errors.md from the catalogue.
+
+uv run python -m convlens.contract.pages docs
+"""
+
+import sys
+from pathlib import Path
+
+from convlens.contract.errors import DOMAIN, ErrorReason, code_name, keys_of, reason_name, rule_of
+
+HEAD = f"""# Errors
+
+Every error of every RPC carries exactly one `google.rpc.ErrorInfo` with the domain `{DOMAIN}`, a reason
+of this table, and the words in braces as metadata. `INVALID_REQUEST` carries a `BadRequest` that names
+every field at once; a retryable error carries a `RetryInfo` with the delay. In a request of many images
+each image has a status of its own, with the same details. The id of the request is in the trailing
+metadata `x-request-id`.
+
+This page is written from `convlens/v1/error.proto` by `python -m convlens.contract.pages docs`.
+
+| reason | code | retry | what it says | metadata |
+|---|---|---|---|---|
+"""
+
+
+def errors_page() -> str:
+    """The page, as Markdown."""
+    rows = [
+        f"| `{reason_name(reason)}` | {code_name(rule_of(reason).code)} "
+        f"| {'yes' if rule_of(reason).retryable else 'no'} | {rule_of(reason).sentence} "
+        f"| {', '.join(f'`{key}`' for key in keys_of(reason)) or '–'} |"
+        for reason in ErrorReason.values()
+        if reason
+    ]
+    return HEAD + "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    (Path(sys.argv[1]) / "errors.md").write_text(errors_page(), encoding="utf-8")

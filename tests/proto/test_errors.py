@@ -1,0 +1,82 @@
+"""The catalogue: each reason has its code and sentence, and survives the way to the caller."""
+
+import pytest
+from google.rpc.error_details_pb2 import BadRequest
+from google.rpc.status_pb2 import Status
+
+from convlens.contract import ErrorReason, Failure
+from convlens.contract.errors import (
+    MAX_VIOLATIONS,
+    code_name,
+    keys_of,
+    reason_name,
+    reason_number,
+    rule_of,
+)
+
+REASONS = [reason for reason in ErrorReason.values() if reason]
+TRAILING_METADATA_LIMIT = 8192
+
+
+def example(reason) -> Failure:
+    values = {key: f"<{key}>" for key in keys_of(reason)}
+    return Failure(reason, retry_after=0.25 if rule_of(reason).retryable else None, **values)
+
+
+@pytest.mark.parametrize("reason", REASONS, ids=reason_name)
+def test_every_reason_has_a_code_and_a_sentence(reason) -> None:
+    rule = rule_of(reason)
+    assert code_name(rule.code) not in ("OK", "UNKNOWN")
+    assert rule.sentence.endswith(".")
+    assert rule.retryable == (
+        code_name(rule.code) == "UNAVAILABLE" or reason_name(reason) == "QUEUE_FULL"
+    )
+
+
+@pytest.mark.parametrize("reason", REASONS, ids=reason_name)
+def test_every_failure_comes_back_from_its_status(reason) -> None:
+    failure = example(reason)
+    back = Failure.from_status(Status.FromString(failure.status().SerializeToString()))
+    assert back is not None
+    assert (back.reason, str(back), back.metadata) == (reason, str(failure), failure.metadata)
+    assert back.retry_after == failure.retry_after
+    assert reason_number(reason_name(reason)) == reason
+
+
+def test_violations_travel_and_are_told_in_words() -> None:
+    broken = [BadRequest.FieldViolation(field="top_k", description="is 0; must be at least 1")]
+    failure = Failure(ErrorReason.ERROR_REASON_INVALID_REQUEST, violations=broken)
+    assert str(failure) == "The request is not valid: top_k is 0; must be at least 1."
+    back = Failure.from_status(failure.status())
+    assert back is not None
+    assert back.violations == broken
+
+
+def test_a_flood_of_violations_fits_into_the_metadata() -> None:
+    broken = [
+        BadRequest.FieldViolation(field=f"layers[{i}].layer", description="must not be empty " * 3)
+        for i in range(256)
+    ]
+    status = Failure(ErrorReason.ERROR_REASON_INVALID_REQUEST, violations=broken).status()
+    assert len(status.SerializeToString()) < TRAILING_METADATA_LIMIT
+    assert f"and {256 - MAX_VIOLATIONS} more" in status.message or status.message.endswith("….")
+
+
+def test_long_metadata_is_cut() -> None:
+    failure = Failure(
+        ErrorReason.ERROR_REASON_IMAGE_UNREADABLE, detail="x" * 10_000, formats="JPEG"
+    )
+    assert len(failure.status().SerializeToString()) < TRAILING_METADATA_LIMIT
+
+
+def test_a_missing_key_is_a_defect_that_shows() -> None:
+    with pytest.raises(KeyError):
+        Failure(ErrorReason.ERROR_REASON_QUEUE_FULL)
+
+
+def test_foreign_statuses_are_not_ours() -> None:
+    assert Failure.from_status(Status(code=13, message="x")) is None
+    other = example(ErrorReason.ERROR_REASON_CANCELLED).status()
+    unpacked = other.details[0]
+    unpacked.value = unpacked.value.replace(b"convlens", b"whatever")
+    assert Failure.from_status(other) is None

@@ -1,0 +1,53 @@
+"""What is written by a script is what the script writes now."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from convlens.contract.pages import errors_page
+
+ROOT = Path(__file__).parents[2]
+PROTO = ROOT / "proto"
+
+
+def stubs(folder: Path) -> dict[str, bytes]:
+    found = [*folder.glob("convlens/**/*_pb2*.py"), *folder.glob("convlens/**/*_pb2*.pyi")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+def test_stubs_are_what_the_protos_give(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, PROTO / "generate.py", "--out", tmp_path], check=True)
+    written, committed = stubs(tmp_path), stubs(PROTO)
+    assert written.keys() == committed.keys()
+    assert [name for name in written if written[name] != committed[name]] == []
+    assert "convlens/v1/classification_pb2_grpc.pyi" in written
+
+
+def test_errors_page_is_what_the_catalogue_gives() -> None:
+    assert (ROOT / "docs" / "errors.md").read_text(encoding="utf-8") == errors_page()
+
+
+def buf_lint(folder: Path, image: Path) -> subprocess.CompletedProcess[str]:
+    command = [Path(sys.executable).parent / "buf", "lint", image, "--path", "convlens"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_buf_lint_is_content(tmp_path: Path) -> None:
+    image = tmp_path / "image.binpb"
+    subprocess.run([sys.executable, PROTO / "generate.py", "--descriptors", image], check=True)
+    result = buf_lint(ROOT, image)
+    assert (result.returncode, result.stdout) == (0, "")
+
+
+def test_buf_lint_can_fail(tmp_path: Path) -> None:
+    from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
+    image = tmp_path / "image.binpb"
+    bad = FileDescriptorSet()
+    bad.file.add(
+        name="convlens/v1/x.proto", package="convlens.v1", syntax="proto3"
+    ).message_type.add(name="not_pascal")
+    image.write_bytes(bad.SerializeToString())
+    result = buf_lint(ROOT, image)
+    assert result.returncode != 0
+    assert "not_pascal" in result.stdout
