@@ -1,0 +1,224 @@
+"""The client for asyncio."""
+
+import asyncio
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+)
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import grpc
+import grpc.aio
+
+from convlens.client import _operations as operations
+from convlens.client._errors import Call, Cancelled, Overloaded, translated
+from convlens.client._methods import IMAGES, dressed
+from convlens.client._operations import Operation, Stream
+from convlens.client._streams import Feed
+from convlens.client._transport import (
+    DEFAULT_TIMEOUT,
+    MAX_ATTEMPTS,
+    MAX_MESSAGE_BYTES,
+    Patience,
+    Settings,
+    metadata_of,
+)
+
+P = ParamSpec("P")
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+def unary(
+    build: Callable[P, Operation[T]],
+) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, T]]:
+    """The method that performs what `build` describes."""
+
+    async def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        # Pictures are read and encoded there, which would hold up the loop.
+        operation = await asyncio.to_thread(build, *args, **kwargs)
+        return await self._perform(operation)  # pyright: ignore[reportPrivateUsage]
+
+    return dressed(method, build)
+
+
+def streaming(
+    build: Callable[P, Stream[S, T]],
+) -> Callable[
+    Concatenate["AsyncClient", Iterable[S] | AsyncIterable[S], P], AsyncGenerator[T, None]
+]:
+    """The method that sends what it iterates over through the stream that `build` describes."""
+
+    def method(
+        self: "AsyncClient",
+        source: Iterable[S] | AsyncIterable[S],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> AsyncGenerator[T, None]:
+        return self._stream(build(*args, **kwargs), source)  # pyright: ignore[reportPrivateUsage]
+
+    return dressed(method, build, IMAGES)
+
+
+class AsyncClient:
+    """A connection to a ConvLens server, for one event loop; its tasks may share it.
+
+    The parameters are those of Client; `channel` is one of grpc.aio.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        max_attempts: int = MAX_ATTEMPTS,
+        channel: grpc.aio.Channel | None = None,
+    ) -> None:
+        self._settings = Settings.of(address, timeout, max_message_bytes, max_attempts)
+        self._owned = channel is None
+        # Made at the first call, because it belongs to the loop that runs then.
+        self._channel = channel
+        self._closed = False
+
+    classify = unary(operations.classify)
+    classify_stream = streaming(operations.classify_stream)
+    networks = unary(operations.networks)
+    network = unary(operations.network)
+    health = unary(operations.health)
+
+    @property
+    def address(self) -> str:
+        """Where the server is: "host:port"."""
+        return self._settings.address
+
+    async def close(self) -> None:
+        """Ends the connection; calls under way fail with Cancelled."""
+        self._closed = True
+        if self._owned and self._channel is not None:
+            await self._channel.close()
+
+    async def __aenter__(self) -> "AsyncClient":
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"AsyncClient({self.address!r})"
+
+    async def _perform(self, operation: Operation[T]) -> T:
+        """Calls until it is answered, as long as the server says when to come back."""
+        channel, call = self._begin(operation.path)
+        request = self._settings.wire(operation.request)
+        patience = Patience(
+            operation.timeout or self._settings.timeout, self._settings.max_attempts
+        )
+        send: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+        send = channel.unary_unary(operation.path)
+        while True:
+            try:
+                with translated(call), self._cancellation():
+                    answer = await send(
+                        request, timeout=patience.remaining, metadata=metadata_of(call)
+                    )
+                    return operation.decode(answer, call.request_id)
+            except Overloaded as error:
+                await asyncio.sleep(patience.pause(error))
+
+    async def _stream(
+        self, stream: Stream[S, T], source: Iterable[S] | AsyncIterable[S]
+    ) -> AsyncGenerator[T, None]:
+        channel, call = self._begin(stream.path)
+        feed = Feed(stream, self._settings, call)
+        room = asyncio.Semaphore(stream.in_flight)
+        send: grpc.aio.StreamStreamMultiCallable[bytes, bytes]
+        send = channel.stream_stream(stream.path)
+        with translated(call), self._cancellation():
+            answers = send(timeout=stream.timeout, metadata=metadata_of(call))
+            writer = asyncio.create_task(_write(answers, feed, source, room))
+            try:
+                async for answer in answers:
+                    room.release()
+                    yield feed.result(answer)
+            finally:
+                answers.cancel()
+                writer.cancel()
+                await asyncio.gather(writer, return_exceptions=True)
+        feed.finish()
+
+    def _begin(self, path: str) -> tuple[grpc.aio.Channel, Call]:
+        if self._closed:
+            raise Cancelled("The client is closed; make a new one.")
+        if self._channel is None:
+            self._channel = grpc.aio.insecure_channel(
+                self.address, options=self._settings.channel_options()
+            )
+        return self._channel, self._settings.begin(path)
+
+    @contextmanager
+    def _cancellation(self) -> Generator[None, None, None]:
+        """Tells a call that ended because the client was closed from a cancelled task."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._closed and not (task and task.cancelling()):
+                raise Cancelled("The client was closed during the call.") from None
+            raise
+
+
+async def _write(
+    answers: grpc.aio.StreamStreamCall[bytes, bytes],
+    feed: Feed[S, Any],
+    source: Iterable[S] | AsyncIterable[S],
+    room: asyncio.Semaphore,
+) -> None:
+    """Sends the items of the source, none of them read before there is room for it."""
+    requests = _requests(feed, source)
+    # Where the call is over, its reader says why.
+    with suppress(grpc.RpcError, asyncio.InvalidStateError):
+        while True:
+            await room.acquire()
+            try:
+                request = await anext(requests, None)
+            except Exception as error:
+                feed.end(error)
+                break
+            if request is None:
+                feed.end()
+                break
+            await answers.write(request)
+        await answers.done_writing()
+
+
+async def _requests(
+    feed: Feed[S, Any], source: Iterable[S] | AsyncIterable[S]
+) -> AsyncIterator[bytes]:
+    """The requests of the source; whatever may block runs in a thread."""
+    if isinstance(source, AsyncIterable):
+        async for item in source:
+            yield await asyncio.to_thread(feed.request, item)
+        return
+    items = iter(source)
+
+    def following() -> bytes | None:
+        for item in items:
+            return feed.request(item)
+        return None
+
+    while (request := await asyncio.to_thread(following)) is not None:
+        yield request

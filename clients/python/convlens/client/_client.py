@@ -1,0 +1,183 @@
+"""The client that blocks."""
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import grpc
+
+from convlens.client import _operations as operations
+from convlens.client._errors import Call, Cancelled, Overloaded, translated
+from convlens.client._methods import IMAGES, dressed
+from convlens.client._operations import Operation, Stream
+from convlens.client._streams import Feed
+from convlens.client._transport import (
+    DEFAULT_TIMEOUT,
+    MAX_ATTEMPTS,
+    MAX_MESSAGE_BYTES,
+    Patience,
+    Settings,
+    metadata_of,
+)
+
+P = ParamSpec("P")
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+def unary(build: Callable[P, Operation[T]]) -> Callable[Concatenate["Client", P], T]:
+    """The method that performs what `build` describes."""
+
+    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._perform(build(*args, **kwargs))  # pyright: ignore[reportPrivateUsage]
+
+    return dressed(method, build)
+
+
+def streaming(
+    build: Callable[P, Stream[S, T]],
+) -> Callable[Concatenate["Client", Iterable[S], P], Generator[T, None, None]]:
+    """The method that sends what it iterates over through the stream that `build` describes."""
+
+    def method(
+        self: "Client", source: Iterable[S], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Generator[T, None, None]:
+        return self._stream(build(*args, **kwargs), source)  # pyright: ignore[reportPrivateUsage]
+
+    return dressed(method, build, IMAGES)
+
+
+class Client:
+    """A connection to a ConvLens server; threads may share it.
+
+    `address` is "host:port"; left out, the environment's CONVLENS_SERVER, or 127.0.0.1:50051.
+    `timeout` is the time that every call has unless it says otherwise, in seconds.
+    `max_message_bytes` bounds one request and one answer. `max_attempts`, 1 to 5, is how often a
+    call is made where no server answers or the server is full. A `channel` given here stays its
+    owner's to close, and comes with its own options.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        max_attempts: int = MAX_ATTEMPTS,
+        channel: grpc.Channel | None = None,
+    ) -> None:
+        settings = Settings.of(address, timeout, max_message_bytes, max_attempts)
+        self._settings = settings
+        self._owned = channel is None
+        self._channel = channel or grpc.insecure_channel(
+            settings.address, options=settings.channel_options()
+        )
+        self._closed = False
+
+    classify = unary(operations.classify)
+    classify_stream = streaming(operations.classify_stream)
+    networks = unary(operations.networks)
+    network = unary(operations.network)
+    health = unary(operations.health)
+
+    @property
+    def address(self) -> str:
+        """Where the server is: "host:port"."""
+        return self._settings.address
+
+    def close(self) -> None:
+        """Ends the connection; calls under way fail with Cancelled."""
+        self._closed = True
+        if self._owned:
+            self._channel.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client({self.address!r})"
+
+    def _perform(self, operation: Operation[T]) -> T:
+        """Calls until it is answered, as long as the server says when to come back."""
+        call = self._begin(operation.path)
+        request = self._settings.wire(operation.request)
+        patience = Patience(
+            operation.timeout or self._settings.timeout, self._settings.max_attempts
+        )
+        send: grpc.UnaryUnaryMultiCallable[bytes, bytes]
+        send = self._channel.unary_unary(operation.path)
+        while True:
+            try:
+                with translated(call):
+                    answer = send(request, timeout=patience.remaining, metadata=metadata_of(call))
+                    return operation.decode(answer, call.request_id)
+            except Overloaded as error:
+                time.sleep(patience.pause(error))
+
+    def _stream(self, stream: Stream[S, T], source: Iterable[S]) -> Generator[T, None, None]:
+        call = self._begin(stream.path)
+        feed = Feed(stream, self._settings, call)
+        window = Window(stream.in_flight)
+        send: grpc.StreamStreamMultiCallable[bytes, bytes]
+        send = self._channel.stream_stream(stream.path)
+        with translated(call):
+            requests = window.requests(feed, source)
+            answers = send(requests, timeout=stream.timeout, metadata=metadata_of(call))
+            try:
+                for answer in answers:
+                    window.move()
+                    yield feed.result(answer)
+            finally:
+                window.close()
+                answers.cancel()
+        feed.finish()
+
+    def _begin(self, path: str) -> Call:
+        if self._closed:
+            raise Cancelled("The client is closed; make a new one.")
+        return self._settings.begin(path)
+
+
+class Window:
+    """Lets gRPC's thread read the source no further ahead than answers were taken."""
+
+    def __init__(self, size: int) -> None:
+        self._room = threading.Semaphore(size)
+        self._closed = False
+
+    def requests(self, feed: Feed[S, Any], source: Iterable[S]) -> Iterator[bytes]:
+        """The requests of the source, read in the thread that takes them."""
+        try:
+            items = iter(source)
+            while self._wait():
+                yield feed.request(next(items))
+        except StopIteration:
+            feed.end()
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            # In gRPC's thread nobody would hear of it: the caller's thread raises it.
+            feed.end(error)
+
+    def _wait(self) -> bool:
+        self._room.acquire()
+        return not self._closed
+
+    def move(self) -> None:
+        """One more item may be read."""
+        self._room.release()
+
+    def close(self) -> None:
+        """Nothing more is read."""
+        self._closed = True
+        self._room.release()

@@ -1,0 +1,167 @@
+"""Turns whatever people hold a picture in into the contract's Image."""
+
+import os
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    Protocol,
+    TypeAlias,
+    TypeGuard,
+    runtime_checkable,
+)
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convlens.client._errors import ImageFileError, ImageFileNotFound, InvalidImage, local
+from convlens.contract import ErrorReason, Failure
+from convlens.v1 import image_pb2, tensor_pb2
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+Geometry: TypeAlias = Literal["network", "as_is"]
+GEOMETRIES = {"network": image_pb2.GEOMETRY_NETWORK, "as_is": image_pb2.GEOMETRY_AS_IS}
+# Modes that a PNG holds as they are; the others are converted to RGB.
+PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"})
+
+
+@runtime_checkable
+class ArrayLike(Protocol):
+    """Whatever numpy can read: its own arrays, JAX's, torch's."""
+
+    def __array__(self) -> NDArray[Any]: ...
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """A file that is open in binary mode, or anything that reads like one."""
+
+    def read(self) -> bytes: ...
+
+
+class TorchTensor(Protocol):
+    """As much of torch.Tensor as is needed to get its numbers, so that torch is never imported."""
+
+    def detach(self) -> "TorchTensor": ...
+    def cpu(self) -> "TorchTensor": ...
+    def float(self) -> "TorchTensor": ...
+    def numpy(self) -> NDArray[Any]: ...
+
+
+ImageInput: TypeAlias = (
+    "str | os.PathLike[str] | bytes | bytearray | memoryview | PILImage | ArrayLike | Readable"
+)
+
+
+def is_many(images: object) -> TypeGuard[Sequence[ImageInput]]:
+    """Whether `images` is a list of images rather than one."""
+    return isinstance(images, Sequence) and not isinstance(
+        images, str | bytes | bytearray | memoryview
+    )
+
+
+def to_image(source: ImageInput, geometry: Geometry = "network") -> image_pb2.Image:
+    """The contract's Image of `source`.
+
+    Paths, bytes and open files go as they are, PIL images as PNG, numpy arrays and torch tensors
+    as raw pixels: uint8, or floating point in [0, 1], of shape [height, width], [height, width, 1]
+    or [height, width, 3]; torch tensors also with the channels first.
+    Raises InvalidImage where `source` is no such thing, ImageFileError where its file is missing.
+    """
+    if geometry not in GEOMETRIES:
+        raise InvalidImage(f"geometry is {geometry!r}; it must be 'network' or 'as_is'.")
+    chosen = GEOMETRIES[geometry]
+    if isinstance(source, str | os.PathLike):
+        return image_pb2.Image(encoded=_read(Path(source)), geometry=chosen)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return image_pb2.Image(encoded=bytes(source), geometry=chosen)
+    if _is_pil(source):
+        return image_pb2.Image(encoded=_png(source), geometry=chosen)
+    if _is_torch(source):
+        return image_pb2.Image(tensor=_tensor(_channels_last(_numbers(source))), geometry=chosen)
+    if isinstance(source, ArrayLike):
+        return image_pb2.Image(tensor=_tensor(np.asarray(source)), geometry=chosen)
+    if isinstance(source, Readable):
+        return image_pb2.Image(encoded=source.read(), geometry=chosen)
+    raise InvalidImage(
+        f"An image cannot be a {type(source).__name__}; give a path, bytes, an open file, a PIL "
+        "image, a numpy array or a torch tensor, or a list of those."
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ImageFileNotFound(f"There is no file {str(path)!r}; check the path.") from None
+    except OSError as error:
+        problem = error.strerror or error
+        raise ImageFileError(f"The file {str(path)!r} cannot be read: {problem}.") from error
+    except ValueError as error:
+        raise ImageFileError(f"{str(path)!r} is no path: {error}.") from error
+
+
+def _is_pil(source: object) -> "TypeGuard[PILImage]":
+    # By its name, so that PIL is imported only where somebody has a PIL image.
+    return any(cls.__module__ == "PIL.Image" for cls in type(source).__mro__)
+
+
+def _png(image: "PILImage") -> bytes:
+    """Lossless; orientation goes along, so the server sees what the file would have shown."""
+    buffer = BytesIO()
+    try:
+        plain = image if image.mode in PNG_MODES else image.convert("RGB")
+        plain.save(buffer, format="PNG", compress_level=1, exif=image.getexif())
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InvalidImage(f"The PIL image cannot be read: {error}.") from error
+    return buffer.getvalue()
+
+
+def _is_torch(source: object) -> TypeGuard[TorchTensor]:
+    return type(source).__module__.partition(".")[0] == "torch" and hasattr(source, "detach")
+
+
+def _numbers(tensor: TorchTensor) -> NDArray[Any]:
+    here = tensor.detach().cpu()
+    try:
+        return here.numpy()
+    except TypeError:
+        # numpy has no bfloat16.
+        return here.float().numpy()
+
+
+def _channels_last(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Torch's [channels, height, width] as [height, width, channels]; what is so stays so."""
+    first = pixels.ndim == 3 and pixels.shape[0] in (1, 3)
+    return np.moveaxis(pixels, 0, -1) if first else pixels
+
+
+def _tensor(pixels: NDArray[Any]) -> tensor_pb2.Tensor:
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
+        raise _no_image(f"its shape is {list(pixels.shape)}{_advice(pixels.shape)}")
+    if pixels.dtype == np.uint8:
+        dtype, data = tensor_pb2.DATA_TYPE_UINT8, pixels.tobytes()
+    elif np.issubdtype(pixels.dtype, np.floating):
+        dtype, data = tensor_pb2.DATA_TYPE_FLOAT32, pixels.astype("<f4", copy=False).tobytes()
+    else:
+        raise _no_image(f"its numbers are {pixels.dtype}")
+    return tensor_pb2.Tensor(dtype=dtype, shape=pixels.shape, data=data)
+
+
+def _advice(shape: tuple[int, ...]) -> str:
+    if len(shape) == 4:
+        return "; for several images give a list, as list(array) does"
+    if len(shape) == 3 and shape[0] in (1, 3):
+        return "; move the channels last, as numpy.moveaxis(array, 0, -1) does"
+    return ""
+
+
+def _no_image(detail: str) -> Exception:
+    return local(InvalidImage, Failure(ErrorReason.ERROR_REASON_TENSOR_INVALID, detail=detail))

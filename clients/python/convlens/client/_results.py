@@ -1,0 +1,231 @@
+"""What comes back: frozen values with the field names of the contract."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from functools import cache
+from typing import Any, TypeVar, cast
+
+from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+
+from convlens.contract.rules import kind_of
+from convlens.v1 import classification_pb2, network_pb2, receipt_pb2
+
+T = TypeVar("T")
+
+
+class Health(StrEnum):
+    """Whether a service answers."""
+
+    UNKNOWN = "unknown"
+    SERVING = "serving"
+    NOT_SERVING = "not_serving"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a request asked of the network: passes of one image each."""
+
+    forward_passes: int
+    backward_passes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Everything needed to compute the answer again and to compare it."""
+
+    network: str
+    network_version: str
+    network_digest: str
+    request_digest: str
+    convlens_version: str
+    torch_version: str
+    device_kind: str
+    threads: int
+    precision: str
+    rows: int
+    seed: int
+    cost: Cost
+    #: The receipt as it came, serialized; keeps what a newer server may have added.
+    wire: bytes = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The receipt with the request's parameters, in plain values that JSON can hold."""
+        message = receipt_pb2.Receipt.FromString(self.wire)
+        return MessageToDict(message, preserving_proto_field_name=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScore:
+    """How the network rates one class: softmax in [0, 1], and the score before it."""
+
+    index: int
+    label: str
+    probability: float
+    logit: float
+
+    def __str__(self) -> str:
+        return f"{self.label} {self.probability:.1%}"
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """The best classes of one image, the best first, and how the answer came about."""
+
+    classes: tuple[ClassScore, ...]
+    receipt: Receipt = field(repr=False)
+
+    @property
+    def top(self) -> ClassScore:
+        """The class that the network holds for the likeliest."""
+        return self.classes[0]
+
+    def __str__(self) -> str:
+        return ", ".join(str(score) for score in self.classes)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSummary:
+    """A served network in a line; `classes` is how many it knows."""
+
+    name: str
+    version: str
+    kind: str
+    classes: int
+    is_default: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InputGeometry:
+    """What is done to a picture first: sizes in pixels; mean and std in [0, 1], per channel."""
+
+    height: int
+    width: int
+    channels: int
+    resize: int
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """How often the network was right on a set of pictures, in [0, 1]."""
+
+    dataset: str
+    top1: float
+    top5: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReceptiveField:
+    """What one unit of a layer sees, in pixels of the input."""
+
+    size: int
+    jump: int
+    offset: float
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer of a network; shape, bytes and multiply-adds are for one image."""
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+    forward_bytes: int
+    training_bytes: int
+    receptive_field: ReceptiveField | None
+    supports_features: bool
+    supports_deconvnet: bool
+    supports_grad_cam: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A served network."""
+
+    name: str
+    version: str
+    kind: str
+    labels: tuple[str, ...] = field(repr=False)
+    input: InputGeometry
+    parameters: int
+    accuracies: tuple[Accuracy, ...]
+    precision: str
+    device_kind: str
+    digest: str
+    convlens_version: str
+    torch_version: str
+    layers: tuple[Layer, ...] = field(repr=False)
+
+
+def classification(
+    message: classification_pb2.Classification, receipt: receipt_pb2.Receipt
+) -> Classification:
+    """One image's answer, with the receipt of the call that brought it."""
+    scores = tuple(_plain(ClassScore, score, index=score.class_index) for score in message.classes)
+    return Classification(scores, receipt_of(receipt))
+
+
+def receipt_of(message: receipt_pb2.Receipt) -> Receipt:
+    """The receipt of an answer."""
+    wire = message.SerializeToString(deterministic=True)
+    return _plain(Receipt, message, cost=_plain(Cost, message.cost), wire=wire)
+
+
+def network_summary(message: network_pb2.NetworkSummary) -> NetworkSummary:
+    """One line of the list of networks."""
+    return _plain(NetworkSummary, message)
+
+
+def network(message: network_pb2.Network) -> Network:
+    """One network with its layers."""
+    return _plain(
+        Network,
+        message,
+        input=_plain(InputGeometry, message.input),
+        accuracies=tuple(_plain(Accuracy, entry) for entry in message.accuracies),
+        layers=tuple(_layer(entry) for entry in message.layers),
+    )
+
+
+def _layer(message: network_pb2.Layer) -> Layer:
+    seen = message.receptive_field if message.HasField("receptive_field") else None
+    field_of_view = _plain(ReceptiveField, seen) if seen is not None else None
+    return _plain(Layer, message, receptive_field=field_of_view)
+
+
+def _plain(cls: Callable[..., T], message: Message, **converted: object) -> T:
+    """A value of `cls` with the fields of `message`; messages among them come in `converted`."""
+    values = {
+        entry.name: _value(getattr(message, entry.name), entry)
+        for entry in kind_of(message).fields
+        if entry.name not in converted and entry.name in names_of(cls)
+    }
+    return cls(**values, **converted)
+
+
+@cache
+def names_of(cls: Callable[..., object]) -> frozenset[str]:
+    """The fields of a dataclass."""
+    return frozenset(entry.name for entry in fields(cast(Any, cls)))
+
+
+def _value(value: Any, entry: FieldDescriptor) -> object:
+    if entry.enum_type is not None:
+        return _word(entry.enum_type, value)
+    return tuple(value) if entry.is_repeated else value
+
+
+def _word(enum: EnumDescriptor, number: int) -> str:
+    """An enum's value as people write it: PRECISION_FLOAT32 is "float32"."""
+    value = enum.values_by_number.get(number)
+    if value is None:
+        return str(number)
+    prefix = enum.values[0].name.removesuffix("UNSPECIFIED")
+    return value.name.removeprefix(prefix).lower()

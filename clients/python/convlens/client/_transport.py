@@ -1,0 +1,135 @@
+"""How both clients reach the server: settings, channel options, retries."""
+
+import json
+import os
+import random
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf.message import Message
+
+from convlens.client._errors import (
+    REQUEST_ID_KEY,
+    Call,
+    InvalidRequest,
+    MessageTooLarge,
+    Overloaded,
+    local,
+)
+from convlens.contract import ErrorReason, Failure
+
+ADDRESS_VARIABLE = "CONVLENS_SERVER"
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+DEFAULT_TIMEOUT = 60.0
+MAX_MESSAGE_BYTES = 64 * 2**20
+# gRPC itself never tries more often than five times.
+MAX_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a client was made with; times in seconds, sizes in bytes."""
+
+    address: str
+    timeout: float
+    max_message_bytes: int
+    max_attempts: int
+
+    @classmethod
+    def of(
+        cls, address: str | None, timeout: float, max_message_bytes: int, max_attempts: int
+    ) -> "Settings":
+        """The settings, checked; without an address, that of the environment."""
+        if not timeout > 0:
+            raise InvalidRequest(f"timeout is {timeout}; it must be greater than 0 seconds.")
+        if max_message_bytes < 1:
+            raise InvalidRequest(f"max_message_bytes is {max_message_bytes}; it must be positive.")
+        if not 1 <= max_attempts <= MAX_ATTEMPTS:
+            raise InvalidRequest(
+                f"max_attempts is {max_attempts}; it must be at least 1 and at most {MAX_ATTEMPTS}."
+            )
+        chosen = address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
+        return cls(chosen, timeout, max_message_bytes, max_attempts)
+
+    def channel_options(self) -> list[tuple[str, Any]]:
+        """The options of the channel; keepalive is for calls only, so an idle client is silent."""
+        options: list[tuple[str, Any]] = [
+            ("grpc.max_send_message_length", self.max_message_bytes),
+            ("grpc.max_receive_message_length", self.max_message_bytes),
+            # Above this size gRPC would not keep a request for a second attempt.
+            ("grpc.per_rpc_retry_buffer_size", self.max_message_bytes),
+            ("grpc.service_config", self.service_config()),
+            ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.keepalive_permit_without_calls", 0),
+            # A stream that waits for its next answer sends nothing, and must be watched too.
+            ("grpc.http2.max_pings_without_data", 0),
+            ("grpc.initial_reconnect_backoff_ms", 200),
+            ("grpc.max_reconnect_backoff_ms", 5_000),
+        ]
+        if self.address.startswith(("127.", "localhost:", "[::1]:")):
+            # What runs on this machine is not behind the proxy of the environment.
+            options.append(("grpc.enable_http_proxy", 0))
+        return options
+
+    def service_config(self) -> str:
+        """Every replica behind a name gets its share; UNAVAILABLE is tried again."""
+        method: dict[str, object] = {"name": [{}]}
+        if self.max_attempts > 1:
+            method["retryPolicy"] = {
+                "maxAttempts": self.max_attempts,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            }
+        balancing: dict[str, object] = {"round_robin": {}}
+        return json.dumps({"loadBalancingConfig": [balancing], "methodConfig": [method]})
+
+    def begin(self, path: str) -> Call:
+        """A call under an id of its own."""
+        return Call(self.address, path, uuid.uuid4().hex)
+
+    def wire(self, request: Message) -> bytes:
+        """The request's bytes; MessageTooLarge where the channel would refuse them."""
+        data = request.SerializeToString()
+        if len(data) > self.max_message_bytes:
+            reason = ErrorReason.ERROR_REASON_MESSAGE_TOO_LARGE
+            detail = f"{len(data)} bytes of at most {self.max_message_bytes}"
+            raise local(MessageTooLarge, Failure(reason, detail=detail))
+        return data
+
+
+def metadata_of(call: Call) -> tuple[tuple[str, str], ...]:
+    """What travels beside the request."""
+    return ((REQUEST_ID_KEY, call.request_id),)
+
+
+@dataclass(slots=True)
+class Patience:
+    """How long one operation goes on where the server is full: attempts and time are limited."""
+
+    timeout: float
+    attempts: int
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left for the next attempt."""
+        return max(0.0, self.started + self.timeout - time.monotonic())
+
+    def pause(self, error: Overloaded) -> float:
+        """Seconds to wait before the next attempt; raises `error` where there will be none.
+
+        The server's delay is stretched at random, so that callers who were refused together do
+        not come back together.
+        """
+        self.attempts -= 1
+        if error.retry_after is None or self.attempts < 1:
+            raise error
+        delay = error.retry_after * random.uniform(1.0, 1.5)
+        if delay >= self.remaining:
+            raise error
+        return delay

@@ -1,0 +1,227 @@
+"""A server to test against: real gRPC on a free port of this machine, with answers of your own.
+
+def test_my_code():
+    with FakeServer({"Classify": my_answer}) as server:
+        run_my_code(Client(server.address))
+    assert server.requests[0].message.top_k == 3
+"""
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, TypeAlias, cast
+
+import grpc
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health_pb2
+
+from convlens.client._errors import CODES, DETAILS_KEY, REQUEST_ID_KEY
+from convlens.contract import ErrorReason, Failure
+from convlens.v1 import classification_pb2, network_pb2, receipt_pb2
+
+#: The network that a FakeServer has.
+NAME = "pets"
+
+#: A message, an error, or a function that gives or raises one: of the request for an RPC with one
+#: request, of the iterator of requests (and then giving an iterator) for a stream.
+Answer: TypeAlias = Message | Failure | Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request that the server got; `timeout` is what was left of its caller's time, in s."""
+
+    rpc: str
+    message: Any
+    metadata: dict[str, str | bytes]
+    timeout: float | None
+
+
+class FakeServer:
+    """Answers like a ConvLens server with one network that finds a cat in everything.
+
+    `answers` has answers of your own by the name of the RPC: "Classify", "ClassifyStream",
+    "GetNetwork". Without one for ClassifyStream, its requests are answered one by one as Classify
+    would, and a Failure becomes the answer to its request. `requests` has what came in, in order.
+    """
+
+    def __init__(
+        self, answers: Mapping[str, Answer] | None = None, *, max_workers: int = 8
+    ) -> None:
+        self.answers: dict[str, Answer] = {**default_answers(), **(answers or {})}
+        self.requests: list[Request] = []
+        self._pool = ThreadPoolExecutor(max_workers, thread_name_prefix="fake-server")
+        limits = [(f"grpc.max_{way}_message_length", -1) for way in ("send", "receive")]
+        self._server = grpc.server(
+            self._pool,
+            handlers=[_Handlers(self)],
+            options=[*limits, ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000)],
+        )
+        self._port = self._server.add_insecure_port("127.0.0.1:0")
+
+    @property
+    def address(self) -> str:
+        """Where it listens: "127.0.0.1:port"."""
+        return f"127.0.0.1:{self._port}"
+
+    def stop(self, grace: float | None = None) -> None:
+        """Ends it; calls under way have `grace` seconds, or none."""
+        self._server.stop(grace).wait()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def __enter__(self) -> "FakeServer":
+        self._server.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def answer(self, rpc: str, request: Any) -> Any:
+        """What the server says to one request, or to the iterator of a stream's requests."""
+        answer = self.answers.get(rpc)
+        if isinstance(answer, Failure):
+            raise answer
+        if isinstance(answer, Message):
+            return answer
+        if answer is not None:
+            return answer(request)
+        if rpc == "ClassifyStream":
+            return self._classify_each(request)
+        raise Failure(ErrorReason.ERROR_REASON_NOT_IMPLEMENTED, rpc=rpc)
+
+    def _classify_each(
+        self, requests: Iterator[classification_pb2.ClassifyStreamRequest]
+    ) -> Iterator[classification_pb2.ClassifyStreamResponse]:
+        response = classification_pb2.ClassifyStreamResponse
+        for item in requests:
+            try:
+                yield response(id=item.id, response=self.answer("Classify", item.request))
+            except Failure as failure:
+                yield response(id=item.id, error=failure.status())
+
+
+class _Handlers(grpc.GenericRpcHandler):
+    """Finds each RPC in the contract, so a new one needs no line here."""
+
+    def __init__(self, server: FakeServer) -> None:
+        self._server = server
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        name = handler_call_details.method.lstrip("/").replace("/", ".")
+        try:
+            method = cast(Any, descriptor_pool.Default()).FindMethodByName(name)
+        except KeyError:
+            return None
+        return _handler(self._server, method)
+
+
+def _handler(server: FakeServer, method: MethodDescriptor) -> "grpc.RpcMethodHandler[Any, Any]":
+    def note(message: Message, context: grpc.ServicerContext) -> Message:
+        metadata = dict(context.invocation_metadata())
+        left = context.time_remaining()
+        # gRPC has a very large number for a caller without a deadline.
+        timeout = left if left is not None and left < 1e9 else None
+        server.requests.append(Request(method.name, message, metadata, timeout))
+        return message
+
+    def received(request: Any, context: grpc.ServicerContext) -> Any:
+        if method.client_streaming:
+            return (note(message, context) for message in request)
+        return note(request, context)
+
+    def one(request: Any, context: grpc.ServicerContext) -> Any:
+        with _answering(context):
+            return server.answer(method.name, received(request, context))
+
+    def many(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        with _answering(context):
+            yield from server.answer(method.name, received(request, context))
+
+    return _MAKERS[method.client_streaming, method.server_streaming](
+        many if method.server_streaming else one,
+        request_deserializer=GetMessageClass(method.input_type).FromString,
+        response_serializer=GetMessageClass(method.output_type).SerializeToString,
+    )
+
+
+_MAKERS: dict[tuple[bool, bool], Callable[..., "grpc.RpcMethodHandler[Any, Any]"]] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+
+
+@contextmanager
+def _answering(context: grpc.ServicerContext) -> Generator[None, None, None]:
+    """Answers under the caller's request id; a Failure becomes the status of the call."""
+    request_id = dict(context.invocation_metadata()).get(REQUEST_ID_KEY) or "fake"
+    context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+    try:
+        yield
+    except Failure as failure:
+        status = failure.status()
+        details = (DETAILS_KEY, status.SerializeToString())
+        context.set_trailing_metadata(((REQUEST_ID_KEY, request_id), details))
+        context.abort(CODES[status.code], status.message)
+
+
+def _classify(
+    request: classification_pb2.ClassifyRequest,
+) -> classification_pb2.ClassifyResponse:
+    """A cat in every image; an error for an image without pixels."""
+    scores = [
+        classification_pb2.ClassScore(class_index=0, label="cat", probability=0.9, logit=2.0),
+        classification_pb2.ClassScore(class_index=1, label="dog", probability=0.1, logit=-0.2),
+    ]
+    answer = classification_pb2.Classification(classes=scores[: request.top_k or None])
+    empty = Failure(ErrorReason.ERROR_REASON_IMAGE_EMPTY, formats="PNG").status()
+    results = [
+        classification_pb2.ClassifyResult(classification=answer)
+        if image.WhichOneof("source")
+        else classification_pb2.ClassifyResult(error=empty)
+        for image in request.images
+    ]
+    receipt = receipt_pb2.Receipt(network=NAME, network_version="1", device_kind="cpu", threads=1)
+    return classification_pb2.ClassifyResponse(results=results, receipt=receipt)
+
+
+def _get_network(request: network_pb2.GetNetworkRequest) -> network_pb2.GetNetworkResponse:
+    if request.network.partition("@")[0] not in ("", NAME):
+        reason = ErrorReason.ERROR_REASON_NETWORK_NOT_FOUND
+        raise Failure(reason, network=request.network, served=NAME)
+    network = network_pb2.Network(
+        name=NAME,
+        version="1",
+        kind=network_pb2.NETWORK_KIND_IMAGE,
+        labels=["cat", "dog"],
+        input=network_pb2.InputGeometry(height=32, width=32, channels=3),
+        precision=receipt_pb2.PRECISION_FLOAT32,
+        device_kind="cpu",
+    )
+    return network_pb2.GetNetworkResponse(network=network)
+
+
+def default_answers() -> dict[str, Answer]:
+    """What a FakeServer says where it was told nothing else."""
+    summary = network_pb2.NetworkSummary(
+        name=NAME, version="1", kind=network_pb2.NETWORK_KIND_IMAGE, classes=2, is_default=True
+    )
+    return {
+        "Classify": _classify,
+        "ListNetworks": network_pb2.ListNetworksResponse(networks=[summary]),
+        "GetNetwork": _get_network,
+        "Check": health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING),
+    }
