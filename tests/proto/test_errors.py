@@ -1,5 +1,7 @@
 """The catalogue: each reason has its code and sentence, and survives the way to the caller."""
 
+from typing import Any
+
 import pytest
 from google.rpc.error_details_pb2 import BadRequest
 from google.rpc.status_pb2 import Status
@@ -19,7 +21,7 @@ TRAILING_METADATA_LIMIT = 8192
 
 
 def example(reason) -> Failure:
-    values = {key: f"<{key}>" for key in keys_of(reason)}
+    values: dict[str, Any] = {key: f"<{key}>" for key in keys_of(reason)}
     return Failure(reason, retry_after=0.25 if rule_of(reason).retryable else None, **values)
 
 

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message_factory import GetMessageClass
 
 from convlens.contract import digest, fill_defaults, rule_of, violations
-from convlens.contract.rules import FLOATS, INTEGERS, default_of, is_message
+from convlens.contract.rules import FLOATS, INTEGERS, default_of
 from convlens.contract.validation import range_text
 from convlens.v1 import (
     adversarial_pb2,
@@ -73,7 +74,8 @@ def test_every_file_of_the_contract_is_looked_at() -> None:
 
 @pytest.mark.parametrize("field", WITH_DEFAULT, ids=by_name)
 def test_default_parses_and_keeps_its_own_rule(field: FieldDescriptor) -> None:
-    message = field.containing_type._concrete_class()
+    assert field.containing_type is not None
+    message = GetMessageClass(field.containing_type)()
     value = default_of(field)
     assert value is not None
     setattr(message, field.name, value)
@@ -102,7 +104,7 @@ METHODS = {
 @pytest.mark.parametrize("family", METHODS, ids=lambda family: family.name)
 def test_every_method_names_its_paper(family: Descriptor) -> None:
     for field in family.fields:
-        assert is_message(field)
+        assert field.message_type is not None
         info = field.message_type.GetOptions().Extensions[options_pb2.method]
         assert info.title, field.full_name
         assert info.paper, field.full_name

@@ -11,7 +11,7 @@ from convlens.v1.attack_methods_pb2 import PGD
 from convlens.v1.classification_pb2 import ClassifyRequest, ClassifyStreamRequest
 from convlens.v1.explanation_methods_pb2 import Occlusion, SmoothGrad
 from convlens.v1.feature_pb2 import ExtractFeaturesRequest, LayerSelection
-from convlens.v1.image_pb2 import Image
+from convlens.v1.image_pb2 import Geometry, Image
 from convlens.v1.target_pb2 import Target
 
 IMAGE = Image(encoded=b"x")
@@ -56,7 +56,7 @@ def test_paths_lead_through_messages_and_entries() -> None:
 
 
 def test_unknown_enum_values_are_refused() -> None:
-    [text] = told(Image(encoded=b"x", geometry=99)).values()
+    [text] = told(Image(encoded=b"x", geometry=Geometry.ValueType(99))).values()
     assert text == "is 99; must be one of: GEOMETRY_NETWORK, GEOMETRY_AS_IS"
 
 

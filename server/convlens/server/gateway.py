@@ -6,10 +6,9 @@ from typing import TypeVar
 
 import grpc
 import structlog
-from grpc_health.v1 import health_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
-from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 
 from convlens.server.dispatch import Dispatcher
@@ -25,6 +24,7 @@ log = structlog.get_logger()
 
 CLASSIFICATION = "/convlens.v1.ClassificationService"
 NETWORKS = "/convlens.v1.NetworkService"
+FLUSH_SECONDS = 5.0
 HealthStatus = health_pb2.HealthCheckResponse
 T = TypeVar("T")
 
@@ -72,7 +72,8 @@ class Gateway:
         await self._say(HealthStatus.NOT_SERVING)
         if not await self._onion.drain(self._settings.drain_timeout):
             log.warning("calls cut off", seconds=self._settings.drain_timeout)
-        await self._server.stop(grace=0)
+        # The last answers may still be on their way to the network when the calls have ended.
+        await self._server.stop(FLUSH_SECONDS)
         await self._engine.stop()
         if self._metrics_port:
             self._metrics_port.close()
@@ -103,7 +104,7 @@ class Gateway:
     def _open_ports(self) -> None:
         self._server = grpc.aio.server(options=_options(self._settings))
         self._server.add_generic_rpc_handlers((self._onion,))
-        add_HealthServicer_to_server(self._health, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._services = sorted(self._onion.implementations.services())
         if self._settings.reflection:
             names = (*self._services, HEALTH, reflection.SERVICE_NAME)

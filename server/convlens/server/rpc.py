@@ -8,10 +8,10 @@ import asyncio
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
 import structlog
@@ -107,7 +107,7 @@ class Onion(grpc.GenericRpcHandler):
         return answer
 
     @asynccontextmanager
-    async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[Call]:
+    async def around(self, rpc: Rpc, context: Context) -> AsyncGenerator[Call, None]:
         """Runs the body of an RPC; what it raises becomes a status of the catalogue."""
         call = self._open(rpc, context)
         started = time.monotonic()
@@ -132,7 +132,7 @@ class Onion(grpc.GenericRpcHandler):
     def _open(self, rpc: Rpc, context: Context) -> Call:
         metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
         given = metadata.get(REQUEST_ID, "")
-        left = context.time_remaining()
+        left = cast("float | None", context.time_remaining())
         if left is None and not rpc.streams_in:
             left = self._default_timeout
         return Call(

@@ -1,10 +1,8 @@
 """The networks that ship with ConvLens."""
 
 from collections.abc import Callable, Mapping
-from importlib.resources import files
 
 import torch
-from safetensors.torch import load
 
 from convlens.v1 import network_pb2
 from convlens.workers.network import ServedNetwork
@@ -13,8 +11,6 @@ from convlens.workers.shapes import network as shapes
 
 def load_shapes(device: torch.device) -> ServedNetwork:
     """The small VGG-style network that knows ten drawn shapes."""
-    body = shapes.build()
-    body.load_state_dict(load((files(shapes.__package__) / "shapes.safetensors").read_bytes()))
     size = shapes.INPUT_SIZE
     facts = network_pb2.Network(
         name="shapes",
@@ -31,7 +27,7 @@ def load_shapes(device: torch.device) -> ServedNetwork:
             std=shapes.STD,
         ),
     )
-    return ServedNetwork(body, facts, device)
+    return ServedNetwork(shapes.load(), facts, device)
 
 
 BUNDLED: Mapping[str, Callable[[torch.device], ServedNetwork]] = {"shapes": load_shapes}

@@ -83,8 +83,8 @@ class Classifier:
         """The image as the network takes it, or why it cannot be."""
         try:
             check(violations(image))
-            pixels = read_image(image, self._limits)
             facts = self._network.facts
+            pixels = read_image(image, self._limits, facts.input)
             return prepare(pixels, facts.input, image.geometry, facts.name).tensor
         except Failure as failure:
             return failure
@@ -118,12 +118,12 @@ class _Call:
             self._answer()
 
     def _rank(self, scores: Tensor) -> Classification:
-        labels = self._network.facts.labels
+        labels = self._network.labels
         logits, indices = scores.topk(self._request.top_k)
         probabilities = scores.softmax(dim=0)[indices]
         best = cast("list[int]", indices.tolist())
-        numbers = cast("list[list[float]]", torch.stack([probabilities, logits]).tolist())
-        rows = zip(best, *numbers, strict=True)
+        chances = cast("list[float]", probabilities.tolist())
+        rows = zip(best, chances, cast("list[float]", logits.tolist()), strict=True)
         return Classification(
             classes=[
                 ClassScore(class_index=i, label=labels[i], probability=p, logit=z)

@@ -36,6 +36,7 @@ class ServedNetwork:
         self.module = module.to(device).to(memory_format=torch.channels_last)
         self.facts = network_pb2.Network()
         self.facts.CopyFrom(facts)
+        self.labels: list[str] = list(facts.labels)
         self._fill_in(body)
 
     def _fill_in(self, body: nn.Module) -> None:

@@ -1,0 +1,105 @@
+"""What tests of every room share: a real server, and pictures."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from convlens.server.gateway import Gateway
+from convlens.server.main import build
+from convlens.server.settings import Settings
+from convlens.v1.classification_pb2_grpc import ClassificationServiceStub
+
+PICTURES = Path(__file__).parents[1] / "clients/python/convlens/client/pictures"
+
+
+class RunningServer:
+    """A server in a thread of this process, with its event loop, on free loopback ports."""
+
+    def __init__(self, gateway: Gateway, loop: asyncio.AbstractEventLoop) -> None:
+        self.gateway = gateway
+        self.engine: Any = gateway._engine
+        self.address = str(gateway.address)
+        self.metrics_url = f"http://{gateway.metrics_address}/metrics"
+        self._loop = loop
+
+    def channel(self) -> grpc.Channel:
+        limit = 2**31 - 1
+        return grpc.insecure_channel(
+            self.address,
+            [("grpc.max_send_message_length", limit), ("grpc.max_receive_message_length", limit)],
+        )
+
+    def run(self, coroutine: Any) -> Any:
+        """Runs a coroutine on the server's own loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
+
+
+@contextmanager
+def running_server(**settings: Any) -> Generator[RunningServer]:
+    """Serves while the block runs, with `settings` over free ports and defaults."""
+    given: dict[str, Any] = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", **settings}
+    gateway = build(Settings(**given))
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="server")
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(gateway.__aenter__(), loop).result(60)
+        try:
+            yield RunningServer(gateway, loop)
+        finally:
+            stop = gateway.__aexit__(None, None, None)
+            asyncio.run_coroutine_threadsafe(stop, loop).result(60)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@contextmanager
+def server_process(*flags: str) -> Generator[tuple[subprocess.Popen[str], str]]:
+    """`convlens-server` as a process of its own, and its address; never outlives the block."""
+    command = [sys.executable, "-m", "convlens.server", "--listen", "127.0.0.1:0"]
+    command += ["--metrics-listen", "off", "--log-format", "json", *flags]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            events = (json.loads(line) for line in process.stderr)
+            address = next(event["address"] for event in events if event["event"] == "serving")
+            # Nobody reads the log from here on, and a full pipe would stop the server.
+            threading.Thread(target=list, args=(process.stderr,)).start()
+            yield process, address
+        finally:
+            process.kill()
+
+
+def classification(channel: Any) -> Any:
+    """The stub of ClassificationService; types-grpcio knows little of futures and metadata."""
+    return ClassificationServiceStub(channel)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[RunningServer]:
+    """One server for every test that leaves it as it was."""
+    with running_server() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def channel(server: RunningServer) -> Iterator[grpc.Channel]:
+    with server.channel() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[Path]:
+    """The bundled pictures; the name of each starts with its label."""
+    return sorted(PICTURES.glob("*.png"))

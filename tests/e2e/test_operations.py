@@ -1,0 +1,154 @@
+"""What operators and strangers use: health, reflection, metrics, logs, settings, a clean end."""
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
+from prometheus_client.parser import text_string_to_metric_families
+
+from convlens.v1.classification_pb2 import ClassifyRequest
+from convlens.v1.image_pb2 import Image
+from tests.conftest import RunningServer, classification, running_server, server_process
+
+SERVED = ["convlens.v1.ClassificationService", "convlens.v1.NetworkService"]
+Status = health_pb2.HealthCheckResponse
+
+
+def test_health_by_service(channel: grpc.Channel) -> None:
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    for name in ("", *SERVED):
+        assert stub.Check(health_pb2.HealthCheckRequest(service=name)).status == Status.SERVING
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Check(health_pb2.HealthCheckRequest(service="convlens.v1.Nonsense"))
+    error: Any = caught.value
+    assert error.code() == grpc.StatusCode.NOT_FOUND
+
+
+def test_a_stranger_classifies_with_reflection_alone(
+    channel: grpc.Channel, pictures: list[Path]
+) -> None:
+    database = ProtoReflectionDescriptorDatabase(channel)
+    assert set(SERVED) < set(database.get_services())
+    pool = DescriptorPool(database)
+    service = pool.FindServiceByName("convlens.v1.ClassificationService")
+    method = service.methods_by_name["Classify"]
+    request: Any = GetMessageClass(method.input_type)()
+    request.images.add().encoded = pictures[0].read_bytes()
+    call = channel.unary_unary(
+        f"/{service.full_name}/{method.name}",
+        request_serializer=Message.SerializeToString,
+        response_deserializer=GetMessageClass(method.output_type).FromString,
+    )
+    response: Any = call(request, timeout=30)
+    best = response.results[0].classification.classes[0]
+    assert best.label == pictures[0].name.partition("-")[0]
+
+
+def test_reflection_can_be_switched_off() -> None:
+    with running_server(reflection=False) as server, server.channel() as channel:
+        database = ProtoReflectionDescriptorDatabase(channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            database.get_services()
+    error: Any = caught.value
+    assert error.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+def samples(server: RunningServer) -> dict[str, float]:
+    with urllib.request.urlopen(server.metrics_url, timeout=10) as page:
+        text = page.read().decode()
+    return {
+        sample.name + json.dumps(sample.labels, sort_keys=True): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_metrics_count_what_happened(server: RunningServer, channel: grpc.Channel, pictures):
+    before = samples(server)
+    request = ClassifyRequest(images=[Image(encoded=path.read_bytes()) for path in pictures])
+    classification(channel).Classify(request, timeout=30)
+    with pytest.raises(grpc.RpcError):
+        classification(channel).Classify(ClassifyRequest(), timeout=30)
+    after = samples(server)
+    grown = {name: value - before.get(name, 0) for name, value in after.items()}
+
+    def key(name: str, **labels: str) -> str:
+        return name + json.dumps(labels, sort_keys=True)
+
+    rpc = "ClassificationService/Classify"
+    assert grown[key("convlens_requests_total", rpc=rpc, code="OK", reason="")] == 1
+    refused = {"rpc": rpc, "code": "INVALID_ARGUMENT", "reason": "INVALID_REQUEST"}
+    assert grown[key("convlens_requests_total", **refused)] == 1
+    assert grown[key("convlens_request_seconds_count", rpc=rpc)] == 2
+    for stage in ("queue", "decode", "compute", "encode"):
+        assert grown[key("convlens_stage_seconds_count", stage=stage)] == 1
+    assert grown[key("convlens_batch_images_sum")] == len(pictures)
+    assert after[key("convlens_active_calls", rpc=rpc)] == 0
+    assert after[key("convlens_queue_length", network="shapes", pool="inference")] == 0
+
+
+def test_the_log_has_a_line_for_each_call(pictures: list[Path]) -> None:
+    command = [sys.executable, "-m", "convlens.server", "--listen", "127.0.0.1:0"]
+    command += ["--metrics-listen", "127.0.0.1:0", "--log-format", "json"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            started = json.loads(process.stderr.readline())
+            with grpc.insecure_channel(started["address"]) as channel:
+                image = Image(encoded=pictures[0].read_bytes())
+                classification(channel).Classify(
+                    ClassifyRequest(images=[image]), metadata=[("x-request-id", "abc")]
+                )
+            process.send_signal(signal.SIGTERM)
+            lines = [json.loads(line) for line in process.stderr]
+        finally:
+            process.kill()
+    assert started["event"] == "serving"
+    call = next(line for line in lines if line["event"] == "call")
+    assert (call["request_id"], call["code"]) == ("abc", "OK")
+    assert call["rpc"] == "ClassificationService/Classify"
+    assert [line["event"] for line in lines][-2:] == ["draining", "stopped"]
+
+
+def test_an_idle_server_stops_at_once_and_cleanly() -> None:
+    with server_process() as (process, _):
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+
+def run_server(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "convlens.server", *flags],
+        env={"PATH": "/usr/bin", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_an_address_that_is_taken(server: RunningServer) -> None:
+    result = run_server("--listen", server.address)
+    assert result.returncode == 1
+    assert f"cannot listen on {server.address}" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_network_that_is_not_there() -> None:
+    result = run_server("--networks", '["alexnet"]')
+    assert result.returncode == 1
+    assert "no bundled network alexnet; there are: shapes" in result.stderr
+    assert "Traceback" not in result.stderr

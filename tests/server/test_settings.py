@@ -1,0 +1,86 @@
+"""Settings: flags over environment over file over defaults, and every mistake at once."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from convlens.server.main import main
+from convlens.server.settings import Settings, SettingsError, load_settings
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"CONVLENS_{name.upper()}", raising=False)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "server.yaml"
+    path.write_text("queue_limit: 7\nstream_window: 7\ndefault_timeout: 7\n")
+    return path
+
+
+def test_defaults_hold() -> None:
+    settings, print_config = load_settings([])
+    assert settings == Settings.model_validate({})
+    assert (settings.listen, settings.engine, print_config) == (
+        "127.0.0.1:50051",
+        "embedded",
+        False,
+    )
+
+
+def test_flags_over_environment_over_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVLENS_STREAM_WINDOW", "8")
+    monkeypatch.setenv("CONVLENS_DEFAULT_TIMEOUT", "8")
+    settings, _ = load_settings(["--config", str(file), "--default-timeout", "9"])
+    assert (settings.queue_limit, settings.stream_window, settings.default_timeout) == (7, 8, 9)
+
+
+def test_the_printed_settings_can_be_read_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--queue-limit", "9", "--no-reflection", "--print-config"]) == 0
+    printed = tmp_path / "printed.yaml"
+    printed.write_text(capsys.readouterr().out)
+    again, _ = load_settings(["--config", str(printed)])
+    assert (again.queue_limit, again.reflection) == (9, False)
+    assert yaml.safe_load(printed.read_text()) == again.model_dump(mode="json")
+
+
+def test_every_mistake_is_told_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(["--queue-limit", "0", "--listen", "nowhere", "--device", "tpu"])
+    lines = str(caught.value).splitlines()
+    assert {line.partition(":")[0] for line in lines} == {"queue_limit", "listen", "device"}
+    assert any("host:port" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("queue_limt: 3\n", "queue_limt"), ("a: [\n", "no YAML"), ("queue_limit: many\n", "many")],
+)
+def test_a_wrong_file(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=words):
+        load_settings(["--config", str(path)])
+
+
+def test_wrong_settings_are_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", "missing.yaml"]) == 2
+    assert capsys.readouterr().err == "convlens-server: --config: there is no file missing.yaml\n"
+    assert main(["--queue-limit", "0"]) == 2
+    assert capsys.readouterr().err.startswith("convlens-server: queue_limit: ")
+
+
+def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for name in Settings.model_fields:
+        assert f"--{name.replace('_', '-')}" in text
+    assert "--config" in text
