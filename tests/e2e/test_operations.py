@@ -11,7 +11,6 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
@@ -49,7 +48,7 @@ def test_a_stranger_classifies_with_reflection_alone(
     request.images.add().encoded = pictures[0].read_bytes()
     call = channel.unary_unary(
         f"/{service.full_name}/{method.name}",
-        request_serializer=Message.SerializeToString,
+        request_serializer=GetMessageClass(method.input_type).SerializeToString,
         response_deserializer=GetMessageClass(method.output_type).FromString,
     )
     response: Any = call(request, timeout=30)

@@ -125,13 +125,13 @@ def test_files_equal_torchvision_on_pillow(format: str) -> None:
 
 
 def test_oblong_inputs_equal_torchvision() -> None:
-    picture = Image.fromarray(skimage.data.coffee())
+    values = (skimage.data.coffee() / 255).astype(np.float32)
     input = network_pb2.InputGeometry(
         height=101, width=380, channels=3, resize=200, interpolation=INPUT.interpolation
     )
-    got = prepare(Pixels(picture), input, BY_NETWORK, "any")
-    cropped = reference.center_crop(reference.resize(picture, [200]), [101, 380])
-    assert torch.equal(got.tensor, reference.to_tensor(cropped))
+    got = prepare(read(values), input, BY_NETWORK, "any")
+    resized = reference.resize(torch.from_numpy(values).permute(2, 0, 1).contiguous(), [200])
+    assert torch.equal(got.tensor, reference.center_crop(resized.clamp(0, 1), [101, 380]))
 
 
 def test_an_unset_geometry_is_the_networks() -> None:
@@ -179,7 +179,6 @@ def test_a_huge_picture_is_padded_like_any_other() -> None:
         assert torch.equal(prepare(read(row), input, BY_NETWORK, "any").tensor, small)
 
 
-# The middle of every edge, and how far it lies from the tensor's own edge, in the tensor's pixels.
 @pytest.mark.parametrize("shape", [(300, 451), (451, 300), (20, 20), (100, 40), (3, 400)])
 @pytest.mark.parametrize("name", ["resnet18 256/224", "resized below the crop"])
 def test_the_box_says_where_the_tensor_lies(shape: tuple[int, int], name: str) -> None:
@@ -197,16 +196,10 @@ def test_the_box_says_where_the_tensor_lies(shape: tuple[int, int], name: str) -
     inner = np.ix_(
         (rows > edge) & (rows < height - edge), (columns > edge) & (columns < width - edge)
     )
-    assert np.allclose(
-        got.tensor[0].numpy()[inner] * height,
-        np.broadcast_to(rows[:, None], got.tensor[0].shape)[inner],
-        atol=0.02,
-    )
-    assert np.allclose(
-        got.tensor[1].numpy()[inner] * width,
-        np.broadcast_to(columns, got.tensor[1].shape)[inner],
-        atol=0.02,
-    )
+    down = got.tensor[0].numpy() * height - rows[:, None]
+    across = got.tensor[1].numpy() * width - columns
+    # An antialiasing filter of few taps is itself off by a tenth of a pixel.
+    assert np.abs(down[inner]).max() < 0.15 and np.abs(across[inner]).max() < 0.15
     outside = (rows < 0) | (rows > height)
     assert (got.tensor[2].numpy()[outside] == 0).all()
 
