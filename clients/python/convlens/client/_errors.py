@@ -246,7 +246,7 @@ def from_status(status: Status, *, request_id: str = "") -> ConvLensError:
     reason = info.reason if info.domain == DOMAIN else ""
     too_large = reason == "MESSAGE_TOO_LARGE"
     return (MessageTooLarge if too_large else CLASSES.get(code, Internal))(
-        status.message or f"The server answered {code.name} without saying why.",
+        status.message or "The server sent neither an answer nor an error.",
         reason=reason,
         code=code,
         retry_after=retry.retry_delay.ToTimedelta().total_seconds() if retry else None,
@@ -296,7 +296,10 @@ def _without_details(code: grpc.StatusCode, text: str, call: Call) -> Status:
         failure = Failure(ErrorReason.ERROR_REASON_CANCELLED)
     elif code is grpc.StatusCode.UNIMPLEMENTED:
         failure = Failure(ErrorReason.ERROR_REASON_NOT_IMPLEMENTED, rpc=call.path)
-    return failure.status() if failure else Status(code=code.value[0], message=text)
+    if failure is not None:
+        return failure.status()
+    message = text or f"{call.address} answered {code.name} to {call.path} without saying why."
+    return Status(code=code.value[0], message=message)
 
 
 def _short(text: str) -> str:

@@ -48,19 +48,27 @@ class FakeServer:
     `answers` has answers of your own by the name of the RPC: "Classify", "ClassifyStream",
     "GetNetwork". Without one for ClassifyStream, its requests are answered one by one as Classify
     would, and a Failure becomes the answer to its request. `requests` has what came in, in order.
+    `max_message_bytes` is the largest request that it takes; -1 is any.
     """
 
     def __init__(
-        self, answers: Mapping[str, Answer] | None = None, *, max_workers: int = 8
+        self,
+        answers: Mapping[str, Answer] | None = None,
+        *,
+        max_workers: int = 8,
+        max_message_bytes: int = -1,
     ) -> None:
         self.answers: dict[str, Answer] = {**default_answers(), **(answers or {})}
         self.requests: list[Request] = []
         self._pool = ThreadPoolExecutor(max_workers, thread_name_prefix="fake-server")
-        limits = [(f"grpc.max_{way}_message_length", -1) for way in ("send", "receive")]
         self._server = grpc.server(
             self._pool,
             handlers=[_Handlers(self)],
-            options=[*limits, ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000)],
+            options=[
+                ("grpc.max_receive_message_length", max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+            ],
         )
         self._port = self._server.add_insecure_port("127.0.0.1:0")
 
@@ -132,7 +140,7 @@ def _handler(server: FakeServer, method: MethodDescriptor) -> "grpc.RpcMethodHan
         metadata = dict(context.invocation_metadata())
         left = context.time_remaining()
         # gRPC has a very large number for a caller without a deadline.
-        timeout = left if left is not None and left < 1e9 else None
+        timeout = left if left < 1e9 else None
         server.requests.append(Request(method.name, message, metadata, timeout))
         return message
 

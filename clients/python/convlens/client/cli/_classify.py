@@ -1,0 +1,164 @@
+"""`convlens classify`."""
+
+import csv
+import json
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+from convlens.client import Classification, Client, ConvLensError
+from convlens.client.cli import _options as options
+from convlens.client.cli._pictures import SUFFIXES, find
+from convlens.client.cli._rows import Rows, printable
+
+# From so many pictures on, a bar shows how far it is.
+MANY = 20
+
+
+@click.command()
+@click.argument("pictures", nargs=-1, required=True, metavar="FILE|FOLDER|GLOB...")
+@options.server
+@options.network
+@options.top_k
+@options.as_json("one JSON object per line and picture, failed ones with their error")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, one line per picture and class.")
+@click.pass_context
+def classify(
+    ctx: click.Context,
+    pictures: tuple[str, ...],
+    server: str,
+    network: str,
+    top_k: int | None,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    """Say what is in pictures.
+
+    Folders are searched for pictures, with the folders in them. A picture that cannot be read is
+    reported on stderr, the others go on, and the exit code is 1.
+
+    \b
+    Examples:
+      convlens classify cat.jpg
+      convlens classify photos/ --top-k 1
+      convlens classify 'photos/**/*.png' --network shapes@1
+      convlens classify photos/ --json | jq -r 'select(.error) | .picture'
+      convlens classify photos/ --csv > photos.csv
+    """
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv exclude each other.", ctx)
+    paths = find(pictures)
+    if not paths:
+        kinds = ", ".join(sorted(SUFFIXES))
+        raise click.ClickException(f"No pictures in {', '.join(pictures)}; looked for {kinds}.")
+    report = _Json() if as_json else _Csv() if as_csv else _Text([str(path) for path in paths])
+    with Client(server) as client, _progress(len(paths)) as progress:
+        task = progress.add_task("", total=len(paths))
+        results = client.classify_stream(paths, network=network, top_k=top_k, on_error="return")
+        with closing(results):
+            for path, result in zip(paths, results, strict=True):
+                report.add(str(path), result)
+                progress.advance(task)
+    if report.failed:
+        click.echo(f"convlens: {report.failed} of {len(paths)} pictures failed.", err=True)
+        ctx.exit(1)
+
+
+def _progress(total: int) -> Progress:
+    """A bar on stderr where that is a terminal, and there is something to wait for."""
+    console = Console(stderr=True)
+    return Progress(
+        "classifying",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=total < MANY or not console.is_terminal,
+        transient=True,
+        # On one terminal the lines go above the bar; into a pipe they must go by themselves.
+        redirect_stdout=sys.stdout.isatty(),
+        redirect_stderr=True,
+    )
+
+
+class _Report(ABC):
+    """Prints results as they come, and counts those that failed."""
+
+    def __init__(self) -> None:
+        self.failed = 0
+
+    def add(self, picture: str, result: Classification | ConvLensError) -> None:
+        """One picture's result."""
+        if isinstance(result, ConvLensError):
+            self.failed += 1
+            self._error(picture, result)
+        else:
+            self._answer(picture, result)
+
+    @abstractmethod
+    def _answer(self, picture: str, result: Classification) -> None: ...
+
+    @abstractmethod
+    def _error(self, picture: str, error: ConvLensError) -> None: ...
+
+
+class _Text(_Report):
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self._rows = Rows(names)
+
+    def _answer(self, picture: str, result: Classification) -> None:
+        self._rows.row(picture, result)
+
+    def _error(self, picture: str, error: ConvLensError) -> None:
+        click.echo(f"convlens: {printable(picture)}: {printable(error.message)}", err=True)
+
+
+class _Json(_Report):
+    def _answer(self, picture: str, result: Classification) -> None:
+        self._print({"picture": picture, **classification_json(result)})
+
+    def _error(self, picture: str, error: ConvLensError) -> None:
+        self._print({"picture": picture, "error": error_json(error)})
+
+    def _print(self, line: dict[str, Any]) -> None:
+        click.echo(json.dumps(line))
+
+
+class _Csv(_Report):
+    def __init__(self) -> None:
+        super().__init__()
+        self._writer = csv.writer(sys.stdout, lineterminator="\n")
+        self._writer.writerow(
+            ["picture", "rank", "index", "label", "probability", "logit", "error"]
+        )
+
+    def _answer(self, picture: str, result: Classification) -> None:
+        for rank, score in enumerate(result.classes, start=1):
+            self._writer.writerow(
+                [picture, rank, score.index, score.label, score.probability, score.logit, ""]
+            )
+
+    def _error(self, picture: str, error: ConvLensError) -> None:
+        self._writer.writerow([picture, "", "", "", "", "", error.message])
+
+
+def classification_json(result: Classification) -> dict[str, Any]:
+    """A classification as the command's JSON has it."""
+    receipt = result.receipt
+    return {
+        "network": f"{receipt.network}@{receipt.network_version}",
+        "classes": [asdict(score) for score in result.classes],
+    }
+
+
+def error_json(error: ConvLensError) -> dict[str, Any]:
+    """An error as the command's JSON has it."""
+    return {"reason": error.reason, "code": error.code.name, "message": error.message}

@@ -1,0 +1,49 @@
+"""Options that several commands share."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from convlens.client._transport import ADDRESS_VARIABLE, DEFAULT_ADDRESS
+from convlens.contract import rule_of
+from convlens.v1 import classification_pb2
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+TOP_K = rule_of(classification_pb2.ClassifyRequest.DESCRIPTOR.fields_by_name["top_k"])
+
+server = click.option(
+    "--server",
+    metavar="HOST:PORT",
+    envvar=ADDRESS_VARIABLE,
+    default=DEFAULT_ADDRESS,
+    show_default=True,
+    show_envvar=True,
+    help="Where the server is.",
+)
+
+network = click.option(
+    "--network", metavar="NAME[@VERSION]", default="", help="A served network; else the default."
+)
+
+top_k = click.option(
+    "--top-k",
+    type=click.IntRange(round(TOP_K.min), round(TOP_K.max)),
+    metavar="K",
+    help=f"How many of the best classes to show; {TOP_K.default} by default.",
+)
+
+timeout = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for the answer.",
+)
+
+
+def as_json(what: str) -> Callable[[F], F]:
+    """--json, saying what is printed then."""
+    return click.option("--json", "as_json", is_flag=True, help=f"Print {what}.")

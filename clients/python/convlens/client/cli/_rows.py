@@ -1,0 +1,87 @@
+"""How results look to people: one aligned line per picture, printed as it comes."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from convlens.client import Classification, ClassScore
+
+NAME_WIDTH, LABEL_WIDTH, BAR_WIDTH = 28, 14, 10
+EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+class Rows:
+    """Prints classifications to stdout in columns.
+
+    On a terminal long names are cut to fit; elsewhere nothing is cut, and there are no colours.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.console = Console(file=sys.stdout, highlight=False)
+        self._started = False
+        longest = max((len(name) for name in names), default=0)
+        self._name_width = max(len("picture"), min(longest, NAME_WIDTH))
+
+    def _header(self) -> None:
+        text = Text(style="bold")
+        text.append("picture".ljust(self._name_width + 2))
+        text.append("answer".ljust(LABEL_WIDTH + 1))
+        text.append("probability".ljust(BAR_WIDTH + 10))
+        text.append("runner-up")
+        self.line(text)
+
+    def row(self, name: str, result: Classification) -> None:
+        """One picture; before the first one, the titles of the columns."""
+        if not self._started:
+            self._started = True
+            self._header()
+        text = Text(self._fit(printable(name), self._name_width, keep_end=True) + "  ")
+        text.append(self._fit(printable(result.top.label), LABEL_WIDTH) + " ", "bold green")
+        text.append(self._bar(result.top.probability) + " ", "green")
+        text.append(percent(result.top.probability).rjust(7) + "  ")
+        text.append(", ".join(_said(score) for score in result.classes[1:]), "dim")
+        self.line(text)
+
+    def line(self, text: Text | str = "") -> None:
+        """Any other line."""
+        cut = self.console.is_terminal
+        self.console.print(
+            text,
+            markup=False,
+            no_wrap=True,
+            soft_wrap=not cut,
+            overflow="ellipsis" if cut else None,
+        )
+
+    def _fit(self, text: str, width: int, *, keep_end: bool = False) -> str:
+        if not self.console.is_terminal or len(text) <= width:
+            return text.ljust(width)
+        return "…" + text[1 - width :] if keep_end else text[: width - 1] + "…"
+
+    def _bar(self, share: float) -> str:
+        if not self.console.encoding.lower().startswith("utf"):
+            return ("#" * round(share * BAR_WIDTH)).ljust(BAR_WIDTH)
+        whole, part = divmod(round(share * BAR_WIDTH * 8), 8)
+        return ("█" * whole + EIGHTHS[part].strip()).ljust(BAR_WIDTH)
+
+
+def percent(share: float) -> str:
+    """A share of 1 as people write it: "99.7 %"."""
+    return f"{share * 100:.1f} %"
+
+
+def printable(text: str) -> str:
+    """Without what would move the cursor or change the colours of a terminal."""
+    return "".join(char if char.isprintable() else "�" for char in text)
+
+
+def shown(path: Path) -> str:
+    """A path in one line of text."""
+    return printable(str(path))
+
+
+def _said(score: ClassScore) -> str:
+    return f"{printable(score.label)} {percent(score.probability)}"
