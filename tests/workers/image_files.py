@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import resource
 import struct
 import zlib
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 from PIL import Image
 
 from convlens.contract import ErrorReason, Failure
@@ -129,3 +133,15 @@ def claiming(format: str, side: int) -> bytes:
     else:
         file[6:10] = struct.pack("<HH", side, side)
     return bytes(file)
+
+
+@contextmanager
+def little_memory() -> Generator[None]:
+    """At most 256 MiB more than now; what needs more gets a MemoryError."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    now = psutil.Process().memory_info().vms
+    resource.setrlimit(resource.RLIMIT_AS, (now + 2**28, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import skimage.data
@@ -17,7 +20,7 @@ from convlens.contract.errors import keys_of, reason_name
 from convlens.v1 import image_pb2, network_pb2
 from convlens.workers.images import Limits, Pixels, Prepared, plan, prepare, read_image
 
-from .image_files import INPUT, encode, noise, tensor_image
+from .image_files import INPUT, encode, little_memory, noise, tensor_image
 
 AS_IS = image_pb2.GEOMETRY_AS_IS
 BY_NETWORK = image_pb2.GEOMETRY_NETWORK
@@ -52,6 +55,15 @@ PICTURES = {
     "tall": noise(200, 2, 3),
     "column": noise(100, 1, 3),
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Small tensors on a busy machine: more threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def input_of(preset: ImageClassification, channels: int = 3) -> network_pb2.InputGeometry:
@@ -119,8 +131,6 @@ def test_files_equal_torchvision_on_pillow(format: str) -> None:
     file = encode(skimage.data.coffee(), format)
     pixels = read_image(image_pb2.Image(encoded=file), Limits(), INPUT)
     got = prepare(pixels, input_of(preset), BY_NETWORK, "any")
-    import io
-
     assert torch.equal(normalised(got, preset), preset(Image.open(io.BytesIO(file))))
 
 
@@ -163,7 +173,8 @@ def test_only_the_crop_of_a_huge_resized_picture_is_computed(
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_the_thinnest_pictures_cost_little(shape: tuple[int, ...], dtype: type) -> None:
     values = np.ones(shape, dtype)
-    got = prepare(read(values), INPUT, BY_NETWORK, "any")
+    with little_memory():
+        got = prepare(read(values), INPUT, BY_NETWORK, "any")
     check(got, values)
     assert (got.tensor == (1 / 255 if dtype == np.uint8 else 1)).all()
 

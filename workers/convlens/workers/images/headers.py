@@ -12,6 +12,10 @@ from dataclasses import dataclass
 FORMATS = "JPEG, PNG, WebP, BMP or GIF"
 # More parts than any honest file of the default limit has: PNG writers cut at 8 KiB or so.
 MAX_PARTS = 100_000
+# Each scan of a progressive JPEG walks over all pixels; encoders write about ten.
+MAX_SCANS = 100
+# Pillow decodes run lengths in Python: bytes of a file and pixels that take it a second.
+MAX_RUN_LENGTHS = 2**22
 
 JPEG_MARKER = re.compile(rb"\xff[^\x00\xff]")
 JPEG_END, JPEG_SCAN, JPEG_EXIF, JPEG_COMMENT = 0xD9, 0xDA, 0xE1, 0xFE
@@ -19,6 +23,7 @@ JPEG_ALONE = {0x01, *range(0xD0, 0xD9)}
 JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # JFIF and Adobe tell the colours apart; all other application segments are metadata.
 JPEG_METADATA = {*range(0xE0, 0xF0), JPEG_COMMENT} - {0xE0, 0xEE}
+BMP_RUN_LENGTHS = {1, 2}
 PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 
 
@@ -63,6 +68,8 @@ def _jpeg(data: bytes) -> Header:
             exif = data[start + 4 : end]
         if marker not in JPEG_METADATA:
             kept.append(data[start:end])
+    if kept[-1].count(bytes([0xFF, JPEG_SCAN])) > MAX_SCANS:
+        raise BadHeader("the JPEG has too many scans")
     return Header("JPEG", size[0], size[1], b"".join(kept), exif)
 
 
@@ -138,6 +145,9 @@ def _webp_exif(data: bytes) -> bytes:
 def _bmp(data: bytes) -> Header:
     (size,) = struct.unpack_from("<I", data, 14)
     width, height = struct.unpack_from("<HH" if size == 12 else "<ii", data, 18)
+    runs = size > 12 and struct.unpack_from("<I", data, 30)[0] in BMP_RUN_LENGTHS
+    if runs and max(abs(width * height), len(data)) > MAX_RUN_LENGTHS:
+        raise BadHeader("the BMP is run-length encoded and large")
     # A negative height says that the rows run from the top.
     return Header("BMP", abs(height), abs(width), data)
 
@@ -151,25 +161,23 @@ def _gif(data: bytes) -> Header:
 
 def _gif_first_frame(data: bytes) -> int:
     """Where the first frame begins; what stands before it are extensions of sub-blocks."""
-    at = 13 + _gif_colours(data[10])
+    at, in_extension = 13 + _gif_colours(data[10]), False
     for _ in range(MAX_PARTS):
-        if data[at] == ord(","):
+        if in_extension:
+            in_extension = data[at] > 0
+            at += data[at] + 1
+        elif data[at] == ord("!"):
+            at, in_extension = at + 2, True
+        elif data[at] == ord(","):
             return at
-        if data[at] != ord("!"):
+        else:
             raise BadHeader("the GIF has no frame")
-        at = _gif_after_blocks(data, at + 2)
     raise BadHeader("the GIF has too many extensions")
 
 
 def _gif_colours(flags: int) -> int:
     """Bytes of the palette that the flags announce."""
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
-
-
-def _gif_after_blocks(data: bytes, at: int) -> int:
-    while data[at]:
-        at += data[at] + 1
-    return at + 1
 
 
 SIGNATURES: tuple[tuple[re.Pattern[bytes], Callable[[bytes], Header]], ...] = (
