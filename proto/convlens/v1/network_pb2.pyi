@@ -172,21 +172,28 @@ class Accuracy(_message.Message):
     dataset: _builtins.str
     """The pictures: "ImageNet-1K validation"."""
     top1: _builtins.float
-    """Share with the true class first, in [0, 1]."""
+    """Share with the true class first, in [0, 1]; absent where it was not measured."""
     top5: _builtins.float
-    """Share with the true class among the first five, in [0, 1]."""
+    """Share with the true class among the first five, in [0, 1]; absent where it was not measured."""
     def __init__(
         self,
         *,
         dataset: _builtins.str = ...,
-        top1: _builtins.float = ...,
-        top5: _builtins.float = ...,
+        top1: _builtins.float | None = ...,
+        top5: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_top1", b"_top1", "_top5", b"_top5", "top1", b"top1", "top5", b"top5"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "top1", b"top1", "top5", b"top5"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top1", b"_top1", "_top5", b"_top5", "dataset", b"dataset", "top1", b"top1", "top5", b"top5"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__top1: _TypeAlias = _typing.Literal["top1"]  # noqa: Y015
+    _WhichOneofArgType__top1: _TypeAlias = _typing.Literal["_top1", b"_top1"]  # noqa: Y015
+    _WhichOneofReturnType__top5: _TypeAlias = _typing.Literal["top5"]  # noqa: Y015
+    _WhichOneofArgType__top5: _TypeAlias = _typing.Literal["_top5", b"_top5"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top1) -> _WhichOneofReturnType__top1 | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top5) -> _WhichOneofReturnType__top5 | None: ...
 
 Global___Accuracy: _TypeAlias = Accuracy  # noqa: Y015
 

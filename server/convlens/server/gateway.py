@@ -1,5 +1,6 @@
 """The server put together: engine, services, health, reflection, metrics, and a graceful end."""
 
+import asyncio
 from collections.abc import Callable
 from types import TracebackType
 from typing import TypeVar
@@ -24,6 +25,7 @@ log = structlog.get_logger()
 
 CLASSIFICATION = "/convlens.v1.ClassificationService"
 NETWORKS = "/convlens.v1.NetworkService"
+LINGER_SECONDS = 0.5
 FLUSH_SECONDS = 5.0
 HealthStatus = health_pb2.HealthCheckResponse
 T = TypeVar("T")
@@ -72,6 +74,8 @@ class Gateway:
         await self._say(HealthStatus.NOT_SERVING)
         if not await self._onion.drain(self._settings.drain_timeout):
             log.warning("calls cut off", seconds=self._settings.drain_timeout)
+        # While gRPC stops it cancels new calls without a reason: refuse them with one first.
+        await asyncio.sleep(LINGER_SECONDS)
         # The last answers may still be on their way to the network when the calls have ended.
         await self._server.stop(FLUSH_SECONDS)
         await self._engine.stop()

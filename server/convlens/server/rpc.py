@@ -9,7 +9,7 @@ import re
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias, cast
 
@@ -45,7 +45,7 @@ class Call:
 
 
 Unary: TypeAlias = Callable[[Call, Any, bytes], Awaitable[Message | bytes]]
-Streaming: TypeAlias = Callable[[Call, AsyncIterator[Any]], AsyncIterator[Message]]
+Streaming: TypeAlias = Callable[[Call, AsyncIterator[Any]], AsyncGenerator[Message, None]]
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,11 @@ class Onion(grpc.GenericRpcHandler):
 
         async def answer(bodies: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
             async with self.around(rpc, context) as call:
-                async for reply in run(call, (rpc.decode(body) async for body in bodies)):
-                    yield reply.SerializeToString()
+                requests = (rpc.decode(body) async for body in bodies)
+                # Closed here, so that what a caller left behind ends with the call.
+                async with aclosing(run(call, requests)) as replies:
+                    async for reply in replies:
+                        yield reply.SerializeToString()
 
         return answer
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import structlog
 from google.protobuf.message import Message
@@ -18,7 +19,14 @@ from convlens.server.rpc import Call, out_of_time, stopping
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
 Answers: TypeAlias = "asyncio.Queue[asyncio.Task[Message] | None]"
+
+
+class Spawn(Protocol):
+    """Starts a task."""
+
+    def __call__(self, work: Coroutine[Any, Any, T], /) -> asyncio.Task[T]: ...
 
 
 @dataclass(frozen=True)
@@ -55,26 +63,27 @@ class Stream:
         self._limits = limits
         self._stop = stop
 
-    async def run(self, call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Message]:
+    async def run(self, call: Call, requests: AsyncIterator[Any]) -> AsyncGenerator[Message, None]:
         """Yields the responses in the order of the requests."""
         answers: Answers = asyncio.Queue(self._limits.window)
-        reader = asyncio.create_task(self._read(call, requests, answers))
-        try:
+        async with _tasks() as tasks:
+            reader = tasks(self._read(call, requests, answers, tasks))
             while answer := await answers.get():
                 yield await answer
             await reader
-        finally:
-            reader.cancel()
-            while not answers.empty():
-                if answer := answers.get_nowait():
-                    answer.cancel()
 
-    async def _read(self, call: Call, requests: AsyncIterator[Any], answers: Answers) -> None:
+    async def _read(
+        self, call: Call, requests: AsyncIterator[Any], answers: Answers, tasks: Spawn
+    ) -> None:
+        """Starts an answer for each request; the end, good or bad, comes after the answers."""
         try:
-            async for request in _until(requests, self._stop):
-                await answers.put(asyncio.create_task(self._answer(call, request)))
-        finally:
+            async with aclosing(_until(requests, self._stop)) as taken:
+                async for request in taken:
+                    await answers.put(tasks(self._answer(call, request)))
+        except Exception:
             await answers.put(None)
+            raise
+        await answers.put(None)
 
     async def _answer(self, call: Call, request: Any) -> Message:
         limit = time.monotonic() + self._limits.timeout
@@ -122,7 +131,27 @@ def _loop_time(deadline: float | None) -> float | None:
     return asyncio.get_running_loop().time() + deadline - time.monotonic()
 
 
-async def _until(requests: AsyncIterator[Any], stop: asyncio.Event) -> AsyncIterator[Any]:
+@asynccontextmanager
+async def _tasks() -> AsyncGenerator[Spawn, None]:
+    """Starts tasks, and leaves none behind: what has not ended with the block is cancelled."""
+    live: set[asyncio.Task[Any]] = set()
+
+    def spawn(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        live.add(task)
+        task.add_done_callback(live.discard)
+        return task
+
+    try:
+        yield spawn
+    finally:
+        left = list(live)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+
+async def _until(requests: AsyncIterator[Any], stop: asyncio.Event) -> AsyncGenerator[Any, None]:
     """The requests, until the server stops: then raises Failure SERVER_STOPPING."""
     stopped = asyncio.ensure_future(stop.wait())
     try:

@@ -1,5 +1,6 @@
 """The networks that ship with ConvLens."""
 
+import json
 from collections.abc import Callable, Mapping
 
 import torch
@@ -17,6 +18,7 @@ def load_shapes(device: torch.device) -> ServedNetwork:
         version="1",
         kind=network_pb2.NETWORK_KIND_IMAGE,
         labels=shapes.LABELS,
+        accuracies=[shapes_accuracy()],
         input=network_pb2.InputGeometry(
             height=size,
             width=size,
@@ -28,6 +30,14 @@ def load_shapes(device: torch.device) -> ServedNetwork:
         ),
     )
     return ServedNetwork(shapes.load(), facts, device)
+
+
+def shapes_accuracy() -> network_pb2.Accuracy:
+    """What the training script found on pictures that it never trained on."""
+    report = shapes.WEIGHTS.with_name("training.json").read_text(encoding="utf-8")
+    figures = json.loads(report)["held_out"]
+    dataset = f"{figures['pictures']} drawn pictures, seeds from {figures['first_seed']}"
+    return network_pb2.Accuracy(dataset=dataset, top1=figures["top1"])
 
 
 BUNDLED: Mapping[str, Callable[[torch.device], ServedNetwork]] = {"shapes": load_shapes}
