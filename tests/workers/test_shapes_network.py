@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from itertools import repeat
 from pathlib import Path
 
@@ -43,10 +44,23 @@ def held_out() -> Pictures:
     return dataset(HELD_OUT, processes=2)
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """One thread: two that wait for each other are slow on a machine that is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def right(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
-    with torch.no_grad():
-        parts = [network(normalised(part)).argmax(1) for part in images.split(250)]
-    return (torch.cat(parts) == labels).float().mean().item()
+    # Small batches with the maps innermost: several times faster.
+    told: list[torch.Tensor] = []
+    with torch.inference_mode():
+        for part in images.split(16):
+            inputs = normalised(part).to(memory_format=torch.channels_last)
+            told.append(network(inputs).argmax(1))
+    return (torch.cat(told) == labels).float().mean().item()
 
 
 def test_only_plain_layers_named_as_in_vgg() -> None:
@@ -135,7 +149,7 @@ def test_held_out_pictures_are_told_right(network: Shapes, held_out: Pictures) -
 
 
 def test_a_little_noise_and_shade_changes_little(network: Shapes, held_out: Pictures) -> None:
-    images, labels = torch.tensor(held_out.images[:300]), torch.tensor(held_out.labels[:300])
+    images, labels = torch.tensor(held_out.images[:200]), torch.tensor(held_out.labels[:200])
     noisy = images + 10.0 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
     assert right(network, noisy.clamp(0, 255), labels) >= 0.95
     assert right(network, images * 0.85, labels) >= 0.95
@@ -143,7 +157,7 @@ def test_a_little_noise_and_shade_changes_little(network: Shapes, held_out: Pict
 
 def test_checkpoints_grow_better(held_out: Pictures) -> None:
     paths = sorted(CHECKPOINTS.glob("*.safetensors"))
-    images, labels = torch.tensor(held_out.images[:300]), torch.tensor(held_out.labels[:300])
+    images, labels = torch.tensor(held_out.images[:160]), torch.tensor(held_out.labels[:160])
     rights = [right(load(path), images, labels) for path in paths]
     visits = [int(path.stem.removeprefix("visits-")) for path in paths]
     assert len(paths) == len(train.KEPT)
@@ -164,11 +178,11 @@ def test_the_samples_are_told_right(network: Shapes) -> None:
 
 def test_a_short_training_lowers_the_loss() -> None:
     few = dataset(range(16))
-    result = train.train(repeat(few), 20, every=4)
+    result = train.train(repeat(few), 15, every=3)
     losses = [interval.loss for interval in result.intervals]
-    assert [interval.visits for interval in result.intervals] == [64, 128, 192, 256, 320]
+    assert [interval.visits for interval in result.intervals] == [48, 96, 144, 192, 240]
     assert losses[-1] < 0.6 * losses[0]
-    assert sorted(result.checkpoints) == [16, 32, 96]
+    assert sorted(result.checkpoints) == [16, 32, 64]
     assert not result.network.training
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in result.network.modules())
 

@@ -149,8 +149,8 @@ CORNERS: dict[str, list[tuple[float, float]]] = {
 @pytest.mark.parametrize("name", CORNERS)
 def test_polygons_are_the_ones_another_program_fills(name: str) -> None:
     size, scale, position = 1024, 0.3, (0.47, 0.52)
-    given = {"label": CLASSES.index(name), "scale": scale, "position": position, "rotation": 0.0}
-    mask = coverage(plan(0, **given), size) > 0.5
+    scene = plan(0, label=CLASSES.index(name), scale=scale, position=position, rotation=0.0)
+    mask = coverage(scene, size) > 0.5
     canvas = Image.new("1", (size, size))
     corners = [
         ((position[0] + scale * x) * size - 0.5, (position[1] + scale * y) * size - 0.5)

@@ -1,0 +1,199 @@
+"""Train the network `shapes` on the CPU: `python -m convlens.workers.shapes.train --out DIR`.
+
+The budget is in image visits, and every visit is a picture never seen before, so the result does
+not depend on how fast the machine is. Batch norm helps while training and is folded away in
+everything written: `shapes.safetensors` (fp32), `checkpoints/` (fp16, at growing visits, for
+studies of how features arise) and `training.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
+from torch import Tensor, nn
+from torch.nn import functional
+
+from convlens.workers.shapes.dataset import HELD_OUT, Pictures, batches
+from convlens.workers.shapes.network import (
+    LABELS,
+    Shapes,
+    fold_batchnorm,
+    normalised,
+)
+
+VISITS = 72_000
+BATCH = 64
+PEAK_RATE = 4e-3
+WEIGHT_DECAY = 2e-2
+SMOOTHING = 0.05
+# Shares of the budget after which a checkpoint is kept: most of the learning is at the beginning.
+KEPT = (0.01, 0.03, 0.1, 0.3)
+_APART = 10_000_000  # between the first pictures of two trainings
+
+
+@dataclass(frozen=True)
+class Interval:
+    """What a stretch of training looked like."""
+
+    visits: int  # at its end
+    loss: float  # mean over the stretch
+    accuracy: float  # mean over the stretch, with batch norm in training mode
+
+
+@dataclass(frozen=True)
+class Result:
+    """A trained network, folded and in evaluation mode, and the way there."""
+
+    network: Shapes
+    checkpoints: dict[int, Shapes]  # by visits
+    intervals: tuple[Interval, ...]
+
+
+def train(shares: Iterable[Pictures], steps: int, *, seed: int = 0, every: int = 50) -> Result:
+    """Train for `steps` shares of pictures, one step each, printing a line every `every` of them.
+
+    The same arguments give the same weights on the same machine and number of torch threads.
+    """
+    torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]
+    network = Shapes(batchnorm=True).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(network.parameters(), PEAK_RATE, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=steps)
+    keep = {max(1, round(share * steps)) for share in KEPT}
+    checkpoints: dict[int, Shapes] = {}
+    intervals: list[Interval] = []
+    recent: list[tuple[float, float]] = []
+    visits = 0
+    for step, pictures in enumerate(islice(shares, steps), start=1):
+        recent.append(_step(network.train(), optimizer, pictures))
+        visits += len(pictures.labels)
+        # The schedule has a rate for each step, so the last one needs no next rate.
+        if step < steps:
+            schedule.step()
+        if step in keep:
+            checkpoints[visits] = fold_batchnorm(network.eval())
+        if step % every == 0 or step == steps:
+            intervals.append(_interval(visits, recent))
+            recent.clear()
+            print(_line(intervals[-1]), flush=True)
+    return Result(fold_batchnorm(network.eval()), checkpoints, tuple(intervals))
+
+
+def training_seeds(seed: int, visits: int) -> range:
+    """The seeds of the pictures that a training sees, each once and in this order."""
+    seeds = range(seed * _APART, seed * _APART + visits)
+    if seed < 0 or visits > _APART or seeds.stop > HELD_OUT.start:
+        raise ValueError(
+            f"seed {seed} and {visits} visits: a seed must be in 0..{HELD_OUT.start // _APART - 1} "
+            f"and visits at most {_APART}, to stay off the pictures held out"
+        )
+    return seeds
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, seeds: Sequence[int], *, processes: int = 1) -> float:
+    """Top-1 accuracy, 0..1, on the pictures of the seeds."""
+    right = 0
+    for pictures in batches(seeds, 250, processes=processes):
+        images, labels = _tensors(pictures)
+        logits: Tensor = network(normalised(images))
+        right += int((logits.argmax(1) == labels).sum())
+    return right / len(seeds)
+
+
+def write(result: Result, out: Path, *, seed: int, held_out: float) -> None:
+    """Write the weights, the checkpoints and the figures into a directory."""
+    visits = result.intervals[-1].visits
+    facts = {
+        "classes": ",".join(LABELS),
+        "visits": str(visits),
+        "seed": str(seed),
+        "torch": torch.__version__.split("+")[0],
+    }
+    checkpoints = out / "checkpoints"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    final = {**facts, "accuracy": f"{held_out:.4f}"}
+    save_file(_weights(result.network, torch.float32), out / "shapes.safetensors", final)
+    for visited, network in result.checkpoints.items():
+        path = checkpoints / f"visits-{visited:06d}.safetensors"
+        save_file(_weights(network, torch.float16), path, {**facts, "visits": str(visited)})
+    figures = {
+        "visits": visits,
+        "seed": seed,
+        "torch": facts["torch"],
+        "batch": BATCH,
+        "peak_rate": PEAK_RATE,
+        "held_out": {"first_seed": HELD_OUT.start, "pictures": len(HELD_OUT), "top1": held_out},
+        "intervals": [asdict(interval) for interval in result.intervals],
+    }
+    (out / "training.json").write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Train the bundled network `shapes`.")
+    parser.add_argument("--out", type=Path, required=True, help="directory to write into")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--visits", type=int, default=VISITS, help="pictures to train on")
+    parser.add_argument("--processes", type=int, default=2, help="processes that draw")
+    given = parser.parse_args(arguments)
+    steps = max(1, given.visits // BATCH)
+    seeds = training_seeds(given.seed, steps * BATCH)
+    shares = batches(seeds, BATCH, processes=given.processes)
+    result = train(shares, steps, seed=given.seed)
+    held_out = accuracy(result.network, HELD_OUT, processes=given.processes)
+    print(f"held out: top-1 {held_out:.4f} of {len(HELD_OUT)} pictures")
+    write(result, given.out, seed=given.seed, held_out=held_out)
+
+
+def _step(
+    network: Shapes, optimizer: torch.optim.Optimizer, pictures: Pictures
+) -> tuple[float, float]:
+    images, labels = _tensors(pictures)
+    inputs = _varied(images).to(memory_format=torch.channels_last)
+    logits: Tensor = network(inputs)
+    loss = functional.cross_entropy(logits, labels, label_smoothing=SMOOTHING)
+    optimizer.zero_grad()
+    loss.backward()  # pyright: ignore[reportUnknownMemberType]
+    optimizer.step()
+    return loss.item(), (logits.argmax(1) == labels).float().mean().item()
+
+
+def _varied(images: Tensor) -> Tensor:
+    """Inputs with light and contrast a little off and pixel noise of a strength of their own."""
+    count = len(images)
+    noise = torch.rand(count, 1, 1, 1) ** 2 * 20.0
+    contrast = 1.0 + 0.3 * (torch.rand(count, 1, 1, 1) - 0.5)
+    light = 30.0 * (torch.rand(count, 1, 1, 1) - 0.5)
+    shown = (images.float() - 127.5) * contrast + 127.5 + light
+    return normalised((shown + noise * torch.randn(shown.shape)).clamp(0.0, 255.0))
+
+
+def _interval(visits: int, recent: Sequence[tuple[float, float]]) -> Interval:
+    losses, rights = zip(*recent, strict=True)
+    return Interval(visits, sum(losses) / len(losses), sum(rights) / len(rights))
+
+
+def _line(interval: Interval) -> str:
+    return f"{interval.visits:>7} visits   loss {interval.loss:.3f}   right {interval.accuracy:.1%}"
+
+
+def _tensors(pictures: Pictures) -> tuple[Tensor, Tensor]:
+    return torch.tensor(pictures.images), torch.tensor(pictures.labels)
+
+
+def _weights(network: Shapes, dtype: torch.dtype) -> dict[str, Tensor]:
+    return {
+        name: tensor.to(dtype).contiguous(memory_format=torch.contiguous_format)
+        for name, tensor in network.state_dict().items()
+    }
+
+
+if __name__ == "__main__":
+    main()
