@@ -17,7 +17,6 @@ from convlens.client._transport import (
     DEFAULT_TIMEOUT,
     MAX_ATTEMPTS,
     MAX_MESSAGE_BYTES,
-    Patience,
     Settings,
     metadata_of,
 )
@@ -111,9 +110,7 @@ class Client:
         """Calls until it is answered, as long as the server says when to come back."""
         call = self._begin(operation.path)
         request = self._settings.wire(operation.request)
-        patience = Patience(
-            operation.timeout or self._settings.timeout, self._settings.max_attempts
-        )
+        patience = self._settings.patience(operation.timeout)
         send: grpc.UnaryUnaryMultiCallable[bytes, bytes]
         send = self._channel.unary_unary(operation.path)
         while True:

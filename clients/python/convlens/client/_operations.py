@@ -18,6 +18,7 @@ from convlens.client import _results
 from convlens.client._errors import ConvLensError, Internal, InvalidRequest, from_status
 from convlens.client._images import Geometry, ImageInput, is_many, to_image
 from convlens.client._results import Classification, Health, Network, NetworkSummary
+from convlens.client._transport import check_timeout
 from convlens.v1 import classification_pb2, image_pb2, network_pb2
 
 S = TypeVar("S")
@@ -43,6 +44,10 @@ class Operation(Generic[T]):
     decode: Callable[[bytes, str], T]
     timeout: float | None
 
+    def __post_init__(self) -> None:
+        if self.timeout is not None:
+            check_timeout(self.timeout)
+
 
 @dataclass(frozen=True, slots=True)
 class Stream(Generic[S, T]):
@@ -59,6 +64,12 @@ class Stream(Generic[S, T]):
     on_error: OnError
     in_flight: int
     timeout: float | None
+
+    def __post_init__(self) -> None:
+        if self.in_flight < 1:
+            raise InvalidRequest(f"in_flight is {self.in_flight}; it must be at least 1.")
+        if self.timeout is not None:
+            check_timeout(self.timeout)
 
 
 @overload
@@ -158,8 +169,6 @@ def classify_stream(
     `classify`.
     """
     _check_on_error(on_error)
-    if in_flight < 1:
-        raise InvalidRequest(f"in_flight is {in_flight}; it must be at least 1.")
 
     def encode(number: int, image: ImageInput | None) -> Message:
         sent = image_pb2.Image() if image is None else to_image(image, geometry)

@@ -115,8 +115,8 @@ class Accuracy:
     """How often the network was right on a set of pictures, in [0, 1]."""
 
     dataset: str
-    top1: float
-    top5: float
+    top1: float | None
+    top5: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +201,14 @@ def _layer(message: network_pb2.Layer) -> Layer:
 
 
 def _plain(cls: Callable[..., T], message: Message, **converted: object) -> T:
-    """A value of `cls` with the fields of `message`; messages among them come in `converted`."""
+    """A value of `cls` with the fields of `message`, None for what was not said.
+
+    Messages among the fields come in `converted`.
+    """
     values = {
         entry.name: _value(getattr(message, entry.name), entry)
+        if not entry.has_presence or message.HasField(entry.name)
+        else None
         for entry in kind_of(message).fields
         if entry.name not in converted and entry.name in names_of(cls)
     }

@@ -42,8 +42,7 @@ class Settings:
         cls, address: str | None, timeout: float, max_message_bytes: int, max_attempts: int
     ) -> "Settings":
         """The settings, checked; without an address, that of the environment."""
-        if not timeout > 0:
-            raise InvalidRequest(f"timeout is {timeout}; it must be greater than 0 seconds.")
+        check_timeout(timeout)
         if max_message_bytes < 1:
             raise InvalidRequest(f"max_message_bytes is {max_message_bytes}; it must be positive.")
         if not 1 <= max_attempts <= MAX_ATTEMPTS:
@@ -88,6 +87,10 @@ class Settings:
         balancing: dict[str, object] = {"round_robin": {}}
         return json.dumps({"loadBalancingConfig": [balancing], "methodConfig": [method]})
 
+    def patience(self, timeout: float | None) -> "Patience":
+        """The attempts and the time of one operation."""
+        return Patience(self.timeout if timeout is None else timeout, self.max_attempts)
+
     def begin(self, path: str) -> Call:
         """A call under an id of its own."""
         return Call(self.address, path, uuid.uuid4().hex)
@@ -100,6 +103,12 @@ class Settings:
             detail = f"{len(data)} bytes of at most {self.max_message_bytes}"
             raise local(MessageTooLarge, Failure(reason, detail=detail))
         return data
+
+
+def check_timeout(timeout: float) -> None:
+    """Raises InvalidRequest where no time at all is allowed."""
+    if not timeout > 0:
+        raise InvalidRequest(f"timeout is {timeout}; it must be greater than 0 seconds.")
 
 
 def metadata_of(call: Call) -> tuple[tuple[str, str], ...]:

@@ -198,7 +198,7 @@ def _classify(
     empty = Failure(ErrorReason.ERROR_REASON_IMAGE_EMPTY, formats="PNG").status()
     results = [
         classification_pb2.ClassifyResult(classification=answer)
-        if image.WhichOneof("source")
+        if image.encoded or image.HasField("tensor")
         else classification_pb2.ClassifyResult(error=empty)
         for image in request.images
     ]
