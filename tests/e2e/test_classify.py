@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image as PILImage
 
-from convlens.contract import digest, fill_defaults
+from convlens.contract import digest, with_defaults
 from convlens.v1.classification_pb2 import ClassifyRequest
 from convlens.v1.image_pb2 import GEOMETRY_AS_IS, Image
 from convlens.v1.network_pb2 import GetNetworkRequest, ListNetworksRequest
@@ -85,8 +85,8 @@ def test_the_receipt_says_how_the_answer_came_about(stub, channel, pictures) -> 
     assert receipt.torch_version == torch.__version__
     assert receipt.precision == PRECISION_FLOAT32
     assert receipt.cost.forward_passes == 2
-    fill_defaults(request)
-    assert receipt.request_digest == digest(request.SerializeToString(deterministic=True))
+    filled = with_defaults(request)
+    assert receipt.request_digest == digest(filled.SerializeToString(deterministic=True))
     parameters = ClassifyRequest()
     assert receipt.parameters.Unpack(parameters)
     assert parameters == ClassifyRequest(top_k=5)

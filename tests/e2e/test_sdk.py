@@ -19,7 +19,6 @@ from convlens.client import (
     ConvLensError,
     DeadlineExceeded,
     Health,
-    InvalidImage,
     InvalidRequest,
     MessageTooLarge,
     NotFound,
@@ -98,7 +97,7 @@ def test_errors_say_what_to_do(client: Client, pictures: list[Path]) -> None:
     with pytest.raises(InvalidRequest) as wrong:
         client.classify(pictures[0], top_k=0)
     assert [violation.field for violation in wrong.value.violations] == ["top_k"]
-    with pytest.raises(InvalidImage, match="cannot be read"):
+    with pytest.raises(InvalidRequest, match="cannot be read"):
         client.classify(b"no picture")
     with pytest.raises(MessageTooLarge):
         client.classify(b"\0" * (65 * 2**20))
@@ -114,16 +113,18 @@ def test_a_bad_picture_among_good_ones(client: Client, pictures: list[Path]) -> 
         list(client.classify_stream(mixed, on_error="return")),
     ):
         kinds = [type(answer) for answer in answers]
-        assert kinds == [Classification, InvalidImage, Classification]
+        assert kinds == [Classification, InvalidRequest, Classification]
         error = answers[1]
         assert isinstance(error, ConvLensError)
         assert error.index == 1
 
 
 def test_no_server(pictures: list[Path]) -> None:
-    with Client("127.0.0.1:9", timeout=3, max_attempts=1) as nobody:
-        with pytest.raises(Unavailable, match=r"127\.0\.0\.1:9.*convlens-server") as caught:
-            nobody.classify(pictures[0])
+    with (
+        Client("127.0.0.1:9", timeout=3, max_attempts=1) as nobody,
+        pytest.raises(Unavailable, match=r"127\.0\.0\.1:9.*convlens-server") as caught,
+    ):
+        nobody.classify(pictures[0])
     assert caught.value.reason == "SERVER_UNREACHABLE"
 
 

@@ -6,7 +6,7 @@ import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
-from convlens.contract import digest, fill_defaults, rule_of, violations
+from convlens.contract import digest, rule_of, violations, with_defaults
 from convlens.contract.rules import FLOATS, INTEGERS, default_of
 from convlens.contract.validation import range_text
 from convlens.v1 import (
@@ -115,7 +115,7 @@ def test_defaults_are_filled_in_everywhere_and_nothing_else_changes() -> None:
         images=[image_pb2.Image(encoded=b"x", geometry=image_pb2.GEOMETRY_AS_IS)],
     )
     request.methods.add().smooth_grad.samples = 7
-    fill_defaults(request)
+    request = with_defaults(request)
     assert request.images[0].geometry == image_pb2.GEOMETRY_AS_IS
     assert request.methods[0].smooth_grad.samples == 7
     for field in request.methods[0].smooth_grad.DESCRIPTOR.fields:
@@ -125,11 +125,10 @@ def test_defaults_are_filled_in_everywhere_and_nothing_else_changes() -> None:
 
 def test_filling_in_twice_changes_nothing() -> None:
     request = classification_pb2.ClassifyRequest(images=[image_pb2.Image(encoded=b"x")])
-    fill_defaults(request)
-    once = request.SerializeToString(deterministic=True)
-    fill_defaults(request)
-    assert request.SerializeToString(deterministic=True) == once
-    assert request.top_k == 5
+    once = with_defaults(request)
+    assert with_defaults(once) == once
+    assert once.top_k == 5
+    assert not request.HasField("top_k")
 
 
 def test_digest_tells_parts_apart() -> None:

@@ -1,7 +1,7 @@
 """What the protos say beyond their types: defaults, ranges, units, papers, errors. No torch."""
 
 from convlens.contract.errors import DOMAIN, ErrorReason, Failure
-from convlens.contract.rules import digest, fill_defaults, rule_of
+from convlens.contract.rules import digest, rule_of, with_defaults
 from convlens.contract.validation import violations
 
 __all__ = [
@@ -9,7 +9,7 @@ __all__ = [
     "ErrorReason",
     "Failure",
     "digest",
-    "fill_defaults",
     "rule_of",
     "violations",
+    "with_defaults",
 ]

@@ -3,13 +3,14 @@
 import hashlib
 from collections.abc import Iterator
 from functools import cache
-from typing import TypeAlias, cast
+from typing import TypeAlias, TypeVar, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from convlens.v1 import options_pb2
 
+M = TypeVar("M", bound=Message)
 Value: TypeAlias = bool | int | float | str | bytes
 
 INTEGERS = frozenset(
@@ -81,17 +82,24 @@ def message_fields(kind: Descriptor) -> tuple[FieldDescriptor, ...]:
     return tuple(field for field in kind.fields if is_message(field))
 
 
-def fill_defaults(message: Message) -> None:
-    """Sets every unset field that has a default, here and in all messages below, in place.
+def with_defaults(message: M) -> M:
+    """A copy with every unset field that has a default set to it, in all messages below too.
 
     A field of a oneof has no default: another one may have been chosen.
     """
+    copy = type(message)()
+    copy.CopyFrom(message)
+    _fill(copy)
+    return copy
+
+
+def _fill(message: Message) -> None:
     for field, value in _defaults(kind_of(message)):
         if is_unset(message, field):
             setattr(message, field.name, value)
     for field in message_fields(kind_of(message)):
         for _, entry in children(message, field):
-            fill_defaults(entry)
+            _fill(entry)
 
 
 def digest(*parts: bytes) -> str:

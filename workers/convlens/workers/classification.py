@@ -10,7 +10,7 @@ import torch
 from google.protobuf.any_pb2 import Any
 from torch import Tensor
 
-from convlens.contract import ErrorReason, Failure, digest, fill_defaults, violations
+from convlens.contract import ErrorReason, Failure, digest, violations, with_defaults
 from convlens.contract.validation import Violation
 from convlens.internal.v1.job_pb2 import Stages
 from convlens.v1 import receipt_pb2
@@ -158,10 +158,9 @@ def check(broken: Sequence[Violation]) -> None:
 
 def _parse(body: bytes, classes: int) -> ClassifyRequest:
     """The request with its defaults; the default of top_k bows to a network with fewer classes."""
-    request = ClassifyRequest.FromString(body)
-    asked = request.HasField("top_k")
-    fill_defaults(request)
-    if not asked:
+    given = ClassifyRequest.FromString(body)
+    request = with_defaults(given)
+    if not given.HasField("top_k"):
         request.top_k = min(request.top_k, classes)
     if request.top_k > classes:
         words = f"is {request.top_k}; must be at most {classes}, the classes of this network"
