@@ -12,9 +12,9 @@ HEAD = f"""# Errors
 
 Every error of every RPC carries exactly one `google.rpc.ErrorInfo` with the domain `{DOMAIN}`, a
 reason of this table, and the words in braces as metadata. `INVALID_REQUEST` carries a `BadRequest`
-that names every field at once; a retryable error carries a `RetryInfo` with the delay. In a request
-of many images each image has a status of its own, with the same details. The id of the request is in
-the trailing metadata `x-request-id`.
+that names every field at once; a retryable error carries a `RetryInfo` with the delay. In a
+request of many images each image has a status of its own, with the same details. The id of the
+request is in the trailing metadata `x-request-id`.
 
 This page is written from `convlens/v1/error.proto` by `python -m convlens.contract.pages docs`.
 

@@ -11,6 +11,9 @@ import click
 
 from convlens.client import ConvLensError
 
+# gRPC's core writes to stderr what the command says better.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
 DEBUG_VARIABLE = "CONVLENS_DEBUG"
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -29,7 +32,7 @@ class Program(click.Group):
         """Runs the command that the arguments name."""
         _accept_any_text()
         try:
-            super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+            code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
             sys.stdout.flush()
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.format_message(), err=True)
@@ -51,7 +54,8 @@ class Program(click.Group):
                 raise
             text = f"a defect of this command: {type(error).__name__}: {error}."
             _fail(f"{text} Set {DEBUG_VARIABLE}=1 to see where.", FAILED)
-        sys.exit(0)
+        # What ctx.exit() was told comes back from a group that is not to end the process itself.
+        sys.exit(code)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -66,7 +70,7 @@ class Program(click.Group):
             ) from None
 
 
-@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("convlens", cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("convlens-client"), message="convlens %(version)s")
 def program() -> None:
     """Look into image-classification networks over gRPC.
