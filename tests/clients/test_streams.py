@@ -344,3 +344,19 @@ def test_several_streams_of_one_client(echoing):
         second = client.classify_stream(numbered(50), in_flight=5)
         pairs = [(a.top.label, b.top.label) for a, b in zip(first, second, strict=True)]
     assert pairs == [(str(n), str(n)) for n in range(50)]
+
+
+def test_a_server_that_dies_before_the_first_answer(connect):
+    over = threading.Event()
+
+    def stop(server: FakeServer) -> None:
+        while not server.requests:
+            time.sleep(0.01)
+        server.stop()
+        over.set()
+
+    with FakeServer({"Classify": lambda request: over.wait(20) and echo(request)}) as server:
+        threading.Thread(target=stop, args=[server]).start()
+        with pytest.raises(Unavailable) as caught:
+            list(connect(server.address).stream([b"a"], timeout=10))
+    assert caught.value.reason == "SERVER_UNREACHABLE"

@@ -19,7 +19,7 @@ import grpc
 import grpc.aio
 
 from convlens.client import _operations as operations
-from convlens.client._errors import Call, Cancelled, Overloaded, translated
+from convlens.client._errors import Call, Cancelled, Overloaded, Unavailable, translated
 from convlens.client._methods import IMAGES, dressed
 from convlens.client._operations import Operation, Stream
 from convlens.client._streams import Feed
@@ -121,7 +121,7 @@ class AsyncClient:
         return f"AsyncClient({self.address!r})"
 
     async def _perform(self, operation: Operation[T]) -> T:
-        """Calls until it is answered, as long as the server says when to come back."""
+        """Calls until it is answered, as long as there is patience."""
         channel, call = self._begin(operation.path)
         request = self._settings.wire(operation.request)
         patience = self._settings.patience(operation.timeout)
@@ -134,7 +134,7 @@ class AsyncClient:
                         request, timeout=patience.remaining, metadata=metadata_of(call)
                     )
                     return operation.decode(answer, call.request_id)
-            except Overloaded as error:
+            except (Overloaded, Unavailable) as error:
                 await asyncio.sleep(patience.pause(error))
 
     async def _stream(

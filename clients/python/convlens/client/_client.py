@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import grpc
 
 from convlens.client import _operations as operations
-from convlens.client._errors import Call, Cancelled, Overloaded, translated
+from convlens.client._errors import Call, Cancelled, Overloaded, Unavailable, translated
 from convlens.client._methods import IMAGES, dressed
 from convlens.client._operations import Operation, Stream
 from convlens.client._streams import Feed
@@ -53,9 +53,9 @@ class Client:
 
     `address` is "host:port"; left out, the environment's CONVLENS_SERVER, or 127.0.0.1:50051.
     `timeout` is the time that every call has unless it says otherwise, in seconds.
-    `max_message_bytes` bounds one request and one answer. `max_attempts`, 1 to 5, is how often a
-    call is made where no server answers or the server is full. A `channel` given here stays its
-    owner's to close, and comes with its own options.
+    `max_message_bytes` bounds one request and one answer. `max_attempts` is how often a call is
+    made where no server answers or the server is full; a stream is opened once. A `channel` given
+    here stays its owner's to close, and comes with its own options.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Client:
         return f"Client({self.address!r})"
 
     def _perform(self, operation: Operation[T]) -> T:
-        """Calls until it is answered, as long as the server says when to come back."""
+        """Calls until it is answered, as long as there is patience."""
         call = self._begin(operation.path)
         request = self._settings.wire(operation.request)
         patience = self._settings.patience(operation.timeout)
@@ -118,7 +118,7 @@ class Client:
                 with translated(call):
                     answer = send(request, timeout=patience.remaining, metadata=metadata_of(call))
                     return operation.decode(answer, call.request_id)
-            except Overloaded as error:
+            except (Overloaded, Unavailable) as error:
                 time.sleep(patience.pause(error))
 
     def _stream(self, stream: Stream[S, T], source: Iterable[S]) -> Generator[T, None, None]:

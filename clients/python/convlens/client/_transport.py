@@ -1,6 +1,5 @@
 """How both clients reach the server: settings, channel options, retries."""
 
-import json
 import os
 import random
 import time
@@ -16,6 +15,7 @@ from convlens.client._errors import (
     InvalidRequest,
     MessageTooLarge,
     Overloaded,
+    Unavailable,
     local,
 )
 from convlens.contract import ErrorReason, Failure
@@ -24,8 +24,9 @@ ADDRESS_VARIABLE = "CONVLENS_SERVER"
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_TIMEOUT = 60.0
 MAX_MESSAGE_BYTES = 64 * 2**20
-# gRPC itself never tries more often than five times.
 MAX_ATTEMPTS = 5
+# Seconds before the second attempt where no server answered.
+FIRST_PAUSE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,8 @@ class Settings:
         check_timeout(timeout)
         if max_message_bytes < 1:
             raise InvalidRequest(f"max_message_bytes is {max_message_bytes}; it must be positive.")
-        if not 1 <= max_attempts <= MAX_ATTEMPTS:
-            raise InvalidRequest(
-                f"max_attempts is {max_attempts}; it must be at least 1 and at most {MAX_ATTEMPTS}."
-            )
+        if max_attempts < 1:
+            raise InvalidRequest(f"max_attempts is {max_attempts}; it must be at least 1.")
         chosen = address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
         return cls(chosen, timeout, max_message_bytes, max_attempts)
 
@@ -57,9 +56,8 @@ class Settings:
         options: list[tuple[str, Any]] = [
             ("grpc.max_send_message_length", self.max_message_bytes),
             ("grpc.max_receive_message_length", self.max_message_bytes),
-            # Above this size gRPC would not keep a request for a second attempt.
-            ("grpc.per_rpc_retry_buffer_size", self.max_message_bytes),
-            ("grpc.service_config", self.service_config()),
+            # Every replica behind a name gets its share.
+            ("grpc.lb_policy_name", "round_robin"),
             ("grpc.keepalive_time_ms", 30_000),
             ("grpc.keepalive_timeout_ms", 10_000),
             ("grpc.keepalive_permit_without_calls", 0),
@@ -72,20 +70,6 @@ class Settings:
             # What runs on this machine is not behind the proxy of the environment.
             options.append(("grpc.enable_http_proxy", 0))
         return options
-
-    def service_config(self) -> str:
-        """Every replica behind a name gets its share; UNAVAILABLE is tried again."""
-        method: dict[str, object] = {"name": [{}]}
-        if self.max_attempts > 1:
-            method["retryPolicy"] = {
-                "maxAttempts": self.max_attempts,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "2s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            }
-        balancing: dict[str, object] = {"round_robin": {}}
-        return json.dumps({"loadBalancingConfig": [balancing], "methodConfig": [method]})
 
     def patience(self, timeout: float | None) -> "Patience":
         """The attempts and the time of one operation."""
@@ -118,10 +102,16 @@ def metadata_of(call: Call) -> tuple[tuple[str, str], ...]:
 
 @dataclass(slots=True)
 class Patience:
-    """How long one operation goes on where the server is full: attempts and time are limited."""
+    """How often and how long one operation is tried, where the server is full or away.
+
+    Streams are not tried again: what was answered is answered. gRPC's own retries are not used,
+    because a stream that they hold on to hangs for ever, past its deadline, when its server dies
+    before the first answer (seen with 1.81).
+    """
 
     timeout: float
     attempts: int
+    failures: int = 0
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -129,16 +119,19 @@ class Patience:
         """Seconds left for the next attempt."""
         return max(0.0, self.started + self.timeout - time.monotonic())
 
-    def pause(self, error: Overloaded) -> float:
+    def pause(self, error: Overloaded | Unavailable) -> float:
         """Seconds to wait before the next attempt; raises `error` where there will be none.
 
-        The server's delay is stretched at random, so that callers who were refused together do
-        not come back together.
+        A server that answers says when to come back. One that does not answer may be back at any
+        time: each wait for it is twice the one before. All waits are stretched at random, so that
+        callers who were refused together do not come back together.
         """
-        self.attempts -= 1
-        if error.retry_after is None or self.attempts < 1:
+        self.failures += 1
+        lost = error.reason == "SERVER_UNREACHABLE"
+        delay = FIRST_PAUSE * 2 ** (self.failures - 1) if lost else error.retry_after
+        if delay is None or self.failures >= self.attempts:
             raise error
-        delay = error.retry_after * random.uniform(1.0, 1.5)
-        if delay >= self.remaining:
+        stretched = delay * random.uniform(1.0, 1.5)
+        if stretched >= self.remaining:
             raise error
-        return delay
+        return stretched

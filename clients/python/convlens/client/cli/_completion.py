@@ -12,10 +12,9 @@ def completion(shell: str) -> None:
     """Print what makes a shell complete this command.
 
     \b
-    Put it where your shell finds it:
-      bash: convlens completion bash > ~/.local/share/bash-completion/completions/convlens
-      zsh:  convlens completion zsh > ~/.zfunc/_convlens
-      fish: convlens completion fish > ~/.config/fish/completions/convlens.fish
+    For this shell only, or for all when put into its startup file:
+      bash, zsh:  eval "$(convlens completion bash)"
+      fish:       convlens completion fish | source
     """
     completer = get_completion_class(shell)
     assert completer is not None

@@ -1,0 +1,194 @@
+"""`convlens classify`: what it finds, prints, counts."""
+
+import csv
+import io
+import json
+import os
+import pty
+import re
+import struct
+import termios
+import threading
+from fcntl import ioctl
+
+import pytest
+
+from convlens.client.cli._pictures import find
+from convlens.contract import ErrorReason, Failure
+from convlens.v1 import classification_pb2 as pb
+
+
+def test_a_folder_is_searched(pictures):
+    assert find([str(pictures)]) == [
+        pictures / "a.png",
+        pictures / "b.JPG",
+        pictures / "deep/er/c.webp",
+    ]
+
+
+def test_files_patterns_and_names_of_nothing_keep_their_order(pictures):
+    names = [str(pictures / name) for name in ("notes.txt", "*.png", "deep/**/*", "zzz", "q*")]
+    assert [str(path.relative_to(pictures)) for path in find(names)] == [
+        "notes.txt",
+        "a.png",
+        "deep/er/c.webp",
+        "deep/er/c.webp",
+        "zzz",
+        "q*",
+    ]
+
+
+def test_a_file_whose_name_looks_like_a_pattern(tmp_path):
+    (tmp_path / "a[1].png").write_bytes(b"x")
+    assert find([str(tmp_path / "a[1].png")]) == [tmp_path / "a[1].png"]
+
+
+def test_columns(run, pictures):
+    result = run("classify", pictures / "a.png", "--network", "pets", "--top-k", 2)
+    assert (result.exit_code, result.stderr) == (0, "")
+    header, row = result.stdout.splitlines()
+    assert header.split() == ["picture", "answer", "probability", "runner-up"]
+    assert row.split() == [
+        str(pictures / "a.png"),
+        "cat",
+        "█████████",
+        "90.0",
+        "%",
+        "dog",
+        "10.0",
+        "%",
+    ]
+    for word in ("answer", "runner-up"):
+        # Titles stand over their columns, also where the path is longer than the first one.
+        assert header.index(word) <= row.index({"answer": "cat", "runner-up": "dog"}[word])
+
+
+def test_what_is_asked(run, server, pictures):
+    run("classify", pictures, "--network", "pets", "--top-k", 1)
+    run("classify", pictures / "a.png")
+    asked = [request.message.request for request in server.requests]
+    assert [(r.network, r.top_k) for r in asked[:3]] == [("pets", 1)] * 3
+    assert not asked[3].HasField("top_k")
+
+
+def test_json_lines(run, pictures):
+    result = run("classify", pictures / "a.png", pictures / "gone.png", "--json")
+    first, second = map(json.loads, result.stdout.splitlines())
+    assert first["picture"] == str(pictures / "a.png")
+    assert first["network"] == "pets@1"
+    assert first["classes"][0]["label"] == "cat"
+    assert first["classes"][0]["probability"] == pytest.approx(0.9)
+    assert second["error"]["code"] == "INVALID_ARGUMENT"
+    assert "There is no file" in second["error"]["message"]
+    assert result.exit_code == 1
+
+
+def test_csv(run, pictures):
+    result = run("classify", pictures / "a.png", pictures / "gone.png", "--csv")
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [(r["rank"], r["label"]) for r in rows] == [("1", "cat"), ("2", "dog"), ("", "")]
+    assert "There is no file" in rows[2]["error"]
+    assert result.exit_code == 1
+
+
+def test_a_picture_that_fails_is_reported_and_the_others_go_on(run, pictures):
+    (pictures / "empty.png").write_bytes(b"")
+    result = run("classify", pictures / "a.png", pictures / "empty.png", pictures / "b.JPG")
+    assert result.exit_code == 1
+    assert len(result.stdout.splitlines()) == 3
+    failed, counted = result.stderr.splitlines()
+    assert failed.startswith(f"convlens: {pictures / 'empty.png'}: The image is empty")
+    assert counted == "convlens: 1 of 3 pictures failed."
+
+
+def test_no_pictures(run, tmp_path):
+    result = run("classify", tmp_path)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"convlens: No pictures in {tmp_path}; looked for .bmp, .gif")
+
+
+def test_a_server_that_stops_in_the_middle(run, server, pictures):
+    def answer(requests):
+        request = next(requests)
+        response = server.answer("Classify", request.request)
+        yield pb.ClassifyStreamResponse(id=request.id, response=response)
+        raise Failure(ErrorReason.ERROR_REASON_SERVER_STOPPING, retry_after=1)
+
+    server.answers["ClassifyStream"] = answer
+    result = run("classify", pictures)
+    assert result.exit_code == 1
+    assert len(result.stdout.splitlines()) == 2
+    assert result.stderr.startswith("convlens: The server is stopping")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_names_and_labels_cannot_play_with_the_terminal(run, server, pictures):
+    (pictures / "\x1b[2Jevil.png").write_bytes(b"x")
+    score = pb.ClassScore(label="\x1b[31mred", probability=1.0)
+    result = pb.ClassifyResult(classification=pb.Classification(classes=[score]))
+    server.answers["Classify"] = pb.ClassifyResponse(results=[result])
+    assert "\x1b" not in run("classify", pictures).output
+
+
+def test_an_answer_without_classes_is_an_error(run, server, pictures):
+    result = pb.ClassifyResult(classification=pb.Classification())
+    server.answers["Classify"] = pb.ClassifyResponse(results=[result])
+    outcome = run("classify", pictures / "a.png")
+    assert outcome.exit_code == 1
+    assert "Traceback" not in outcome.output
+
+
+@pytest.fixture
+def terminal():
+    """A terminal of 80 columns: its two ends, and all that was written to it."""
+    ours, theirs = pty.openpty()
+    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    written: list[bytes] = []
+
+    def read() -> None:
+        while True:
+            try:
+                chunk = os.read(ours, 65536)
+            except OSError:
+                return
+            written.append(chunk)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    yield theirs, written, lambda: (os.close(theirs), reader.join(10))
+    os.close(ours)
+
+
+def test_on_a_terminal_lines_fit_and_a_bar_is_drawn(spawn, terminal, tmp_path, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    for n in range(60):
+        (tmp_path / f"a-picture-with-quite-a-long-name-{n}.png").write_bytes(b"x")
+    theirs, written, finish = terminal
+    process = spawn("classify", tmp_path, stdout=theirs, stderr=theirs)
+    assert process.wait(30) == 0
+    finish()
+    text = b"".join(written).decode()
+    plain = _without_escapes(text)
+    rows = [line for line in plain.splitlines() if ".png" in line]
+    assert len(rows) == 60
+    assert max(map(len, rows)) <= 80
+    assert "60/60" in plain
+
+
+def test_the_bar_goes_to_the_terminal_and_the_results_into_the_pipe(
+    spawn, terminal, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TERM", "xterm")
+    for n in range(60):
+        (tmp_path / f"{n}.png").write_bytes(b"x")
+    theirs, written, finish = terminal
+    process = spawn("classify", tmp_path, "--json", stderr=theirs)
+    lines = process.stdout.read().splitlines()
+    assert process.wait(30) == 0
+    finish()
+    assert len([json.loads(line) for line in lines]) == 60
+    assert "60/60" in b"".join(written).decode()
+
+
+def _without_escapes(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", text.replace("\r", "\n"))

@@ -1,0 +1,162 @@
+"""`convlens demo`: with stand-ins for the server, and once with the real one."""
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import click
+import psutil
+import pytest
+
+from convlens.client import Client, Health
+from convlens.client.cli import _demo, _embedded
+from convlens.client.cli._embedded import EmbeddedServer
+
+FAKE = """
+import json, os, sys, time
+from convlens.client.testing import FakeServer
+print("not JSON", "x" * 100_000, file=sys.stderr)
+print(json.dumps({"event": "loading", "pid": os.getpid()}), file=sys.stderr, flush=True)
+with FakeServer() as server:
+    print(json.dumps({"event": "serving", "address": server.address}), file=sys.stderr, flush=True)
+    while True:
+        time.sleep(0.1)
+        print("x" * 10_000, file=sys.stderr, flush=True)
+"""
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", textwrap.dedent(code)]
+
+
+def test_a_server_lives_as_long_as_its_block():
+    with EmbeddedServer(python(FAKE)) as server, Client(server.address) as client:
+        pid = server.pid
+        assert client.health() is Health.SERVING
+        # Its log is read on, so it never stands still with a full pipe.
+        time.sleep(0.5)
+        assert client.health() is Health.SERVING
+    assert not psutil.pid_exists(pid)
+
+
+def test_a_server_that_dies_tells_why():
+    command = python("import sys; print('first\\nno such weights', file=sys.stderr); sys.exit(3)")
+    with pytest.raises(click.ClickException) as caught, EmbeddedServer(command):
+        pytest.fail("it never served")
+    assert "ended before it was ready, with exit code 3" in caught.value.message
+    assert caught.value.message.endswith("| first\n  | no such weights")
+
+
+def test_a_server_that_never_serves():
+    started = time.monotonic()
+    server = EmbeddedServer(python("import time; time.sleep(60)"), start_seconds=0.5)
+    with pytest.raises(click.ClickException, match=r"not ready after 0\.5 s"), server:
+        pytest.fail("it never served")
+    assert time.monotonic() - started < 10
+    assert not psutil.pid_exists(server.pid)
+
+
+def test_a_server_that_will_not_end_is_killed():
+    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + FAKE
+    with EmbeddedServer(python(stubborn), stop_seconds=0.3) as server:
+        pid = server.pid
+    assert not psutil.pid_exists(pid)
+
+
+def test_an_error_in_the_block_ends_the_server_too():
+    server = EmbeddedServer(python(FAKE))
+    with pytest.raises(LookupError), server:
+        raise LookupError
+    assert not psutil.pid_exists(server.pid)
+
+
+@pytest.fixture
+def fake_demo(monkeypatch, tmp_path) -> Path:
+    """The demo with a stand-in server and two pictures."""
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"x")
+    monkeypatch.setattr(_demo, "server_command", lambda: python(FAKE))
+    monkeypatch.setattr(_demo, "bundled_pictures", lambda: sorted(tmp_path.glob("*.png")))
+    return tmp_path
+
+
+def test_the_table(run, fake_demo):
+    result = run("demo")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("pets@1 on cpu, served over gRPC ")
+    assert lines[2].split() == ["picture", "answer", "probability", "runner-up"]
+    assert [line.split()[:2] for line in lines[3:5]] == [["a.png", "cat"], ["b.png", "cat"]]
+    assert f"  {fake_demo}" in lines
+
+
+def test_json(run, fake_demo):
+    document = json.loads(run("demo", "--json").stdout)
+    assert [Path(r["picture"]).name for r in document["results"]] == ["a.png", "b.png"]
+    assert document["results"][0]["classes"][0]["label"] == "cat"
+    assert document["seconds"] > 0
+
+
+def test_no_server_installed(run, monkeypatch):
+    monkeypatch.setattr(_embedded, "SERVER_MODULE", "convlens.nowhere")
+    result = run("demo")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "convlens: This needs the server; install it with: "
+        "pip install 'convlens-server[embedded]'.\n"
+    )
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from convlens.client.cli import _demo, program
+_demo.server_command = lambda: [sys.executable, "-c", sys.argv[1]]
+_demo.bundled_pictures = lambda: [Path(__file__)]
+program.main(["demo"], prog_name="convlens")
+"""
+
+SILENT = """
+import os, sys, time, json
+print(json.dumps({"event": "starting", "pid": os.getpid()}), file=open(sys.argv[1], "w"))
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_an_interrupted_demo_leaves_nothing_running(tmp_path, number, code):
+    note = tmp_path / "pid"
+    silent = SILENT.replace("sys.argv[1]", repr(str(note)))
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED.replace("Path(__file__)", "Path('a.png')"), silent],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 20
+    while not (note.exists() and note.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    pid = json.loads(note.read_text())["pid"]
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert "Traceback" not in errors
+    assert not psutil.pid_exists(pid)
+
+
+def test_the_real_thing(spawn):
+    process = spawn("demo", "--json")
+    output, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (0, "")
+    results = json.loads(output)["results"]
+    assert len(results) >= 12
+    for result in results:
+        # Each picture is named after what it shows.
+        assert Path(result["picture"]).name.startswith(result["classes"][0]["label"])
+    assert not [p for p in psutil.process_iter(["ppid"]) if p.info["ppid"] == process.pid]

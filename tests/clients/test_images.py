@@ -1,0 +1,189 @@
+"""What people hold pictures in, and the Image that goes to the server."""
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image as PIL
+
+from convlens.client import ImageFileError, ImageFileNotFound, InvalidImage
+from convlens.client._images import is_many, to_image
+from convlens.v1 import image_pb2, tensor_pb2
+
+RGB = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+
+
+def pixels(image: image_pb2.Image) -> np.ndarray[Any, Any]:
+    """The array that the tensor of an image holds."""
+    types = {tensor_pb2.DATA_TYPE_UINT8: "u1", tensor_pb2.DATA_TYPE_FLOAT32: "<f4"}
+    tensor = image.tensor
+    return np.frombuffer(tensor.data, types[tensor.dtype]).reshape(tuple(tensor.shape))
+
+
+def decoded(image: image_pb2.Image) -> np.ndarray[Any, Any]:
+    """The pixels of an encoded image."""
+    return np.asarray(PIL.open(io.BytesIO(image.encoded)))
+
+
+def test_bytes_go_as_they_are(tmp_path):
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(b"the bytes")
+
+    class Somewhere:
+        def __fspath__(self) -> str:
+            return os.fspath(path)
+
+    network = image_pb2.GEOMETRY_NETWORK
+    for source in (path, str(path), Somewhere(), b"the bytes", bytearray(b"the bytes")):
+        assert to_image(source) == image_pb2.Image(encoded=b"the bytes", geometry=network)
+    assert to_image(memoryview(b"the bytes")[4:]).encoded == b"bytes"
+    with path.open("rb") as file:
+        assert to_image(file).encoded == b"the bytes"
+    assert to_image(io.BytesIO(b"the bytes")).encoded == b"the bytes"
+
+
+def test_geometry():
+    assert to_image(b"x").geometry == image_pb2.GEOMETRY_NETWORK
+    assert to_image(b"x", "as_is").geometry == image_pb2.GEOMETRY_AS_IS
+    assert to_image(RGB, "as_is").geometry == image_pb2.GEOMETRY_AS_IS
+    with pytest.raises(InvalidImage, match="geometry is 'crop'"):
+        to_image(b"x", "crop")  # type: ignore[arg-type]
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(ImageFileNotFound, match=r"There is no file '.*cat\.png'"):
+        to_image(tmp_path / "cat.png")
+    with pytest.raises(FileNotFoundError):
+        to_image(str(tmp_path / "cat.png"))
+    with pytest.raises(ImageFileError, match="cannot be read: Is a directory"):
+        to_image(tmp_path)
+    with pytest.raises(ImageFileError, match="no path"):
+        to_image("a\0b")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+def test_pil_images_go_without_loss(mode):
+    image = PIL.fromarray(RGB).convert(mode)
+    assert np.array_equal(decoded(to_image(image)), np.asarray(image))
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV", "RGBX"])
+def test_pil_images_of_rare_modes_become_rgb(mode):
+    image = PIL.fromarray(RGB).convert("RGB").convert(mode)
+    assert np.array_equal(decoded(to_image(image)), np.asarray(image.convert("RGB")))
+
+
+def test_16_bits_of_a_pil_image_stay():
+    deep = np.array([[0, 1000], [40000, 65535]], np.uint16)
+    assert np.array_equal(decoded(to_image(PIL.fromarray(deep))), deep)
+
+
+def test_the_orientation_of_a_pil_image_goes_along(tmp_path):
+    exif = PIL.Exif()
+    exif[0x0112] = 6
+    PIL.fromarray(RGB).save(tmp_path / "turned.jpg", exif=exif)
+    sent = to_image(PIL.open(tmp_path / "turned.jpg"))
+    assert PIL.open(io.BytesIO(sent.encoded)).getexif()[0x0112] == 6
+
+
+def test_a_damaged_pil_image(tmp_path):
+    buffer = io.BytesIO()
+    PIL.fromarray(np.zeros((64, 64, 3), np.uint8)).save(buffer, "PNG")
+    damaged = PIL.open(io.BytesIO(buffer.getvalue()[:-40]))
+    with pytest.raises(InvalidImage, match="The PIL image cannot be read"):
+        to_image(damaged)
+
+
+@given(
+    arrays.arrays(
+        st.sampled_from([np.uint8, np.float32]),
+        st.tuples(st.integers(1, 6), st.integers(1, 6), st.sampled_from([1, 3])),
+        elements={"min_value": 0, "max_value": 1},
+    )
+)
+def test_arrays_go_as_their_numbers(array):
+    image = to_image(array)
+    assert pixels(image).dtype == array.dtype
+    assert np.array_equal(pixels(image), array)
+
+
+def test_arrays_in_any_layout_of_memory():
+    for array in (RGB[::-1, ::2], np.asfortranarray(RGB), RGB.transpose(1, 0, 2)):
+        assert np.array_equal(pixels(to_image(array)), array)
+    big = RGB.astype(">f4") / 255
+    assert np.array_equal(pixels(to_image(big)), big)
+
+
+def test_grey_arrays():
+    assert pixels(to_image(RGB[:, :, 0])).shape == (4, 5, 1)
+
+
+def test_floats_of_other_widths_become_float32():
+    for dtype in (np.float16, np.float64):
+        sent = pixels(to_image((RGB / 255).astype(dtype)))
+        assert sent.dtype == np.float32
+        assert np.array_equal(sent, (RGB / 255).astype(dtype).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (np.zeros((4, 5, 3), np.int64), "its numbers are int64"),
+        (np.zeros((4, 5, 3), bool), "its numbers are bool"),
+        (np.zeros((4, 5, 4), np.uint8), r"its shape is \[4, 5, 4\]\."),
+        (np.zeros((3, 4, 5), np.uint8), r"its shape is \[3, 4, 5\]; move the channels last"),
+        (np.zeros((2, 4, 5, 3), np.uint8), "for several images give a list"),
+        (np.zeros((0, 5, 3), np.uint8), r"its shape is \[0, 5, 3\]"),
+        (np.zeros(7, np.uint8), r"its shape is \[7\]"),
+    ],
+)
+def test_arrays_that_are_no_image(array, said):
+    with pytest.raises(InvalidImage, match=said) as caught:
+        to_image(array)
+    assert caught.value.reason == "TENSOR_INVALID"
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64, torch.bfloat16])
+def test_torch_tensors_with_channels_first_or_last(dtype):
+    last = torch.arange(60, dtype=torch.uint8).reshape(4, 5, 3).to(dtype)
+    for tensor in (last, last.permute(2, 0, 1), last.permute(2, 0, 1).contiguous()):
+        sent = pixels(to_image(tensor))
+        assert np.array_equal(sent, last.float().numpy())
+    assert pixels(to_image(last[:, :, 0])).shape == (4, 5, 1)
+
+
+def test_a_torch_tensor_in_a_graph():
+    tensor = torch.rand(3, 4, 5, requires_grad=True) * 1.0
+    assert pixels(to_image(tensor)).shape == (4, 5, 3)
+
+
+def test_a_torch_tensor_that_could_be_both_has_its_channels_first():
+    tensor = torch.rand(3, 4, 3)
+    assert np.array_equal(pixels(to_image(tensor)), tensor.permute(1, 2, 0).numpy())
+
+
+def test_whatever_numpy_reads():
+    class Array:
+        def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray[Any, Any]:
+            return RGB
+
+    assert np.array_equal(pixels(to_image(Array())), RGB)
+
+
+@pytest.mark.parametrize("source", [None, 3, {"a": 1}, (b for b in [b"x"])])
+def test_what_is_no_image(source):
+    with pytest.raises(InvalidImage, match="An image cannot be a"):
+        to_image(source)
+
+
+def test_one_or_many():
+    assert is_many([]) and is_many((b"x",)) and is_many(["a.png"])
+    for one in ("a.png", b"x", bytearray(b"x"), memoryview(b"x"), RGB, Path("a.png"), RGB[None]):
+        assert not is_many(one)

@@ -1,0 +1,83 @@
+"""What a type checker sees. pyright checks `assert_type` when the sources are linted."""
+
+import inspect
+from typing import assert_type
+
+import pytest
+
+from convlens.client import (
+    AsyncClient,
+    Classification,
+    Client,
+    ConvLensError,
+    Health,
+    Network,
+    NetworkSummary,
+)
+
+OPERATIONS = ["classify", "classify_stream", "networks", "network", "health"]
+
+
+def test_types_of_the_client(server):
+    with Client(server.address) as client:
+        one = client.classify(b"x", top_k=1)
+        several = client.classify([b"x"])
+        outcomes = client.classify([b"x"], on_error="return")
+        stream = next(client.classify_stream([b"x"]))
+        with_errors = next(client.classify_stream([b"x"], on_error="return"))
+        assert_type(one, Classification)
+        assert_type(several, list[Classification])
+        assert_type(outcomes, list[Classification | ConvLensError])
+        assert_type(stream, Classification)
+        assert_type(with_errors, Classification | ConvLensError)
+        assert_type(client.networks(), list[NetworkSummary])
+        assert_type(client.network("pets"), Network)
+        assert_type(client.health(), Health)
+    assert [type(v).__name__ for v in (one, several, outcomes)] == [
+        "Classification",
+        "list",
+        "list",
+    ]
+
+
+async def test_types_of_the_async_client(server):
+    async with AsyncClient(server.address) as client:
+        one = await client.classify(b"x", top_k=1)
+        several = await client.classify([b"x"])
+        outcomes = await client.classify([b"x"], on_error="return")
+        stream = await anext(client.classify_stream([b"x"]))
+        with_errors = await anext(client.classify_stream([b"x"], on_error="return"))
+        assert_type(one, Classification)
+        assert_type(several, list[Classification])
+        assert_type(outcomes, list[Classification | ConvLensError])
+        assert_type(stream, Classification)
+        assert_type(with_errors, Classification | ConvLensError)
+        assert_type(await client.networks(), list[NetworkSummary])
+        assert_type(await client.network("pets"), Network)
+        assert_type(await client.health(), Health)
+    assert [type(v).__name__ for v in (one, several, outcomes)] == [
+        "Classification",
+        "list",
+        "list",
+    ]
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_both_clients_have_the_same_methods(name):
+    blocking, awaiting = getattr(Client, name), getattr(AsyncClient, name)
+    assert inspect.signature(blocking) == inspect.signature(awaiting)
+    assert blocking.__doc__ == awaiting.__doc__
+    assert blocking.__name__ == name
+    assert len(blocking.__doc__.splitlines()[0]) < 100
+
+
+def test_no_method_is_missing_here():
+    for cls in (Client, AsyncClient):
+        public = {name for name in vars(cls) if not name.startswith("_")}
+        assert public - {"address", "close"} == set(OPERATIONS)
+
+
+def test_help_says_what_to_write():
+    written = str(inspect.signature(Client.classify))
+    assert written.startswith("(self, /, images: 'ImageInput | Sequence[ImageInput]', *, network")
+    assert "timeout: 'float | None' = None" in written
