@@ -4,8 +4,10 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -149,8 +151,9 @@ def test_as_a_process(spawn, pictures):
     assert len(output.splitlines()) == 4
 
 
-def test_the_console_script_is_installed(server):
-    run = subprocess.run(["convlens", "--version"], capture_output=True, text=True, timeout=30)
+def test_the_console_script_is_installed():
+    script = Path(sys.executable).with_name("convlens")
+    run = subprocess.run([script, "--version"], capture_output=True, text=True, timeout=30)
     assert run.stdout == "convlens 0.1.0\n"
 
 
