@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 import grpc
 import pytest
+import yaml
 
 from convlens.server.gateway import Gateway
 from convlens.server.main import build
@@ -44,8 +46,17 @@ class RunningServer:
 
 
 @contextmanager
-def running_server(**settings: Any) -> Generator[RunningServer]:
+def running_server(
+    pools: dict[str, Any] | None = None, **settings: Any
+) -> Generator[RunningServer]:
     """Serves while the block runs, with `settings` over free ports and defaults."""
+    if pools is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "networks.yaml"
+            file.write_text(yaml.safe_dump({"pools": pools}))
+            with running_server(networks=file, **settings) as server:
+                yield server
+        return
     given: dict[str, Any] = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", **settings}
     gateway = build(Settings(**given))
     loop = asyncio.new_event_loop()

@@ -18,8 +18,10 @@ from convlens.contract.errors import reason_name
 from convlens.v1.classification_pb2 import ClassifyRequest
 from convlens.v1.explanation_pb2 import ExplainRequest, ExplainStreamRequest
 from convlens.v1.explanation_pb2_grpc import ExplanationServiceStub
+from convlens.v1.feature_pb2 import ExtractFeaturesRequest
+from convlens.v1.feature_pb2_grpc import FeatureServiceStub
 from convlens.v1.image_pb2 import GEOMETRY_AS_IS, Image
-from convlens.v1.network_pb2 import GetNetworkRequest, LoadNetworkRequest
+from convlens.v1.network_pb2 import GetNetworkRequest, LoadNetworkRequest, UnloadNetworkRequest
 from convlens.v1.network_pb2_grpc import NetworkServiceStub
 from convlens.v1.tensor_pb2 import DATA_TYPE_FLOAT32, DATA_TYPE_INT64, DATA_TYPE_UINT8, Tensor
 from tests.conftest import classification
@@ -214,8 +216,8 @@ def test_a_message_over_the_size_limit_is_refused_by_grpc_itself(server, channel
 def test_what_is_not_built_says_so(channel) -> None:
     explain = ExplanationServiceStub(channel)
     calls: dict[str, Callable[[], Any]] = {
-        "NetworkService/LoadNetwork": lambda: NetworkServiceStub(channel).LoadNetwork(
-            LoadNetworkRequest(network="x"), timeout=10
+        "FeatureService/ExtractFeatures": lambda: FeatureServiceStub(channel).ExtractFeatures(
+            ExtractFeaturesRequest(), timeout=10
         ),
         "ExplanationService/Explain": lambda: explain.Explain(ExplainRequest(), timeout=10),
         "ExplanationService/ExplainStream": lambda: list(
@@ -227,6 +229,17 @@ def test_what_is_not_built_says_so(channel) -> None:
         assert reason_name(failure.reason) == "NOT_IMPLEMENTED"
         assert failure.code == grpc.StatusCode.UNIMPLEMENTED.value[0]
         assert failure.metadata == {"rpc": name}
+
+
+def test_loading_is_off_unless_the_settings_say_otherwise(channel) -> None:
+    stub = NetworkServiceStub(channel)
+    for call in (
+        lambda: stub.LoadNetwork(LoadNetworkRequest(network="shapes@2"), timeout=10),
+        lambda: stub.UnloadNetwork(UnloadNetworkRequest(network="shapes@1"), timeout=10),
+    ):
+        failure = refusal(call)
+        assert reason_name(failure.reason) == "NETWORK_NOT_LOADABLE"
+        assert "loading is off" in str(failure)
 
 
 def test_a_given_request_id_comes_back(channel) -> None:

@@ -86,10 +86,19 @@ def test_the_receipt_says_how_the_answer_came_about(stub, channel, pictures) -> 
     assert receipt.precision == PRECISION_FLOAT32
     assert receipt.cost.forward_passes == 2
     filled = with_defaults(request)
+    filled.network = "shapes@1"
     assert receipt.request_digest == digest(filled.SerializeToString(deterministic=True))
     parameters = ClassifyRequest()
     assert receipt.parameters.Unpack(parameters)
-    assert parameters == ClassifyRequest(top_k=5)
+    assert parameters == ClassifyRequest(network="shapes@1", top_k=5)
+
+
+def test_one_question_has_one_digest_however_the_network_is_named(stub, pictures) -> None:
+    names = ("", "shapes", "shapes@1")
+    requests = [ClassifyRequest(network=name, images=images(pictures)[:1]) for name in names]
+    receipts = [stub.Classify(request, timeout=30).receipt for request in requests]
+    assert len({receipt.request_digest for receipt in receipts}) == 1
+    assert receipts[0] == receipts[1] == receipts[2]
 
 
 def test_tensors_and_files_of_the_same_pixels_agree(stub) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from convlens.contract import Failure
 from convlens.contract.errors import reason_name
 from convlens.v1.classification_pb2 import ClassifyRequest, ClassifyStreamRequest
 from convlens.v1.image_pb2 import Image
+from convlens.v1.tensor_pb2 import DATA_TYPE_UINT8, Tensor
 from tests.conftest import RunningServer, classification, running_server, server_process
 
 
@@ -28,10 +30,10 @@ class SlowNetwork:
     """Holds every forward pass of a server's worker until released, or makes it fail."""
 
     def __init__(self, server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
-        network = server.engine._workers["shapes"]._network
+        network = server.engine._served["shapes@1"].pools["inference"]._worker._network
         self.gate = threading.Event()
         self.entered = threading.Event()
-        self.error: Exception | None = None
+        self.failing_pass = 0
         self.passes = 0
         bare = network.logits
 
@@ -39,11 +41,19 @@ class SlowNetwork:
             self.entered.set()
             assert self.gate.wait(20)
             self.passes += 1
-            if self.error:
-                raise self.error
+            if self.passes == self.failing_pass:
+                raise RuntimeError("planted")
             return bare(pixels)
 
         monkeypatch.setattr(network, "logits", logits)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Waits for what other threads bring about."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def refused() -> Any:
@@ -57,43 +67,121 @@ def reason_of(error: Any) -> str:
     return reason_name(failure.reason) if failure else str(error.code())
 
 
-def test_an_exception_in_the_worker_fails_its_batch_and_nothing_else(
+def test_an_exception_in_a_pass_fails_whoever_was_in_it_and_nobody_else(
     image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with running_server() as server, server.channel() as channel:
         stub = classification(channel)
         slow = SlowNetwork(server, monkeypatch)
+        request = ClassifyRequest(images=[image] * 8)
+        first = stub.Classify.future(request, timeout=20)
+        assert slow.entered.wait(20)
+        # What waits now is handed over together: 12 x 8 images are three passes of 32.
+        calls = [
+            stub.Classify.future(request, timeout=20, metadata=[("x-request-id", f"r{i}")])
+            for i in range(12)
+        ]
+        wait_until(lambda: len(server.engine._served["shapes@1"].pools["inference"]) == 12)
+        slow.failing_pass = 3
         slow.gate.set()
-        slow.error = RuntimeError("planted")
+        assert first.result(20).results
+        errors = [call.exception(20) for call in calls]
+        broken = [error for error in errors if error is not None]
+        assert len(broken) == 4
+        for error in broken:
+            assert error.code() == grpc.StatusCode.INTERNAL
+            assert reason_of(error) == "INTERNAL"
+            assert "planted" not in error.details()
+            assert dict(error.trailing_metadata())["x-request-id"] in error.details()
+        assert stub.Classify(request, timeout=20).results
+
+
+def test_an_image_that_breaks_the_reader_is_that_images_error(
+    image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from convlens.workers import classification as module
+
+    bare = module.prepare
+    broken = Image(tensor=Tensor(dtype=DATA_TYPE_UINT8, shape=[7, 7, 3], data=bytes(147)))
+
+    def prepare(pixels: Any, *rest: Any) -> Any:
+        if pixels.height == 7:
+            raise MemoryError("planted")
+        return bare(pixels, *rest)
+
+    monkeypatch.setattr(module, "prepare", prepare)
+    with running_server() as server, server.channel() as channel:
+        request = ClassifyRequest(images=[image, broken, image])
+        good, bad, other = classification(channel).Classify(request, timeout=20).results
+    assert good == other
+    assert good.HasField("classification")
+    failure = Failure.from_status(bad.error)
+    assert failure is not None
+    assert reason_name(failure.reason) == "INTERNAL"
+
+
+def test_images_are_not_read_for_a_caller_whose_time_is_over(
+    image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from convlens.workers import classification as module
+
+    bare, read = module.read_image, []
+
+    def read_image(*arguments: Any) -> Any:
+        read.append(arguments)
+        time.sleep(0.05)
+        return bare(*arguments)
+
+    monkeypatch.setattr(module, "read_image", read_image)
+    with running_server() as server, server.channel() as channel:
+        stub = classification(channel)
         with refused() as caught:
-            stub.Classify(
-                ClassifyRequest(images=[image]), timeout=20, metadata=[("x-request-id", "one")]
-            )
-        assert caught.value.code() == grpc.StatusCode.INTERNAL
-        assert reason_of(caught.value) == "INTERNAL"
-        assert "request one" in caught.value.details()
-        assert "planted" not in caught.value.details()
-        slow.error = None
+            stub.Classify(ClassifyRequest(images=[image] * 64), timeout=0.2)
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
         assert stub.Classify(ClassifyRequest(images=[image]), timeout=20).results
+    assert len(read) < 32
+
+
+def test_the_queue_is_bounded_in_bytes_and_forgets_what_nobody_waits_for(
+    image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools = {"inference": {"queue_bytes": 2**20}}
+    with running_server(pools) as server, server.channel() as channel:
+        stub = classification(channel)
+        slow = SlowNetwork(server, monkeypatch)
+        first = stub.Classify.future(ClassifyRequest(images=[image]), timeout=20)
+        assert slow.entered.wait(20)
+        pool = server.engine._served["shapes@1"].pools["inference"]
+        wait_until(lambda: pool._bytes > 0)
+        big = ClassifyRequest(images=[Image(encoded=bytes(700_000))])
+        waiting = stub.Classify.future(big, timeout=20)
+        wait_until(lambda: pool._bytes > 700_000)
+        with refused() as caught:
+            stub.Classify(big, timeout=20)
+        assert reason_of(caught.value) == "QUEUE_FULL"
+        waiting.cancel()
+        wait_until(lambda: pool._bytes < 700_000)
+        again = stub.Classify.future(big, timeout=20)
+        wait_until(lambda: pool._bytes > 700_000)
+        slow.gate.set()
+        assert first.result(20).results
+        assert again.result(20).results
+        wait_until(lambda: pool._bytes == 0)
 
 
 def test_what_waits_is_the_next_batch_and_a_full_queue_refuses(
     image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with running_server(queue_limit=4) as server, server.channel() as channel:
+    with running_server({"inference": {"queue_size": 4}}) as server, server.channel() as channel:
         stub = classification(channel)
         slow = SlowNetwork(server, monkeypatch)
         request = ClassifyRequest(images=[image])
         first = stub.Classify.future(request, timeout=20)
         assert slow.entered.wait(20)
         waiting = [stub.Classify.future(request, timeout=20) for _ in range(8)]
-        refused: list[Any] = []
-        deadline = time.monotonic() + 10
-        while len(refused) < 4 and time.monotonic() < deadline:
-            refused = [call for call in waiting if call.done()]
-            time.sleep(0.01)
-        assert len(refused) == 4
-        for call in refused:
+        wait_until(lambda: sum(call.done() for call in waiting) == 4)
+        turned_away = [call for call in waiting if call.done()]
+        for call in turned_away:
             error = call.exception()
             assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
             failure = Failure.from_status(rpc_status.from_call(error))
@@ -102,7 +190,7 @@ def test_what_waits_is_the_next_batch_and_a_full_queue_refuses(
             assert failure.retry_after is not None
             assert failure.retry_after > 0
         slow.gate.set()
-        answered = [first, *(call for call in waiting if call not in refused)]
+        answered = [first, *(call for call in waiting if call not in turned_away)]
         assert all(call.result(20).results for call in answered)
         # One pass for the first call, one for the four that waited together.
         assert slow.passes == 2
@@ -194,8 +282,27 @@ def test_a_server_stopped_under_load_answers_everything_that_it_took(image: Imag
         assert process.wait(20) == 0
     assert sum(answered) > 8
     # Every caller ended on a refusal that may be tried again, none on work taken and lost.
-    assert {code.split()[0] for code in codes} == {"UNAVAILABLE"}
+    assert set(codes) == {"UNAVAILABLE SERVER_STOPPING"}
     assert not Path(f"/proc/{process.pid}").exists()
+
+
+def test_calls_that_outlast_the_drain_are_told_so_in_time(image: Image) -> None:
+    many = ClassifyRequest(images=[image] * 64)
+    with (
+        server_process("--drain-timeout", "0.2") as (process, address),
+        grpc.insecure_channel(address) as channel,
+    ):
+        stub = classification(channel)
+        stub.Classify(ClassifyRequest(images=[image]), timeout=20)
+        calls = [stub.Classify.future(many, timeout=60) for _ in range(20)]
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        reasons = {reason_of(error) for call in calls if (error := call.exception(30))}
+        assert process.wait(30) == 0
+        seconds = time.monotonic() - started
+    assert reasons == {"SERVER_STOPPING"}
+    assert seconds < 10
 
 
 def test_a_stream_of_a_stopping_server_ends_after_what_was_taken(image: Image) -> None:

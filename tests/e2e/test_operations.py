@@ -96,7 +96,7 @@ def test_metrics_count_what_happened(server: RunningServer, channel: grpc.Channe
         assert grown[key("convlens_stage_seconds_count", stage=stage)] == 1
     assert grown[key("convlens_batch_images_sum")] == len(pictures)
     assert after[key("convlens_active_calls", rpc=rpc)] == 0
-    assert after[key("convlens_queue_length", network="shapes", pool="inference")] == 0
+    assert after[key("convlens_queue_length", network="shapes@1", pool="inference")] == 0
 
 
 def test_the_log_has_a_line_for_each_call(pictures: list[Path]) -> None:
@@ -146,8 +146,10 @@ def test_an_address_that_is_taken(server: RunningServer) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_a_network_that_is_not_there() -> None:
-    result = run_server("--networks", '["alexnet"]')
+def test_a_network_that_is_not_there(tmp_path: Path) -> None:
+    file = tmp_path / "networks.yaml"
+    file.write_text("networks: [{name: alexnet}]")
+    result = run_server("--networks", str(file))
     assert result.returncode == 1
     assert "no bundled network alexnet; there are: shapes" in result.stderr
     assert "Traceback" not in result.stderr

@@ -1,13 +1,16 @@
 """The SDK and the command against a real server: what users write, and what they see."""
 
 import asyncio
+import contextlib
 import io
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image as PILImage
@@ -113,7 +116,7 @@ def test_a_bad_picture_among_good_ones(client: Client, pictures: list[Path]) -> 
         list(client.classify_stream(mixed, on_error="return")),
     ):
         kinds = [type(answer) for answer in answers]
-        assert kinds == [Classification, InvalidRequest, Classification]
+        assert [issubclass(kind, InvalidRequest) for kind in kinds] == [False, True, False]
         error = answers[1]
         assert isinstance(error, ConvLensError)
         assert error.index == 1
@@ -139,14 +142,21 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_demo_shows_its_pictures_and_leaves_nothing_running(pictures: list[Path]) -> None:
-    result = command("demo")
-    assert result.returncode == 0, result.stderr
+    started: set[int] = set()
+    convlens = Path(sys.executable).parent / "convlens"
+    with subprocess.Popen([convlens, "demo"], stdout=subprocess.PIPE, text=True) as demo:
+        while demo.poll() is None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                started |= {child.pid for child in psutil.Process(demo.pid).children(True)}
+            time.sleep(0.05)
+        assert demo.stdout
+        shown = demo.stdout.read()
+    assert demo.returncode == 0
+    assert started
+    assert not any(psutil.pid_exists(pid) for pid in started)
     for path in pictures:
-        assert path.name in result.stdout
-    assert str(pictures[0].parent) in result.stdout
-    assert "Traceback" not in result.stderr
-    leftover = subprocess.run(["pgrep", "-P", "1", "-f", "convlens.server"], capture_output=True)
-    assert leftover.stdout == b""
+        assert path.name in shown
+    assert str(pictures[0].parent) in shown
 
 
 def test_the_demo_speaks_json(pictures: list[Path]) -> None:

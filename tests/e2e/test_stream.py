@@ -53,7 +53,10 @@ def test_a_failing_request_does_not_end_the_stream(
 
 
 def test_a_full_queue_holds_a_stream_back_and_loses_nothing(pictures: list[Path]) -> None:
-    with running_server(queue_limit=1, stream_window=16) as server, server.channel() as channel:
+    with (
+        running_server({"inference": {"queue_size": 1}}, stream_window=16) as server,
+        server.channel() as channel,
+    ):
         received = list(classification(channel).ClassifyStream(requests(pictures, 100)))
     assert [response.id for response in received] == list(range(1000, 1100))
     assert all(response.HasField("response") for response in received)

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from convlens.server.main import main
-from convlens.server.settings import Settings, SettingsError, load_settings
+from convlens.server.settings import Settings, SettingsError, load_settings, parse_address
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "server.yaml"
-    path.write_text("queue_limit: 7\nstream_window: 7\ndefault_timeout: 7\n")
+    path.write_text("drain_timeout: 7\nstream_window: 7\ndefault_timeout: 7\n")
     return path
 
 
@@ -36,31 +36,35 @@ def test_flags_over_environment_over_file(file: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("CONVLENS_STREAM_WINDOW", "8")
     monkeypatch.setenv("CONVLENS_DEFAULT_TIMEOUT", "8")
     settings, _ = load_settings(["--config", str(file), "--default-timeout", "9"])
-    assert (settings.queue_limit, settings.stream_window, settings.default_timeout) == (7, 8, 9)
+    assert (settings.drain_timeout, settings.stream_window, settings.default_timeout) == (7, 8, 9)
 
 
 def test_the_printed_settings_can_be_read_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--queue-limit", "9", "--no-reflection", "--print-config"]) == 0
+    assert main(["--drain-timeout", "9", "--no-reflection", "--print-config"]) == 0
     printed = tmp_path / "printed.yaml"
     printed.write_text(capsys.readouterr().out)
     again, _ = load_settings(["--config", str(printed)])
-    assert (again.queue_limit, again.reflection) == (9, False)
+    assert (again.drain_timeout, again.reflection) == (9, False)
     assert yaml.safe_load(printed.read_text()) == again.model_dump(mode="json")
 
 
 def test_every_mistake_is_told_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
-        load_settings(["--queue-limit", "0", "--listen", "nowhere", "--device", "tpu"])
+        load_settings(["--drain-timeout", "-1", "--listen", "nowhere", "--device", "tpu"])
     lines = str(caught.value).splitlines()
-    assert {line.partition(":")[0] for line in lines} == {"queue_limit", "listen", "device"}
+    assert {line.partition(":")[0] for line in lines} == {"drain_timeout", "listen", "device"}
     assert any("host:port" in line for line in lines)
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("queue_limt: 3\n", "queue_limt"), ("a: [\n", "no YAML"), ("queue_limit: many\n", "many")],
+    [
+        ("drain_timeot: 3\n", "drain_timeot"),
+        ("a: [\n", "no YAML"),
+        ("drain_timeout: many\n", "many"),
+    ],
 )
 def test_a_wrong_file(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "bad.yaml"
@@ -72,8 +76,8 @@ def test_a_wrong_file(tmp_path: Path, text: str, words: str) -> None:
 def test_wrong_settings_are_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", "missing.yaml"]) == 2
     assert capsys.readouterr().err == "convlens-server: --config: there is no file missing.yaml\n"
-    assert main(["--queue-limit", "0"]) == 2
-    assert capsys.readouterr().err.startswith("convlens-server: queue_limit: ")
+    assert main(["--drain-timeout", "-1"]) == 2
+    assert capsys.readouterr().err.startswith("convlens-server: drain_timeout: ")
 
 
 def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,3 +88,47 @@ def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     for name in Settings.model_fields:
         assert f"--{name.replace('_', '-')}" in text
     assert "--config" in text
+
+
+def test_addresses_are_checked_and_keep_their_brackets() -> None:
+    settings, _ = load_settings(["--listen", "[::1]:50051", "--metrics-listen", "off"])
+    assert str(parse_address(settings.listen)) == "[::1]:50051"
+    assert settings.metrics_listen == "off"
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "word\n", "a: b: c\n"])
+def test_a_file_that_is_no_mapping(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError):
+        load_settings(["--config", str(path)])
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(b"\xff\xfe\x00listen")
+    with pytest.raises(SettingsError):
+        load_settings(["--config", str(path)])
+
+
+def test_off_may_be_written_as_yaml_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "server.yaml"
+    path.write_text("metrics_listen: off\n")
+    assert load_settings(["--config", str(path)])[0].metrics_listen == "off"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--default-network", "nope"], "default_network: No network 'nope' is served"),
+        (["--device", "cuda:7"], "the networks cannot be loaded"),
+        (["--engine", "triton", "--triton-ca", "missing.pem"], "missing.pem"),
+    ],
+)
+def test_what_shows_only_at_the_start_is_one_line_too(
+    flags: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--listen", "127.0.0.1:0", "--metrics-listen", "off", *flags]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("convlens-server: ")
+    assert words in error

@@ -2,12 +2,13 @@
 
 from convlens.contract.errors import DOMAIN, ErrorReason, Failure
 from convlens.contract.rules import digest, rule_of, with_defaults
-from convlens.contract.validation import violations
+from convlens.contract.validation import check, violations
 
 __all__ = [
     "DOMAIN",
     "ErrorReason",
     "Failure",
+    "check",
     "digest",
     "rule_of",
     "violations",

@@ -1,6 +1,6 @@
 """Checks messages against the rules in the protos, and reports every violation at once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 from google.protobuf.descriptor import (
@@ -12,6 +12,7 @@ from google.protobuf.descriptor import (
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest
 
+from convlens.contract.errors import ErrorReason, Failure
 from convlens.contract.rules import (
     children,
     is_message,
@@ -32,6 +33,17 @@ def violations(message: Message, path: str = "") -> list[Violation]:
     `path` stands before the name of every field.
     """
     return list(_walk(message, path))
+
+
+def check(message: Message, path: str = "") -> None:
+    """Raises Failure INVALID_REQUEST with every violation, where there is any."""
+    if broken := violations(message, path):
+        raise invalid(broken)
+
+
+def invalid(broken: Sequence[Violation]) -> Failure:
+    """What a caller is told who broke the rules."""
+    return Failure(ErrorReason.ERROR_REASON_INVALID_REQUEST, violations=broken)
 
 
 @cache

@@ -42,6 +42,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Geometry AS_IS with a size that the network does not take."""
     ERROR_REASON_NETWORK_NOT_FOUND: _ErrorReason.ValueType  # 20
     """No such network, or no such version of it."""
+    ERROR_REASON_NETWORK_NOT_LOADABLE: _ErrorReason.ValueType  # 21
+    """Loading at run time is off, or the network is not on the allow list."""
     ERROR_REASON_NOT_IMPLEMENTED: _ErrorReason.ValueType  # 30
     """The RPC is part of the contract but this server does not answer it."""
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 40
@@ -54,6 +56,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The server is shutting down and takes no new work."""
     ERROR_REASON_SERVER_UNREACHABLE: _ErrorReason.ValueType  # 44
     """No server answers at the address; said by the SDK."""
+    ERROR_REASON_WORKER_UNAVAILABLE: _ErrorReason.ValueType  # 45
+    """The workers of a network cannot answer now: they start, heal, stop, or are out of reach."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 50
     """A defect of ours; the log of the server has the whole story under the request id."""
 
@@ -82,6 +86,8 @@ ERROR_REASON_GEOMETRY_MISMATCH: ErrorReason.ValueType  # 14
 """Geometry AS_IS with a size that the network does not take."""
 ERROR_REASON_NETWORK_NOT_FOUND: ErrorReason.ValueType  # 20
 """No such network, or no such version of it."""
+ERROR_REASON_NETWORK_NOT_LOADABLE: ErrorReason.ValueType  # 21
+"""Loading at run time is off, or the network is not on the allow list."""
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 30
 """The RPC is part of the contract but this server does not answer it."""
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 40
@@ -94,6 +100,8 @@ ERROR_REASON_SERVER_STOPPING: ErrorReason.ValueType  # 43
 """The server is shutting down and takes no new work."""
 ERROR_REASON_SERVER_UNREACHABLE: ErrorReason.ValueType  # 44
 """No server answers at the address; said by the SDK."""
+ERROR_REASON_WORKER_UNAVAILABLE: ErrorReason.ValueType  # 45
+"""The workers of a network cannot answer now: they start, heal, stop, or are out of reach."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 50
 """A defect of ours; the log of the server has the whole story under the request id."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

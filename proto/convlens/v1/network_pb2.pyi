@@ -83,6 +83,7 @@ class NetworkSummary(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     CLASSES_FIELD_NUMBER: _builtins.int
     IS_DEFAULT_FIELD_NUMBER: _builtins.int
+    TRAFFIC_WEIGHT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     version: _builtins.str
@@ -93,6 +94,8 @@ class NetworkSummary(_message.Message):
     """How many classes it knows."""
     is_default: _builtins.bool
     """It answers where a request names no network."""
+    traffic_weight: _builtins.float
+    """Its weight among the versions of its name."""
     def __init__(
         self,
         *,
@@ -101,10 +104,11 @@ class NetworkSummary(_message.Message):
         kind: Global___NetworkKind.ValueType = ...,
         classes: _builtins.int = ...,
         is_default: _builtins.bool = ...,
+        traffic_weight: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "is_default", b"is_default", "kind", b"kind", "name", b"name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "is_default", b"is_default", "kind", b"kind", "name", b"name", "traffic_weight", b"traffic_weight", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -312,6 +316,7 @@ class Network(_message.Message):
     CONVLENS_VERSION_FIELD_NUMBER: _builtins.int
     TORCH_VERSION_FIELD_NUMBER: _builtins.int
     LAYERS_FIELD_NUMBER: _builtins.int
+    TRAFFIC_WEIGHT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     version: _builtins.str
@@ -330,6 +335,10 @@ class Network(_message.Message):
     """Version of ConvLens of its workers."""
     torch_version: _builtins.str
     """Version of torch of its workers."""
+    traffic_weight: _builtins.float
+    """Its weight among the versions of its name: each gets its share of the requests that name no
+    version.
+    """
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The classes, in the order of the network's scores."""
@@ -362,10 +371,11 @@ class Network(_message.Message):
         convlens_version: _builtins.str = ...,
         torch_version: _builtins.str = ...,
         layers: _abc.Iterable[Global___Layer] | None = ...,
+        traffic_weight: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracies", b"accuracies", "convlens_version", b"convlens_version", "device_kind", b"device_kind", "digest", b"digest", "input", b"input", "kind", b"kind", "labels", b"labels", "layers", b"layers", "name", b"name", "parameters", b"parameters", "precision", b"precision", "torch_version", b"torch_version", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracies", b"accuracies", "convlens_version", b"convlens_version", "device_kind", b"device_kind", "digest", b"digest", "input", b"input", "kind", b"kind", "labels", b"labels", "layers", b"layers", "name", b"name", "parameters", b"parameters", "precision", b"precision", "torch_version", b"torch_version", "traffic_weight", b"traffic_weight", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -465,18 +475,28 @@ class LoadNetworkRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NETWORK_FIELD_NUMBER: _builtins.int
+    TRAFFIC_WEIGHT_FIELD_NUMBER: _builtins.int
     network: _builtins.str
-    """An entry of the configuration's allow list, as "name" or "name@version"."""
+    """An entry of the configuration's allow list, as "name@version". One that is loaded already is
+    loaded again if its weight changes.
+    """
+    traffic_weight: _builtins.float
+    """Its weight among the versions of its name; left out, the configuration's. With 0 only requests
+    that name the version reach it.
+    """
     def __init__(
         self,
         *,
         network: _builtins.str = ...,
+        traffic_weight: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_traffic_weight", b"_traffic_weight", "traffic_weight", b"traffic_weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["network", b"network"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_traffic_weight", b"_traffic_weight", "network", b"network", "traffic_weight", b"traffic_weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__traffic_weight: _TypeAlias = _typing.Literal["traffic_weight"]  # noqa: Y015
+    _WhichOneofArgType__traffic_weight: _TypeAlias = _typing.Literal["_traffic_weight", b"_traffic_weight"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__traffic_weight) -> _WhichOneofReturnType__traffic_weight | None: ...
 
 Global___LoadNetworkRequest: _TypeAlias = LoadNetworkRequest  # noqa: Y015
 
@@ -512,7 +532,7 @@ class UnloadNetworkRequest(_message.Message):
 
     NETWORK_FIELD_NUMBER: _builtins.int
     network: _builtins.str
-    """A served network, as "name" or "name@version"."""
+    """A served network, as "name@version"; its requests go to the versions that are left."""
     def __init__(
         self,
         *,

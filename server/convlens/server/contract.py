@@ -7,7 +7,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from convlens.contract import ErrorReason, Failure, violations
+from convlens.contract import ErrorReason, Failure
 from convlens.v1 import (
     adversarial_pb2,
     classification_pb2,
@@ -47,12 +47,6 @@ class Rpc:
                 ErrorReason.ERROR_REASON_MALFORMED_MESSAGE,
                 message=self.request.DESCRIPTOR.full_name,
             ) from None
-
-
-def check(message: Message, path: str = "") -> None:
-    """Raises Failure INVALID_REQUEST with everything that is wrong with `message`."""
-    if broken := violations(message, path):
-        raise Failure(ErrorReason.ERROR_REASON_INVALID_REQUEST, violations=broken)
 
 
 def _rpc(method: MethodDescriptor) -> Rpc:

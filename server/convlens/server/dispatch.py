@@ -31,7 +31,8 @@ class Dispatcher:
             sent_unix_us=time.time_ns() // 1000,
             traceparent=call.traceparent,
         )
-        reply = await self._engine.call(self._networks.resolve(network), job)
+        served = self._networks.resolve(network, call.request_id)
+        reply = await self._engine.call(served, job)
         self._metrics.record_stages(reply.stages)
         if reply.HasField("error"):
             raise _failure(reply, call)

@@ -12,6 +12,8 @@ from grpc_health.v1._async import HealthServicer
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_reflection.v1alpha import reflection
 
+from convlens.contract import Failure
+from convlens.contract.pools import POOL_OF_SERVICE
 from convlens.server.dispatch import Dispatcher
 from convlens.server.engine import Engine, EngineError
 from convlens.server.metrics import Metrics, MetricsPort
@@ -25,8 +27,9 @@ log = structlog.get_logger()
 
 CLASSIFICATION = "/convlens.v1.ClassificationService"
 NETWORKS = "/convlens.v1.NetworkService"
+HEALTH_SECONDS = 0.25
 LINGER_SECONDS = 0.5
-FLUSH_SECONDS = 5.0
+FLUSH_SECONDS = 2.0
 HealthStatus = health_pb2.HealthCheckResponse
 T = TypeVar("T")
 
@@ -58,7 +61,7 @@ class Gateway:
             self._onion.implementations = self._implementations()
             self._open_ports()
             await self._server.start()
-            await self._say(HealthStatus.SERVING)
+            self._watch = asyncio.create_task(self._watch_health())
         except BaseException:
             await self._engine.stop()
             raise
@@ -71,7 +74,9 @@ class Gateway:
         trace: TracebackType | None,
     ) -> None:
         """Drains: says so, refuses new work, lets accepted work end, then closes what is behind."""
-        await self._say(HealthStatus.NOT_SERVING)
+        self._watch.cancel()
+        for name in ("", *self._services):
+            await self._health.set(name, HealthStatus.NOT_SERVING)
         if not await self._onion.drain(self._settings.drain_timeout):
             log.warning("calls cut off", seconds=self._settings.drain_timeout)
         # While gRPC stops it cancels new calls without a reason: refuse them with one first.
@@ -84,7 +89,11 @@ class Gateway:
 
     def _implementations(self) -> Implementations:
         settings = self._settings
-        networks = Networks(self._engine.networks(), settings.default_network)
+        networks = Networks(self._engine, settings.default_network, settings.loading)
+        try:
+            networks.resolve("", "")
+        except Failure as failure:
+            raise EngineError(f"default_network: {failure}") from None
         dispatcher = Dispatcher(self._engine, networks, self._metrics)
         classify = f"{CLASSIFICATION}/Classify"
         stream = Stream(
@@ -93,13 +102,17 @@ class Gateway:
             ClassifyResponse,
             dispatcher,
             self._metrics,
-            StreamLimits(settings.stream_window, settings.default_timeout),
+            StreamLimits(
+                settings.stream_window, 2 * settings.max_message_bytes, settings.default_timeout
+            ),
             self._onion.stopping,
         )
         return Implementations(
             unary={
                 f"{NETWORKS}/ListNetworks": networks.list,
                 f"{NETWORKS}/GetNetwork": networks.get,
+                f"{NETWORKS}/LoadNetwork": networks.load,
+                f"{NETWORKS}/UnloadNetwork": networks.unload,
                 classify: dispatcher.unary(classify),
             },
             streaming={f"{CLASSIFICATION}/ClassifyStream": stream.run},
@@ -119,10 +132,22 @@ class Gateway:
             wanted = parse_address(self._settings.metrics_listen)
             self._metrics_port = _bind(wanted, lambda: MetricsPort(self._metrics, wanted))
 
-    async def _say(self, status: HealthStatus.ServingStatus.ValueType) -> None:
-        """Tells the health service, for the server ("") and for each service that is built."""
-        for name in ("", *self._services):
-            await self._health.set(name, status)
+    async def _watch_health(self) -> None:
+        """Tells the health service which services can answer; "" stands for all that are built."""
+        told: dict[str, bool] = {}
+        while True:
+            able = {service: self._can_answer(service) for service in self._services}
+            able[""] = all(able.values())
+            for service, well in able.items():
+                if told.get(service) != well:
+                    status = HealthStatus.SERVING if well else HealthStatus.NOT_SERVING
+                    await self._health.set(service, status)
+            told = able
+            await asyncio.sleep(HEALTH_SECONDS)
+
+    def _can_answer(self, service: str) -> bool:
+        pool = POOL_OF_SERVICE.get(service)
+        return pool is None or self._engine.can_answer(pool)
 
 
 def _bind(address: Address, open_port: Callable[[], T]) -> T:

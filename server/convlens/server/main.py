@@ -10,7 +10,7 @@ import structlog
 
 from convlens.server import __version__
 from convlens.server.embedded import EmbeddedEngine
-from convlens.server.engine import EngineError
+from convlens.server.engine import Engine, EngineError
 from convlens.server.gateway import Gateway
 from convlens.server.logs import configure_logs
 from convlens.server.metrics import Metrics
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     configure_logs(settings.log_format, settings.log_level)
     try:
-        asyncio.run(serve(settings))
+        asyncio.run(serve(build(settings), settings))
     except EngineError as error:
         print(f"convlens-server: {error}", file=sys.stderr)
         return 1
@@ -42,23 +42,44 @@ def main(argv: Sequence[str] | None = None) -> int:
 def build(settings: Settings) -> Gateway:
     """The server that the settings ask for, not yet started."""
     metrics = Metrics()
-    engine = EmbeddedEngine(settings.networks, settings.device, settings.queue_limit, metrics)
-    return Gateway(settings, engine, metrics)
+    return Gateway(settings, _engine(settings, metrics), metrics)
 
 
-async def serve(settings: Settings) -> None:
+def _engine(settings: Settings, metrics: Metrics) -> Engine:
+    if settings.engine == "embedded":
+        return EmbeddedEngine(settings.networks, settings.device, metrics)
+    # tritonclient comes with the extra "triton" alone.
+    try:
+        from convlens.server.triton.addresses import NamedAddresses
+        from convlens.server.triton.engine import TritonEngine
+        from convlens.server.triton.repository import LocalAddresses
+    except ModuleNotFoundError as error:
+        raise EngineError(
+            f"the engine {settings.engine} needs the package {error.name}: "
+            'pip install "convlens-server[triton]"'
+        ) from None
+    if settings.engine == "triton-local":
+        return TritonEngine(LocalAddresses(settings.networks), None)
+    headers = [("triton-grpc-protocol-convlens", secret)] if (secret := settings.triton_key) else []
+    addresses = NamedAddresses(settings.triton_url, headers)
+    try:
+        return TritonEngine(addresses, settings.triton_ca)
+    except OSError as error:
+        raise EngineError(f"triton_ca: {settings.triton_ca}: {error.strerror}") from None
+
+
+async def serve(gateway: Gateway, settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT, then drains; a second signal ends at once."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop_or_exit, stop)
-    gateway = build(settings)
     async with gateway:
         log.info(
             "serving",
             address=str(gateway.address),
             metrics=str(gateway.metrics_address or "off"),
-            networks=settings.networks,
+            engine=settings.engine,
             version=__version__,
             pid=os.getpid(),
         )

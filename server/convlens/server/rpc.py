@@ -18,9 +18,9 @@ import structlog
 from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 
-from convlens.contract import ErrorReason, Failure
+from convlens.contract import ErrorReason, Failure, check
 from convlens.contract.errors import code_name, reason_name
-from convlens.server.contract import RPCS, Rpc, check
+from convlens.server.contract import RPCS, Rpc
 from convlens.server.metrics import Metrics
 
 log = structlog.get_logger()
@@ -29,6 +29,8 @@ REQUEST_ID = "x-request-id"
 STATUS_DETAILS = "grpc-status-details-bin"
 PRINTABLE_ID = re.compile(r"[\w.\-]{1,64}", re.ASCII)
 STOPPING_RETRY_SECONDS = 1.0
+# For calls that are cut off to tell their callers so.
+CUT_OFF_SECONDS = 1.0
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -67,8 +69,9 @@ class Onion(grpc.GenericRpcHandler):
         self.implementations = Implementations({}, {})
         self._metrics = metrics
         self._default_timeout = default_timeout
-        self._active = 0
+        self._active: set[asyncio.Task[Any]] = set()
         self._idle = asyncio.Event()
+        self._cut_off = False
         self.stopping = asyncio.Event()
 
     def service(
@@ -124,8 +127,9 @@ class Onion(grpc.GenericRpcHandler):
             async with asyncio.timeout(_left(call)):
                 yield call
         except BaseException as error:
-            failure = self._failure(error, call)
-            if isinstance(error, asyncio.CancelledError | GeneratorExit):
+            cut_off = self._cut_off and isinstance(error, asyncio.CancelledError)
+            failure = stopping() if cut_off else failure_of(error, call)
+            if isinstance(error, asyncio.CancelledError | GeneratorExit) and not cut_off:
                 raise
             await _abort(context, failure.status(), call.request_id)
         finally:
@@ -145,17 +149,6 @@ class Onion(grpc.GenericRpcHandler):
             traceparent=metadata.get("traceparent", ""),
         )
 
-    def _failure(self, error: BaseException, call: Call) -> Failure:
-        if isinstance(error, Failure):
-            return error
-        late = call.deadline is not None and time.monotonic() >= call.deadline
-        if isinstance(error, TimeoutError) or (late and isinstance(error, asyncio.CancelledError)):
-            return out_of_time()
-        if isinstance(error, asyncio.CancelledError | GeneratorExit):
-            return Failure(ErrorReason.ERROR_REASON_CANCELLED)
-        log.error("call failed", exc_info=error)
-        return Failure(ErrorReason.ERROR_REASON_INTERNAL, request_id=call.request_id)
-
     def _report(self, call: Call, failure: Failure | None, seconds: float) -> None:
         code = code_name(failure.code) if failure else "OK"
         reason = reason_name(failure.reason) if failure else ""
@@ -164,19 +157,35 @@ class Onion(grpc.GenericRpcHandler):
         log.info("call", code=code, reason=reason, milliseconds=round(seconds * 1000, 3))
 
     def _enter(self, rpc: Rpc) -> None:
-        self._active += 1
+        task = asyncio.current_task()
+        assert task
+        self._active.add(task)
         self._idle.clear()
         self._metrics.active.labels(rpc.name).inc()
 
     def _leave(self, rpc: Rpc) -> None:
-        self._active -= 1
+        task = asyncio.current_task()
+        assert task
+        self._active.discard(task)
         self._metrics.active.labels(rpc.name).dec()
         if not self._active:
             self._idle.set()
 
     async def drain(self, seconds: float) -> bool:
-        """Refuses new calls and waits for those under way; False where time was too short."""
+        """Refuses new calls and waits for those under way.
+
+        Where time is too short the rest is cut off, with an error that says so; then it is False.
+        """
         self.stopping.set()
+        if await self._all_ended(seconds):
+            return True
+        self._cut_off = True
+        for task in list(self._active):
+            task.cancel()
+        await self._all_ended(CUT_OFF_SECONDS)
+        return False
+
+    async def _all_ended(self, seconds: float) -> bool:
         if not self._active:
             return True
         try:
@@ -185,6 +194,20 @@ class Onion(grpc.GenericRpcHandler):
         except TimeoutError:
             return False
         return True
+
+
+def failure_of(error: BaseException, call: Call) -> Failure:
+    """The catalogue's word for whatever ended a call; a defect of ours goes to the log."""
+    if isinstance(error, Failure):
+        return error
+    late = call.deadline is not None and time.monotonic() >= call.deadline
+    gone = isinstance(error, asyncio.CancelledError | GeneratorExit)
+    if isinstance(error, TimeoutError) or (late and gone):
+        return out_of_time()
+    if gone:
+        return Failure(ErrorReason.ERROR_REASON_CANCELLED)
+    log.error("call failed", exc_info=error, request_id=call.request_id)
+    return Failure(ErrorReason.ERROR_REASON_INTERNAL, request_id=call.request_id)
 
 
 def out_of_time() -> Failure:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -14,6 +14,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     YamlConfigSettingsSource,
 )
+from pydantic_settings import SettingsError as SourceError
 
 ENV_PREFIX = "CONVLENS_"
 
@@ -31,7 +32,7 @@ class Address(BaseModel):
     port: int
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def parse_address(text: str) -> Address:
@@ -47,7 +48,13 @@ def _check_address(text: str) -> str:
     return text
 
 
+def _check_address_or_off(text: object) -> object:
+    # YAML reads the word off as false.
+    return "off" if text in (False, "off") else _check_address(str(text))
+
+
 Listen = Annotated[str, AfterValidator(_check_address)]
+ListenOrOff = Annotated[str, BeforeValidator(_check_address_or_off)]
 
 
 class Settings(BaseSettings):
@@ -59,11 +66,15 @@ class Settings(BaseSettings):
     listen: Listen = Field(
         "127.0.0.1:50051", description="Address to serve on; port 0 is any free one."
     )
-    metrics_listen: Listen | Literal["off"] = Field(
+    metrics_listen: ListenOrOff = Field(
         "127.0.0.1:9464", description="Address of the Prometheus metrics, or off."
     )
-    engine: Literal["embedded"] = Field("embedded", description="Where the networks run.")
-    networks: list[str] = Field(["shapes"], min_length=1, description="Bundled networks to serve.")
+    engine: Literal["embedded", "triton-local", "triton"] = Field(
+        "embedded", description="Where the networks run."
+    )
+    networks: Path | None = Field(
+        None, description="networks.yaml; left out, the bundled networks. Not for engine triton."
+    )
     default_network: str = Field(
         "", description="Answers where a request names none; the first by default."
     )
@@ -72,7 +83,22 @@ class Settings(BaseSettings):
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="Device of the embedded engine: auto, cpu, cuda or cuda:N.",
     )
-    queue_limit: int = Field(256, ge=1, le=100_000, description="Requests that may wait in a pool.")
+    triton_url: str = Field(
+        "127.0.0.1:8001",
+        description="Addresses for engine triton, host:port[,host:port…]; a name that stands for "
+        "several is asked again every few seconds.",
+    )
+    triton_ca: Path | None = Field(
+        None, description="Certificates to trust, in PEM: the connection to Triton is TLS then."
+    )
+    triton_key: str = Field(
+        "",
+        repr=False,
+        description="Sent as triton-grpc-protocol-convlens with calls that load and unload models.",
+    )
+    loading: bool = Field(
+        False, description="Let callers load and unload the networks of the allow list."
+    )
     stream_window: int = Field(
         64, ge=1, le=4096, description="Requests of one stream that are in flight at once."
     )
@@ -135,8 +161,11 @@ def load_settings(argv: Sequence[str]) -> tuple[Settings, bool]:
         chosen = FromFile(_cli_settings_source=flags(parsed_args=arguments))  # pyright: ignore[reportCallIssue]
     except ValidationError as error:
         raise SettingsError("\n".join(_mistakes(error))) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file} is no YAML: {' '.join(str(error).split())}") from None
+    except (ValueError, SourceError) as error:
+        # A file that is a list or a word; a variable that cannot be read.
+        raise SettingsError(f"{file or 'the environment'}: {error}") from None
     return Settings.model_validate(chosen.model_dump()), arguments.print_config
 
 

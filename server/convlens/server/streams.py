@@ -7,20 +7,18 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-import structlog
 from google.protobuf.message import Message
 
-from convlens.contract import ErrorReason, Failure
+from convlens.contract import ErrorReason, Failure, check
 from convlens.contract.errors import code_name, reason_name
-from convlens.server.contract import RPCS, Rpc, check
+from convlens.server.contract import RPCS, Rpc
 from convlens.server.dispatch import Dispatcher
 from convlens.server.metrics import Metrics
-from convlens.server.rpc import Call, out_of_time, stopping
-
-log = structlog.get_logger()
+from convlens.server.rpc import Call, failure_of, stopping
 
 T = TypeVar("T")
-Answers: TypeAlias = "asyncio.Queue[asyncio.Task[Message] | None]"
+# Answers in the order of their requests, each with the size of its request.
+Answers: TypeAlias = "asyncio.Queue[tuple[asyncio.Task[Message], int] | None]"
 
 
 class Spawn(Protocol):
@@ -31,10 +29,37 @@ class Spawn(Protocol):
 
 @dataclass(frozen=True)
 class StreamLimits:
-    """`window` requests of a stream are in flight; each has `timeout` seconds to be answered."""
+    """Requests in flight on a stream and their bytes; seconds for each to be answered."""
 
     window: int
+    window_bytes: int
     timeout: float
+
+
+class Room:
+    """What may still be read of a stream before its answers have gone out."""
+
+    def __init__(self, limits: StreamLimits) -> None:
+        self._requests = limits.window
+        self._bytes = limits.window_bytes
+        self._changed = asyncio.Event()
+
+    async def wait(self) -> None:
+        """Waits until one more request may be read, whatever its size."""
+        while self._requests < 1 or self._bytes < 1:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def enter(self, size: int) -> None:
+        """A request was read."""
+        self._requests -= 1
+        self._bytes -= size
+
+    def leave(self, size: int) -> None:
+        """Its answer has gone out."""
+        self._requests += 1
+        self._bytes += size
+        self._changed.set()
 
 
 class Stream:
@@ -65,25 +90,35 @@ class Stream:
 
     async def run(self, call: Call, requests: AsyncIterator[Any]) -> AsyncGenerator[Message, None]:
         """Yields the responses in the order of the requests."""
-        answers: Answers = asyncio.Queue(self._limits.window)
+        answers: Answers = asyncio.Queue()
+        room = Room(self._limits)
         async with _tasks() as tasks:
-            reader = tasks(self._read(call, requests, answers, tasks))
-            while answer := await answers.get():
+            reader = tasks(self._read(call, requests, answers, room, tasks))
+            while entry := await answers.get():
+                answer, size = entry
                 yield await answer
+                room.leave(size)
             await reader
 
     async def _read(
-        self, call: Call, requests: AsyncIterator[Any], answers: Answers, tasks: Spawn
+        self,
+        call: Call,
+        requests: AsyncIterator[Any],
+        answers: Answers,
+        room: Room,
+        tasks: Spawn,
     ) -> None:
         """Starts an answer for each request; the end, good or bad, comes after the answers."""
         try:
+            await room.wait()
             async with aclosing(_until(requests, self._stop)) as taken:
                 async for request in taken:
-                    await answers.put(tasks(self._answer(call, request)))
-        except Exception:
-            await answers.put(None)
-            raise
-        await answers.put(None)
+                    size = request.ByteSize()
+                    room.enter(size)
+                    answers.put_nowait((tasks(self._answer(call, request)), size))
+                    await room.wait()
+        finally:
+            answers.put_nowait(None)
 
     async def _answer(self, call: Call, request: Any) -> Message:
         limit = time.monotonic() + self._limits.timeout
@@ -92,7 +127,7 @@ class Stream:
         try:
             body = await self._ask(item, request)
         except Exception as error:
-            failure = self._failure(error, item)
+            failure = failure_of(error, item)
             self._count(call, code_name(failure.code), reason_name(failure.reason))
             return self._response(id=request.id, error=failure.status())
         self._count(call, "OK", "")
@@ -111,14 +146,6 @@ class Stream:
                     if failure.reason != ErrorReason.ERROR_REASON_QUEUE_FULL:
                         raise
                     await asyncio.sleep(failure.retry_after or 0.1)
-
-    def _failure(self, error: Exception, item: Call) -> Failure:
-        if isinstance(error, Failure):
-            return error
-        if isinstance(error, TimeoutError):
-            return out_of_time()
-        log.error("request of a stream failed", exc_info=error, request_id=item.request_id)
-        return Failure(ErrorReason.ERROR_REASON_INTERNAL, request_id=item.request_id)
 
     def _count(self, call: Call, code: str, reason: str) -> None:
         self._metrics.stream_requests.labels(call.rpc.name, code, reason).inc()
@@ -157,12 +184,13 @@ async def _until(requests: AsyncIterator[Any], stop: asyncio.Event) -> AsyncGene
     try:
         while True:
             upcoming = asyncio.ensure_future(anext(requests, None))
-            await asyncio.wait({upcoming, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if not upcoming.done():
+            try:
+                await asyncio.wait({upcoming, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                if not upcoming.done():
+                    raise stopping()
+            finally:
                 upcoming.cancel()
-                raise stopping()
-            request = upcoming.result()
-            if request is None:
+            if (request := upcoming.result()) is None:
                 return
             yield request
     finally:

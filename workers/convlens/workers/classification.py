@@ -1,5 +1,6 @@
 """Classify: many callers' images in shared forward passes, each answered when its own are done."""
 
+import logging
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -10,10 +11,10 @@ import torch
 from google.protobuf.any_pb2 import Any
 from torch import Tensor
 
-from convlens.contract import ErrorReason, Failure, digest, violations, with_defaults
-from convlens.contract.validation import Violation
+from convlens.contract import ErrorReason, Failure, check, digest, with_defaults
+from convlens.contract.validation import Violation, invalid
 from convlens.internal.v1.job_pb2 import Stages
-from convlens.v1 import receipt_pb2
+from convlens.v1 import network_pb2, receipt_pb2
 from convlens.v1.classification_pb2 import (
     Classification,
     ClassifyRequest,
@@ -21,10 +22,14 @@ from convlens.v1.classification_pb2 import (
     ClassifyResult,
     ClassScore,
 )
-from convlens.v1.image_pb2 import Image
 from convlens.workers.images import Limits, prepare, read_image
-from convlens.workers.jobs import Ticket
+from convlens.workers.jobs import Ticket, fail
 from convlens.workers.network import ServedNetwork
+
+log = logging.getLogger(__name__)
+
+# Completes "The time allowed for the call was over …".
+STAGE = "while the images were classified"
 
 
 class Classifier:
@@ -49,7 +54,11 @@ class Classifier:
             if ticket.is_open("before the work began") and (call := self._open(ticket)):
                 waiting.extend((call, index) for index in range(len(call.images)))
         while batch := self._next_batch(waiting):
-            self._compute(batch)
+            try:
+                self._compute(batch)
+            except Exception:
+                # Whoever had no image in this pass is not touched by it.
+                fail({id(call): call.ticket for call, _ in batch}.values())
 
     def _open(self, ticket: Ticket) -> "_Call | None":
         try:
@@ -63,31 +72,42 @@ class Classifier:
         batch: list[tuple[_Call, int]] = []
         while waiting and len(batch) < self._rows:
             call, index = waiting.popleft()
-            if call.ticket.is_open("while the images were classified"):
+            if call.ticket.is_open(STAGE):
                 batch.append((call, index))
         return batch
 
     def _compute(self, batch: "Sequence[tuple[_Call, int]]") -> None:
         started = time.monotonic()
-        images = [call.images[index] for call, index in batch]
-        pixels = list(self._executor.map(self._read, images))
+        pixels = list(self._executor.map(self._read, *zip(*batch, strict=True)))
         decoded = time.monotonic()
-        good = [tensor for tensor in pixels if isinstance(tensor, Tensor)]
+        rows = [
+            (call, index, outcome)
+            for (call, index), outcome in zip(batch, pixels, strict=True)
+            if call.ticket.is_open(STAGE)
+        ]
+        good = [outcome for _, _, outcome in rows if isinstance(outcome, Tensor)]
         scores = iter(self._network.logits(torch.stack(good)) if good else ())
         computed = time.monotonic()
-        for (call, index), outcome in zip(batch, pixels, strict=True):
-            call.spent(decoded - started, computed - decoded, len(batch))
+        for call, index, outcome in rows:
+            call.spent(started, decoded - started, computed - decoded, len(rows))
             call.accept(index, outcome if isinstance(outcome, Failure) else next(scores))
 
-    def _read(self, image: Image) -> Tensor | Failure:
-        """The image as the network takes it, or why it cannot be."""
+    def _read(self, call: "_Call", index: int) -> Tensor | Failure:
+        """The image as the network takes it, or why it cannot be; runs in a decoding thread."""
+        ticket, image = call.ticket, call.images[index]
         try:
-            check(violations(image))
+            if ticket.is_over():
+                return Failure(ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED, stage=STAGE)
+            check(image)
             facts = self._network.facts
             pixels = read_image(image, self._limits, facts.input)
             return prepare(pixels, facts.input, image.geometry, facts.name).tensor
         except Failure as failure:
             return failure
+        except Exception:
+            request_id = ticket.job.request_id
+            log.exception("an image could not be read", extra={"job": request_id})
+            return Failure(ErrorReason.ERROR_REASON_INTERNAL, request_id=request_id)
 
 
 class _Call:
@@ -96,14 +116,16 @@ class _Call:
     def __init__(self, ticket: Ticket, network: ServedNetwork) -> None:
         self.ticket = ticket
         self._network = network
-        self._request = _parse(ticket.job.request, len(network.facts.labels))
+        self._request = _parse(ticket.job.request, network.facts)
         self.images = self._request.images
         self._results: dict[int, ClassifyResult] = {}
         self._started = time.monotonic()
         self._stages = Stages()
 
-    def spent(self, decode: float, compute: float, images: int) -> None:
-        """Notes the seconds of a pass that this call shared, and how many images shared it."""
+    def spent(self, started: float, decode: float, compute: float, images: int) -> None:
+        """Notes an image's share of the seconds of a pass, and how many images shared it."""
+        if not self._results:
+            self._stages.wait_us = round((started - self.ticket.arrived) * 1e6)
         self._stages.decode_us += round(decode * 1e6 / images)
         self._stages.compute_us += round(compute * 1e6 / images)
         self._stages.batch_images = max(self._stages.batch_images, images)
@@ -150,21 +172,19 @@ class _Call:
         return receipt
 
 
-def check(broken: Sequence[Violation]) -> None:
-    """Raises INVALID_REQUEST with all violations, where there are any."""
-    if broken:
-        raise Failure(ErrorReason.ERROR_REASON_INVALID_REQUEST, violations=broken)
+def _parse(body: bytes, facts: network_pb2.Network) -> ClassifyRequest:
+    """The request as it is meant: with the network that answers, and every default.
 
-
-def _parse(body: bytes, classes: int) -> ClassifyRequest:
-    """The request with its defaults; the default of top_k bows to a network with fewer classes."""
+    The default of top_k bows to a network with fewer classes.
+    """
     given = ClassifyRequest.FromString(body)
-    request = with_defaults(given)
+    request, classes = with_defaults(given), len(facts.labels)
+    request.network = f"{facts.name}@{facts.version}"
     if not given.HasField("top_k"):
         request.top_k = min(request.top_k, classes)
     if request.top_k > classes:
         words = f"is {request.top_k}; must be at most {classes}, the classes of this network"
-        check([Violation(field="top_k", description=words)])
+        raise invalid([Violation(field="top_k", description=words)])
     return request
 
 

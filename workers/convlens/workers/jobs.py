@@ -1,18 +1,25 @@
 """Jobs in a worker's hands: what came, until when it matters, and how to answer."""
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from convlens.contract import ErrorReason, Failure
 from convlens.internal.v1.job_pb2 import Job, Reply, Stages
 
+log = logging.getLogger(__name__)
+
 
 @dataclass
 class Ticket:
-    """A job, its deadline (on `time.monotonic`), whether its caller left, how to answer."""
+    """A job, when it came and its deadline, whether its caller left, and how to answer.
+
+    Times are on `time.monotonic`. One thread answers; others may ask `is_over`.
+    """
 
     job: Job
+    arrived: float
     deadline: float
     cancelled: Callable[[], bool]
     reply: Callable[[Reply], None]
@@ -36,10 +43,23 @@ class Ticket:
 
         `stage` completes "The time allowed for the call was over …".
         """
-        if self.answered:
-            return False
+        if self.answered or not self.is_over():
+            return not self.answered
         if self.cancelled():
             self.fail(Failure(ErrorReason.ERROR_REASON_CANCELLED))
-        elif time.monotonic() >= self.deadline:
+        else:
             self.fail(Failure(ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED, stage=stage))
-        return not self.answered
+        return False
+
+    def is_over(self) -> bool:
+        """Whether its caller left or its time has ended."""
+        return self.cancelled() or time.monotonic() >= self.deadline
+
+
+def fail(tickets: Iterable[Ticket]) -> None:
+    """Tells the callers whose jobs broke, inside the handler of the exception that broke them."""
+    broken = [ticket for ticket in tickets if not ticket.answered]
+    ids = [ticket.job.request_id for ticket in broken]
+    log.exception("jobs failed", extra={"jobs": ids})
+    for ticket, request_id in zip(broken, ids, strict=True):
+        ticket.fail(Failure(ErrorReason.ERROR_REASON_INTERNAL, request_id=request_id))

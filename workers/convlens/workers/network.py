@@ -60,9 +60,21 @@ class ServedNetwork:
 
     def warm_up(self, rows: int) -> None:
         """Computes once for one row and once for `rows`, so that no caller pays for it."""
-        size = self.facts.input
         for count in (1, rows):
-            self.logits(torch.zeros(count, size.channels, size.height, size.width))
+            self.logits(self.blank().repeat(count, 1, 1, 1))
+
+    def blank(self) -> Tensor:
+        """One row of black pixels."""
+        size = self.facts.input
+        return torch.zeros(1, size.channels, size.height, size.width)
+
+    def gradient(self, pixels: Tensor) -> Tensor:
+        """Gradient of each row's best score by its pixels, float32 on the CPU."""
+        batch = pixels.to(self.device, memory_format=torch.channels_last, copy=True)
+        batch.requires_grad_()
+        scores: Tensor = self.module(batch)
+        [gradient] = torch.autograd.grad(scores.amax(dim=1).sum(), batch)
+        return gradient.float().cpu()
 
     def receipt(self) -> receipt_pb2.Receipt:
         """The part of a receipt that is the same for every answer."""

@@ -1,57 +1,100 @@
 """The worker: one network on one device, and the jobs that it answers."""
 
-import logging
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import torch
-
 from convlens.contract import ErrorReason, Failure
-from convlens.v1 import network_pb2
-from convlens.workers.catalog import BUNDLED
+from convlens.contract.pools import CANARY, DESCRIBE
+from convlens.internal.v1.canary_pb2 import CanaryRequest, CanaryResponse
+from convlens.internal.v1.job_pb2 import Stages
 from convlens.workers.classification import Classifier
 from convlens.workers.images import Limits
-from convlens.workers.jobs import Ticket
-
-log = logging.getLogger(__name__)
+from convlens.workers.jobs import Ticket, fail
+from convlens.workers.network import ServedNetwork
+from convlens.workers.runner import Runner, Steps
 
 # A forward pass of so many images is as fast per image as any larger one, and its memory is small.
 ROWS = 32
+# Passes that may be under way in an analysis pool before it stops taking jobs.
+BUDGET = 100_000
 
 
-class Worker:
-    """One network on one device. Not thread-safe: one thread gives it its jobs."""
+class InferenceWorker:
+    """Answers the jobs of an inference pool, many in one pass. One thread gives it its jobs."""
 
-    def __init__(self, network: str, device: str = "auto", decode_threads: int = 2) -> None:
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._network = BUNDLED[network](torch.device(device))
+    def __init__(self, network: ServedNetwork) -> None:
+        self._network = network
         self._network.warm_up(ROWS)
-        self._executor = ThreadPoolExecutor(decode_threads, thread_name_prefix=f"{network}-decode")
-        self._classifier = Classifier(self._network, self._executor, Limits(), ROWS)
+        self._executor = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
+        self._methods: dict[str, Callable[[Sequence[Ticket]], None]] = {
+            "ClassificationService/Classify": Classifier(
+                self._network, self._executor, Limits(), ROWS
+            ).run,
+            DESCRIBE: self._describe,
+            CANARY: self._canary,
+        }
 
-    def describe(self) -> network_pb2.Network:
-        """The network, as GetNetwork tells it."""
-        return self._network.facts
+    def run(self, tickets: Sequence[Ticket]) -> None:
+        """Answers each ticket, whatever happens."""
+        for method in dict.fromkeys(ticket.job.method for ticket in tickets):
+            batch = [ticket for ticket in tickets if ticket.job.method == method]
+            run = self._methods.get(method)
+            if run is None:
+                _refuse(batch)
+                continue
+            try:
+                run(batch)
+            except Exception:
+                fail(batch)
 
-    def infer(self, tickets: Iterable[Ticket]) -> None:
-        """Answers jobs of the inference pool; each ticket is answered whatever happens."""
-        tickets = list(tickets)
-        try:
-            self._classifier.run(tickets)
-        except Exception:
-            ids = [ticket.job.request_id for ticket in tickets if not ticket.answered]
-            log.exception("worker failed", extra={"request_ids": ids})
-            for ticket in tickets:
-                ticket.fail(
-                    Failure(ErrorReason.ERROR_REASON_INTERNAL, request_id=ticket.job.request_id)
-                )
+    def _describe(self, tickets: Sequence[Ticket]) -> None:
+        for ticket in tickets:
+            ticket.answer(self._network.facts.SerializeToString(), Stages())
+
+    def _canary(self, tickets: Sequence[Ticket]) -> None:
+        for ticket in tickets:
+            passes = CanaryRequest.FromString(ticket.job.request).passes
+            for _ in range(passes):
+                self._network.logits(self._network.blank())
+            ticket.answer(CanaryResponse(passes=passes).SerializeToString(), Stages())
 
     def close(self) -> None:
         """Ends the decoding threads."""
         self._executor.shutdown()
 
 
-def bundled_networks() -> list[str]:
-    """The networks that are served where no configuration names others."""
-    return list(BUNDLED)
+class AnalysisWorker:
+    """Answers the jobs of an analysis pool, each when it is done. Threads may share it."""
+
+    def __init__(self, network: ServedNetwork) -> None:
+        self._network = network
+        self._network.gradient(self._network.blank())
+        self._runner = Runner("runner", BUDGET)
+
+    def run(self, tickets: Sequence[Ticket]) -> None:
+        """Takes jobs and returns; blocks only while too much is under way."""
+        for ticket in tickets:
+            if ticket.job.method != CANARY:
+                _refuse([ticket])
+                continue
+            passes = CanaryRequest.FromString(ticket.job.request).passes
+            self._runner.submit(ticket, _canary(self._network, passes), passes)
+        self._runner.wait_for_room()
+
+    def close(self) -> None:
+        """Ends after the jobs that were taken."""
+        self._runner.close()
+
+
+def _canary(network: ServedNetwork, passes: int) -> Steps:
+    for _ in range(passes):
+        network.gradient(network.blank())
+        yield
+    return CanaryResponse(passes=passes).SerializeToString()
+
+
+def _refuse(tickets: Sequence[Ticket]) -> None:
+    for ticket in tickets:
+        rpc = ticket.job.method
+        ticket.fail(Failure(ErrorReason.ERROR_REASON_NOT_IMPLEMENTED, rpc=rpc))

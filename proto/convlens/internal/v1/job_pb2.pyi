@@ -106,6 +106,7 @@ class Stages(_message.Message):
     COMPUTE_US_FIELD_NUMBER: _builtins.int
     ENCODE_US_FIELD_NUMBER: _builtins.int
     BATCH_IMAGES_FIELD_NUMBER: _builtins.int
+    CLOCK_SKEW_US_FIELD_NUMBER: _builtins.int
     wait_us: _builtins.int
     """From arrival at the worker to the start of the work."""
     decode_us: _builtins.int
@@ -116,6 +117,8 @@ class Stages(_message.Message):
     """Writing the response."""
     batch_images: _builtins.int
     """Images that shared the passes, over all callers."""
+    clock_skew_us: _builtins.int
+    """By how much the worker's clock was ahead of the server's, as far as the worker can tell."""
     def __init__(
         self,
         *,
@@ -124,10 +127,11 @@ class Stages(_message.Message):
         compute_us: _builtins.int = ...,
         encode_us: _builtins.int = ...,
         batch_images: _builtins.int = ...,
+        clock_skew_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_images", b"batch_images", "compute_us", b"compute_us", "decode_us", b"decode_us", "encode_us", b"encode_us", "wait_us", b"wait_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_images", b"batch_images", "clock_skew_us", b"clock_skew_us", "compute_us", b"compute_us", "decode_us", b"decode_us", "encode_us", b"encode_us", "wait_us", b"wait_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

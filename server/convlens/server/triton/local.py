@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,14 @@ KEY = "convlens"
 
 
 class LocalTriton:
-    """One Triton on loopback, with every model of a repository loaded.
+    """One Triton on loopback, with models of a repository loaded: those named, or all.
 
     Start it in a thread that lives as long as it is wanted: Triton dies with the thread.
     """
 
-    def __init__(self, repository: Path) -> None:
+    def __init__(self, repository: Path, models: Sequence[str] = ()) -> None:
         self._repository = repository
+        self._models = list(models)
         self._secret = secrets.token_hex(16)
         self._grpc_port, self._metrics_port = 0, 0
         self._home: Home | None = None
@@ -71,7 +73,7 @@ class LocalTriton:
 
     async def start(self) -> None:
         """Returns when all models are ready; raises EngineError, with the reason, otherwise."""
-        bundle, models = find_bundle(), find_models(self._repository)
+        bundle, models = find_bundle(), self._models or find_models(self._repository)
         clear_homes_of_the_dead()
         shm.remove_stale_regions()
         try:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 FORMATS = "JPEG, PNG, WebP, BMP or GIF"
 # More parts than any honest file of the default limit has: PNG writers cut at 8 KiB or so.
 MAX_PARTS = 100_000
-# Each scan of a progressive JPEG walks over all pixels; encoders write about ten.
+# Each scan of a progressive JPEG walks over all pixels; encoders write about ten. A second bound is
+# on what they walk over together, some 0.3 s of decoding.
 MAX_SCANS = 100
+MAX_SCANNED_PIXELS = 600_000_000
 # Pillow decodes run lengths in Python: bytes of a file and pixels that take it a second.
 MAX_RUN_LENGTHS = 2**22
 
@@ -68,7 +70,8 @@ def _jpeg(data: bytes) -> Header:
             exif = data[start + 4 : end]
         if marker not in JPEG_METADATA:
             kept.append(data[start:end])
-    if kept[-1].count(bytes([0xFF, JPEG_SCAN])) > MAX_SCANS:
+    scans = kept[-1].count(bytes([0xFF, JPEG_SCAN]))
+    if scans > MAX_SCANS or (scans > 1 and scans * size[0] * size[1] > MAX_SCANNED_PIXELS):
         raise BadHeader("the JPEG has too many scans")
     return Header("JPEG", size[0], size[1], b"".join(kept), exif)
 

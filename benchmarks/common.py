@@ -1,0 +1,95 @@
+"""What the benchmarks share: pictures, a server of one's own, and tables."""
+
+import io
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import skimage.data
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+RESNET18 = "networks: [{name: resnet18, builder: 'torchvision:resnet18', weights: random}]\n"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server answers."""
+
+    server: str
+    metrics: str
+    pid: int
+
+
+def jpeg_of_60_kb() -> bytes:
+    """A photograph as a JPEG file of 500 x 375 pixels and about 60 kB."""
+    picture = Image.fromarray(skimage.data.astronaut()).resize((500, 375))
+    for quality in range(99, 50, -1):
+        out = io.BytesIO()
+        picture.save(out, "JPEG", quality=quality)
+        if out.tell() <= 61_440:
+            return out.getvalue()
+    raise AssertionError("no quality gives a file of this size")
+
+
+@contextmanager
+def server(engine: str, networks: str = RESNET18) -> Generator[Address]:
+    """`convlens-server` as a process of its own, with this networks.yaml."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "networks.yaml"
+        file.write_text(networks)
+        command = [sys.executable, "-m", "convlens.server", "--engine", engine]
+        command += ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
+        command += ["--networks", str(file), "--log-format", "json", "--log-level", "info"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr
+            try:
+                for line in process.stderr:
+                    event = json.loads(line)
+                    if event.get("event") == "serving":
+                        threading.Thread(target=list, args=(process.stderr,), daemon=True).start()
+                        yield Address(event["address"], event["metrics"], process.pid)
+                        return
+                raise RuntimeError("the server ended before it served")
+            finally:
+                process.terminate()
+                process.wait(60)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison: its name and its measurements."""
+
+    name: str
+    values: list[float]
+
+    @property
+    def median(self) -> float:
+        """The middle one."""
+        return statistics.median(self.values)
+
+
+def show(title: str, unit: str, sides: Sequence[Side], ratio: str, json_file: Path | None) -> None:
+    """Prints medians with their spread and the ratio, and writes them where asked."""
+    table = Table(title=f"{title} (torch {torch.__version__}, {torch.get_num_threads()} threads)")
+    for head in ("", f"median {unit}", "least", "most"):
+        table.add_column(head, justify="right" if head else "left")
+    for side in sides:
+        row = (side.median, min(side.values), max(side.values))
+        table.add_row(side.name, *(f"{value:.2f}" for value in row))
+    console = Console()
+    console.print(table)
+    console.print(ratio)
+    if json_file:
+        document = {"title": title, "unit": unit, "ratio": ratio}
+        sides_json = [asdict(side) | {"median": side.median} for side in sides]
+        json_file.write_text(json.dumps({**document, "sides": sides_json}, indent=1))

@@ -1,0 +1,65 @@
+"""What Triton's texts mean: it tells many faults apart by their words alone."""
+
+import re
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import grpc
+
+
+class Fault(Enum):
+    """Why Triton did not run a job."""
+
+    QUEUE_FULL = auto()
+    OUT_OF_TIME = auto()
+    # The process of the worker died; Triton goes on failing until the model is loaded again.
+    DEAD_WORKER = auto()
+    # Not loaded now: it starts, heals or stops. A network of ours is never simply unknown.
+    NOT_READY = auto()
+    # Nobody there, or the connection broke.
+    OUT_OF_REACH = auto()
+    UNKNOWN = auto()
+
+
+TEXTS = (
+    (Fault.QUEUE_FULL, r"exceeds maximum queue size"),
+    (Fault.OUT_OF_TIME, r"request timeout expired"),
+    (Fault.DEAD_WORKER, r"stub process .*is not healthy|failed to (send|receive) .*stub"),
+    (
+        Fault.NOT_READY,
+        r"unknown model|no available versions|is not ready|is not found|"
+        r"(server|model) .*(stopping|stopped|exiting|shutting down|unload)",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class TritonFault(Exception):
+    """Triton did not run a job; `retry` says whether another try may go better."""
+
+    fault: Fault
+    text: str
+
+    @property
+    def retry(self) -> bool:
+        """Whether the job can be tried again: it has not run, and all jobs are pure functions."""
+        return self.fault in (Fault.DEAD_WORKER, Fault.NOT_READY, Fault.OUT_OF_REACH)
+
+
+def fault_of_text(text: str) -> TritonFault:
+    """The fault behind one of Triton's texts."""
+    for fault, pattern in TEXTS:
+        if re.search(pattern, text, re.IGNORECASE):
+            return TritonFault(fault, text)
+    return TritonFault(Fault.UNKNOWN, text)
+
+
+def fault_of_error(error: grpc.aio.AioRpcError) -> TritonFault:
+    """The fault behind an error of gRPC."""
+    known = fault_of_text(error.details() or "")
+    if known.fault is Fault.UNKNOWN and error.code() in (
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.CANCELLED,
+    ):
+        return TritonFault(Fault.OUT_OF_REACH, known.text or "the connection broke")
+    return known

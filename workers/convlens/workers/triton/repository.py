@@ -1,0 +1,68 @@
+"""Writes a Triton model repository: one model for each pool of each network."""
+
+import shutil
+from pathlib import Path
+
+from convlens.contract.pools import POOLS, Pool, model_name
+from convlens.workers.config import Config, NetworkEntry, PoolConfig
+
+MODEL = Path(__file__).with_name("model.py")
+
+
+def write_repository(config: Config, gpus: int, out: Path) -> list[str]:
+    """Writes `out`/NAME/config.pbtxt and the model, for `gpus` GPUs; returns the names.
+
+    The same configuration gives the same bytes. What is in `out` already is left alone, unless it
+    is a model of the same name.
+    """
+    names: list[str] = []
+    for entry in config.entries:
+        for pool in POOLS:
+            name = model_name(entry.name, entry.version, pool)
+            folder = out / name
+            (folder / "1").mkdir(parents=True, exist_ok=True)
+            text = model_config(entry, pool, config.pools.of(pool), gpus)
+            (folder / "config.pbtxt").write_text(text, encoding="utf-8")
+            shutil.copyfile(MODEL, folder / "1" / "model.py")
+            names.append(name)
+    return names
+
+
+def model_config(entry: NetworkEntry, pool: Pool, settings: PoolConfig, gpus: int) -> str:
+    """The config.pbtxt of one pool of one network."""
+    kind = f"KIND_GPU\n    gpus: {list(range(gpus))}" if gpus else "KIND_CPU"
+    return f"""\
+name: "{model_name(entry.name, entry.version, pool)}"
+backend: "python"
+max_batch_size: {settings.max_batch}
+input [
+  {{ name: "request" data_type: TYPE_UINT8 dims: [ -1 ] allow_ragged_batch: true }}
+]
+output [
+  {{ name: "response" data_type: TYPE_UINT8 dims: [ -1 ] }}
+]
+instance_group [
+  {{
+    count: {settings.instances}
+    kind: {kind}
+  }}
+]
+dynamic_batching {{
+  max_queue_delay_microseconds: {settings.queue_delay_us}
+  default_queue_policy {{
+    timeout_action: REJECT
+    default_timeout_microseconds: {round(settings.queue_timeout * 1e6)}
+    allow_timeout_override: true
+    max_queue_size: {settings.queue_size}
+  }}
+}}
+model_transaction_policy {{ decoupled: {"true" if pool == "analysis" else "false"} }}
+{_parameter("network", entry.model_dump_json())}
+{_parameter("pool", settings.model_dump_json())}
+{_parameter("generation", "0")}
+"""
+
+
+def _parameter(key: str, value: str) -> str:
+    quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'parameters {{ key: "{key}" value {{ string_value: "{quoted}" }} }}'
