@@ -29,6 +29,7 @@ class RunningServer:
     def __init__(self, gateway: Gateway, loop: asyncio.AbstractEventLoop) -> None:
         self.gateway = gateway
         self.engine: Any = gateway._engine
+        self.engine_name: str = gateway._settings.engine
         self.address = str(gateway.address)
         self.metrics_url = f"http://{gateway.metrics_address}/metrics"
         self._loop = loop
@@ -97,10 +98,13 @@ def classification(channel: Any) -> Any:
     return ClassificationServiceStub(channel)
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[RunningServer]:
-    """One server for every test that leaves it as it was."""
-    with running_server() as running:
+ENGINES = ("embedded", "triton-local")
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def server(request: pytest.FixtureRequest) -> Iterator[RunningServer]:
+    """One server of each engine for every test that leaves it as it was."""
+    with running_server(engine=request.param) as running:
         yield running
 
 

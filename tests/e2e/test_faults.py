@@ -252,6 +252,7 @@ def test_a_client_gone_in_the_middle_of_a_stream(
             assert slow.entered.wait(20)
             stream.cancel()
         slow.gate.set()
+        wait_until(lambda: not server.gateway._onion._active)
         with server.channel() as channel:
             stub = classification(channel)
             assert stub.Classify(ClassifyRequest(images=[image]), timeout=20).results

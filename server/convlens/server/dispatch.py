@@ -1,6 +1,7 @@
 """Turns requests into jobs for the engine, and replies into answers."""
 
 import time
+import uuid
 from typing import Any
 
 from convlens.contract import ErrorReason, Failure
@@ -10,6 +11,9 @@ from convlens.server.engine import Engine
 from convlens.server.metrics import Metrics
 from convlens.server.networks import Networks
 from convlens.server.rpc import Call, Unary
+
+# Names this process's monotonic clock to workers.
+CLOCK = uuid.uuid4().hex
 
 
 class Dispatcher:
@@ -28,7 +32,8 @@ class Dispatcher:
             method=rpc.name,
             request=body,
             remaining_us=round((call.deadline - time.monotonic()) * 1e6),
-            sent_unix_us=time.time_ns() // 1000,
+            sent_us=time.monotonic_ns() // 1000,
+            clock=CLOCK,
             traceparent=call.traceparent,
         )
         served = self._networks.resolve(network, call.request_id)

@@ -102,13 +102,14 @@ class Onion(grpc.GenericRpcHandler):
     def _answer_stream(self, rpc: Rpc) -> Any:
         run = self.implementations.streaming[rpc.path]
 
-        async def answer(bodies: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+        # A coroutine that writes: of a generator that yields, gRPC would not close what is left
+        # when the caller is gone.
+        async def answer(bodies: AsyncIterator[bytes], context: Context) -> None:
             async with self.around(rpc, context) as call:
                 requests = (rpc.decode(body) async for body in bodies)
-                # Closed here, so that what a caller left behind ends with the call.
                 async with aclosing(run(call, requests)) as replies:
                     async for reply in replies:
-                        yield reply.SerializeToString()
+                        await _write(context, reply)
 
         return answer
 
@@ -224,6 +225,14 @@ def _left(call: Call) -> float | None:
     return None if call.deadline is None else call.deadline - time.monotonic()
 
 
+async def _write(context: Context, reply: Message) -> None:
+    try:
+        await context.write(reply.SerializeToString())
+    except grpc.aio.InternalError:
+        # The caller is gone, and gRPC is about to cancel us.
+        raise asyncio.CancelledError from None
+
+
 async def _abort(context: Context, status: Status, request_id: str) -> NoReturn:
     trailing = ((REQUEST_ID, request_id), (STATUS_DETAILS, status.SerializeToString()))
     await context.abort(CODES[status.code], status.message, trailing)
@@ -237,13 +246,10 @@ def _refusal(rpc: Rpc, onion: Onion) -> "grpc.RpcMethodHandler[Any, Any]":
         async with onion.around(rpc, context):
             raise not_built
 
-    async def refuse_stream(_: Any, context: Context) -> AsyncIterator[bytes]:
-        yield await refuse(_, context)
-
     if rpc.streams_in and rpc.streams_out:
-        return grpc.stream_stream_rpc_method_handler(refuse_stream)
+        return grpc.stream_stream_rpc_method_handler(refuse)
     if rpc.streams_out:
-        return grpc.unary_stream_rpc_method_handler(refuse_stream)
+        return grpc.unary_stream_rpc_method_handler(refuse)
     if rpc.streams_in:
         return grpc.stream_unary_rpc_method_handler(refuse)
     return grpc.unary_unary_rpc_method_handler(refuse)

@@ -1,39 +1,52 @@
-"""Deadlines across machines whose clocks differ."""
+"""Deadlines across machines: what a job has waited, found without a common clock."""
 
 import time
+from collections import OrderedDict
+from dataclasses import dataclass
 
 from convlens.internal.v1.job_pb2 import Job
 
 WINDOW_SECONDS = 300.0
+SERVERS = 256
 
 
-class SkewedClock:
+@dataclass
+class Difference:
+    """The smallest difference of two clocks in this window and in the one before."""
+
+    window_ends: float
+    smallest: int
+    before: int
+
+
+class Clocks:
     """Turns a job's remaining time into a deadline on this machine's `time.monotonic`.
 
-    What a job has waited is the difference of the two clocks, less the smallest such difference
-    seen lately: a constant skew falls out, and what is left is the time on the way and in queues.
-    The smallest difference is kept for two windows, so that clocks may drift.
+    Server and worker read monotonic clocks of their own, which never jump. What a job has waited is
+    their difference, less the smallest difference to that server seen lately: what the clocks have
+    to do with each other falls out, and what is left is the time on the way and in queues. Two
+    windows are kept, so that clocks may drift.
     """
 
     def __init__(self) -> None:
-        self._window_ends = time.monotonic() + WINDOW_SECONDS
-        self._before: int | None = None
-        self._smallest: int | None = None
-
-    @property
-    def skew_us(self) -> int:
-        """The smallest difference seen lately, in microseconds."""
-        known = [value for value in (self._before, self._smallest) if value is not None]
-        return min(known, default=0)
+        self._servers: OrderedDict[str, Difference] = OrderedDict()
 
     def times(self, job: Job) -> tuple[float, float]:
         """When the job was sent and when its caller's time is over, on `time.monotonic`."""
-        now, unix_us = time.monotonic(), time.time_ns() // 1000
-        if now > self._window_ends:
-            self._before, self._smallest = self._smallest, None
-            self._window_ends = now + WINDOW_SECONDS
-        difference = unix_us - job.sent_unix_us
-        smallest = difference if self._smallest is None else min(self._smallest, difference)
-        self._smallest = smallest
-        waited_us = difference - self.skew_us
-        return now - waited_us / 1e6, now + (job.remaining_us - waited_us) / 1e6
+        now = time.monotonic()
+        difference = round(now * 1e6) - job.sent_us
+        sent = now - (difference - self._least(job.clock, now, difference)) / 1e6
+        return sent, sent + job.remaining_us / 1e6
+
+    def _least(self, clock: str, now: float, difference: int) -> int:
+        known = self._servers.setdefault(
+            clock, Difference(now + WINDOW_SECONDS, difference, difference)
+        )
+        self._servers.move_to_end(clock)
+        if len(self._servers) > SERVERS:
+            self._servers.popitem(last=False)
+        if now > known.window_ends:
+            known.before, known.smallest = known.smallest, difference
+            known.window_ends = now + WINDOW_SECONDS
+        known.smallest = min(known.smallest, difference)
+        return min(known.smallest, known.before)

@@ -27,8 +27,9 @@ class Job(_message.Message):
     METHOD_FIELD_NUMBER: _builtins.int
     REQUEST_FIELD_NUMBER: _builtins.int
     REMAINING_US_FIELD_NUMBER: _builtins.int
-    SENT_UNIX_US_FIELD_NUMBER: _builtins.int
+    SENT_US_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    CLOCK_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Names the call in logs, metrics and errors."""
     method: _builtins.str
@@ -37,10 +38,12 @@ class Job(_message.Message):
     """The public request's bytes, as they came."""
     remaining_us: _builtins.int
     """Microseconds that were left of the caller's deadline when the job was sent."""
-    sent_unix_us: _builtins.int
-    """When the job was sent, in microseconds of the server's clock since 1970."""
+    sent_us: _builtins.int
+    """When the job was sent, in microseconds of the server's monotonic clock."""
     traceparent: _builtins.str
     """W3C trace context."""
+    clock: _builtins.str
+    """Names the server's clock: times of different servers have nothing to do with each other."""
     def __init__(
         self,
         *,
@@ -48,12 +51,13 @@ class Job(_message.Message):
         method: _builtins.str = ...,
         request: _builtins.bytes = ...,
         remaining_us: _builtins.int = ...,
-        sent_unix_us: _builtins.int = ...,
+        sent_us: _builtins.int = ...,
         traceparent: _builtins.str = ...,
+        clock: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["method", b"method", "remaining_us", b"remaining_us", "request", b"request", "request_id", b"request_id", "sent_unix_us", b"sent_unix_us", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock", "method", b"method", "remaining_us", b"remaining_us", "request", b"request", "request_id", b"request_id", "sent_us", b"sent_us", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -106,7 +110,6 @@ class Stages(_message.Message):
     COMPUTE_US_FIELD_NUMBER: _builtins.int
     ENCODE_US_FIELD_NUMBER: _builtins.int
     BATCH_IMAGES_FIELD_NUMBER: _builtins.int
-    CLOCK_SKEW_US_FIELD_NUMBER: _builtins.int
     wait_us: _builtins.int
     """From arrival at the worker to the start of the work."""
     decode_us: _builtins.int
@@ -117,8 +120,6 @@ class Stages(_message.Message):
     """Writing the response."""
     batch_images: _builtins.int
     """Images that shared the passes, over all callers."""
-    clock_skew_us: _builtins.int
-    """By how much the worker's clock was ahead of the server's, as far as the worker can tell."""
     def __init__(
         self,
         *,
@@ -127,11 +128,10 @@ class Stages(_message.Message):
         compute_us: _builtins.int = ...,
         encode_us: _builtins.int = ...,
         batch_images: _builtins.int = ...,
-        clock_skew_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_images", b"batch_images", "clock_skew_us", b"clock_skew_us", "compute_us", b"compute_us", "decode_us", b"decode_us", "encode_us", b"encode_us", "wait_us", b"wait_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_images", b"batch_images", "compute_us", b"compute_us", "decode_us", b"decode_us", "encode_us", b"encode_us", "wait_us", b"wait_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -173,7 +173,7 @@ class TritonEngine(Engine):
             except TimeoutError:
                 raise unavailable(network, "its worker died and is being started again") from None
         job.remaining_us -= round((time.monotonic() - started) * 1e6)
-        job.sent_unix_us = time.time_ns() // 1000
+        job.sent_us = time.monotonic_ns() // 1000
         return chosen
 
     async def load(self, name: str, version: str, traffic_weight: float | None) -> Network:

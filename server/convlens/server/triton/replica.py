@@ -18,6 +18,7 @@ from tritonclient.grpc import (  # pyright: ignore[reportMissingTypeStubs]
 from convlens.contract.pools import CANARY, DESCRIBE, model_name, network_of
 from convlens.internal.v1.canary_pb2 import CanaryRequest
 from convlens.internal.v1.job_pb2 import Job, Reply
+from convlens.server.dispatch import CLOCK
 from convlens.server.triton.texts import Fault, TritonFault, fault_of_error, fault_of_text
 from convlens.v1.network_pb2 import Network
 
@@ -299,7 +300,8 @@ def _job(method: str, request: bytes) -> Job:
         method=method,
         request=request,
         remaining_us=round(CANARY_SECONDS * 1e6),
-        sent_unix_us=time.time_ns() // 1000,
+        sent_us=time.monotonic_ns() // 1000,
+        clock=CLOCK,
     )
 
 

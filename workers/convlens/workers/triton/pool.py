@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from convlens.contract import ErrorReason, Failure
 from convlens.internal.v1.job_pb2 import Job, Reply
 from convlens.workers.catalog import load_network
-from convlens.workers.clock import SkewedClock
+from convlens.workers.clock import Clocks
 from convlens.workers.config import NetworkEntry, PoolConfig
 from convlens.workers.jobs import Ticket
 from convlens.workers.worker import AnalysisWorker, InferenceWorker
@@ -40,7 +40,7 @@ class PoolModel:
         network = load_network(
             entry, f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu"
         )
-        self._clock = SkewedClock()
+        self._clocks = Clocks()
         self._decoupled = pb_utils.using_decoupled_model_transaction_policy(config)
         self._worker = AnalysisWorker(network) if self._decoupled else InferenceWorker(network)
 
@@ -75,7 +75,7 @@ class PoolModel:
             failure = Failure(ErrorReason.ERROR_REASON_MALFORMED_MESSAGE, message="Job")
             reply(Reply(error=failure.status()))
             return None
-        return Ticket(job, *self._clock.times(job), cancelled, reply)
+        return Ticket(job, *self._clocks.times(job), cancelled, reply)
 
     def _keep(self, replies: list[Any], index: int, reply: Reply) -> None:
         replies[index] = self._response(reply)
@@ -84,7 +84,6 @@ class PoolModel:
         sender.send(self._response(reply), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
     def _response(self, reply: Reply) -> Any:
-        reply.stages.clock_skew_us = self._clock.skew_us
         data = torch.frombuffer(bytearray(reply.SerializeToString()), dtype=torch.uint8)
         # numpy 2 would lose the bytes on their way through pb_utils.Tensor's constructor.
         tensor: Any = pb_utils.Tensor.from_dlpack("response", data.unsqueeze(0))

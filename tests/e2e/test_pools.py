@@ -1,0 +1,156 @@
+"""What both engines promise of their pools: turns, deadlines, networks that come and go."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from convlens.contract import Failure
+from convlens.contract.errors import reason_name
+from convlens.internal.v1.canary_pb2 import CanaryRequest, CanaryResponse
+from convlens.internal.v1.job_pb2 import Job
+from convlens.v1.classification_pb2 import ClassifyRequest, ClassifyResponse
+from convlens.v1.image_pb2 import Image
+from convlens.v1.network_pb2 import (
+    ListNetworksRequest,
+    LoadNetworkRequest,
+    UnloadNetworkRequest,
+)
+from convlens.v1.network_pb2_grpc import NetworkServiceStub
+from convlens.workers.shapes import network as shapes
+from tests.conftest import ENGINES, RunningServer, classification, running_server
+
+
+def job(method: str, request: bytes, *, seconds: float = 30, offset: float = 0) -> Job:
+    """A job as a server sends it whose clock is `offset` seconds behind the worker's."""
+    return Job(
+        request_id="test",
+        method=method,
+        request=request,
+        remaining_us=round(seconds * 1e6),
+        sent_us=round((time.monotonic() - offset) * 1e6),
+        clock=f"clock {offset}",
+    )
+
+
+def canary(passes: int, **options: float) -> Job:
+    return job("Canary", CanaryRequest(passes=passes).SerializeToString(), **options)
+
+
+async def analyse(engine: Any, task: Job) -> tuple[Any, float]:
+    """The last reply of a job of the analysis pool, and the seconds that it took."""
+    started = time.monotonic()
+    replies = [reply async for reply in engine.stream(engine.networks()[0], task)]
+    return replies[-1], time.monotonic() - started
+
+
+def test_a_short_job_beside_a_long_one_is_answered_at_its_own_time(
+    server: RunningServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def both() -> tuple[float, float]:
+        long = asyncio.create_task(analyse(server.engine, canary(300)))
+        await asyncio.sleep(0.3)
+        _, short_seconds = await analyse(server.engine, canary(2))
+        reply, long_seconds = await long
+        assert CanaryResponse.FromString(reply.response).passes == 300
+        return short_seconds, long_seconds
+
+    short, long = server.run(both())
+    with capsys.disabled():
+        print(f"\n{server.engine_name}: 2 passes in {short:.3f} s beside 300 in {long:.3f} s")
+    assert short < long / 4
+
+
+def test_a_job_whose_caller_left_stops(server: RunningServer) -> None:
+    async def leave() -> float:
+        started = time.monotonic()
+        task = asyncio.create_task(analyse(server.engine, canary(5_000)))
+        await asyncio.sleep(0.3)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await analyse(server.engine, canary(1))
+        return time.monotonic() - started
+
+    assert server.run(leave()) < 10
+
+
+def test_a_deadline_ends_a_job_between_passes(server: RunningServer) -> None:
+    reply, seconds = server.run(analyse(server.engine, canary(50_000, seconds=0.5)))
+    failure = Failure.from_status(reply.error)
+    assert failure is not None
+    assert reason_name(failure.reason) == "DEADLINE_EXCEEDED"
+    assert seconds < 5
+
+
+@pytest.mark.parametrize("offset", [-3600.0, 3600.0])
+def test_clocks_that_differ_by_an_hour_do_no_harm(
+    server: RunningServer, offset: float, image: Image
+) -> None:
+    body = ClassifyRequest(images=[image]).SerializeToString()
+    for _ in range(2):
+        task = job("ClassificationService/Classify", body, seconds=5, offset=offset)
+        reply = server.run(server.engine.call(server.engine.networks()[0], task))
+        assert ClassifyResponse.FromString(reply.response).results
+
+
+@pytest.fixture(scope="module")
+def image(pictures: list[Path]) -> Image:
+    return Image(encoded=pictures[0].read_bytes())
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def two_versions(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    """A server that may load a second version of its network: an early checkpoint."""
+    [*_, checkpoint] = sorted(shapes.CHECKPOINTS.glob("*.safetensors"))
+    file = tmp_path_factory.mktemp("config") / "networks.yaml"
+    file.write_text(
+        "networks: [{name: shapes}]\n"
+        f"loadable: [{{name: shapes, version: early, weights: {checkpoint}, traffic_weight: 0}}]\n"
+    )
+    with running_server(engine=request.param, networks=file, loading=True) as server:
+        yield server
+
+
+def test_a_second_version_comes_gets_its_share_and_goes(
+    two_versions: RunningServer, image: Image
+) -> None:
+    with two_versions.channel() as channel:
+        networks: Any = NetworkServiceStub(channel)
+        classify = classification(channel).Classify
+
+        def served() -> dict[str, float]:
+            listed = networks.ListNetworks(ListNetworksRequest(), timeout=10).networks
+            return {entry.version: entry.traffic_weight for entry in listed}
+
+        def versions(count: int, network: str = "shapes") -> list[str]:
+            request = ClassifyRequest(network=network, images=[image])
+            return [classify(request, timeout=20).receipt.network_version for _ in range(count)]
+
+        assert served() == {"1": 1.0}
+        networks.LoadNetwork(LoadNetworkRequest(network="shapes@early"), timeout=60)
+        assert served() == {"1": 1.0, "early": 0.0}
+        # With the weight 0 only those who name it reach it.
+        assert set(versions(20)) == {"1"}
+        assert set(versions(2, "shapes@early")) == {"early"}
+        weighty = LoadNetworkRequest(network="shapes@early", traffic_weight=1)
+        networks.LoadNetwork(weighty, timeout=60)
+        assert served() == {"1": 1.0, "early": 1.0}
+        assert 15 <= versions(60).count("early") <= 45
+        # One call rolls back.
+        networks.UnloadNetwork(UnloadNetworkRequest(network="shapes@early"), timeout=60)
+        assert served() == {"1": 1.0}
+        assert set(versions(20)) == {"1"}
+
+
+def test_only_the_allow_list_can_be_loaded(two_versions: RunningServer) -> None:
+    import grpc
+
+    with two_versions.channel() as channel:
+        networks: Any = NetworkServiceStub(channel)
+        with pytest.raises(grpc.RpcError, match="the allow list has"):
+            networks.LoadNetwork(LoadNetworkRequest(network="alexnet@1"), timeout=20)

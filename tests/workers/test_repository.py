@@ -1,0 +1,137 @@
+"""The model repository that convlens-workers writes for Triton."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as typeless
+
+from convlens.workers.config import Config, ConfigError, load_config
+from convlens.workers.main import main, program
+from convlens.workers.triton.repository import write_repository
+
+model_config_pb2: Any = typeless
+FILE = """\
+networks:
+  - {name: shapes}
+loadable:
+  - {name: shapes, version: "2", traffic_weight: 0}
+pools:
+  inference: {instances: 2, threads: 1, queue_delay_us: 500, queue_timeout: 2.5, max_batch: 8}
+"""
+
+
+def parsed(folder: Path):
+    text = (folder / "config.pbtxt").read_text()
+    return text_format.Parse(text, model_config_pb2.ModelConfig())
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    file = tmp_path / "networks.yaml"
+    file.write_text(FILE)
+    return load_config(file)
+
+
+def test_one_model_for_each_pool_of_each_version(config: Config, tmp_path: Path) -> None:
+    out = tmp_path / "models"
+    names = write_repository(config, 0, out)
+    assert names == [
+        "shapes@1-inference",
+        "shapes@1-analysis",
+        "shapes@2-inference",
+        "shapes@2-analysis",
+    ]
+    assert sorted(path.name for path in out.iterdir()) == sorted(names)
+    for name in names:
+        assert parsed(out / name).name == name
+        assert (out / name / "1" / "model.py").is_file()
+
+
+def test_the_settings_of_a_pool_reach_triton(config: Config, tmp_path: Path) -> None:
+    write_repository(config, 0, tmp_path)
+    inference = parsed(tmp_path / "shapes@1-inference")
+    [group] = inference.instance_group
+    assert (group.count, group.kind) == (2, model_config_pb2.ModelInstanceGroup.KIND_CPU)
+    assert inference.max_batch_size == 8
+    assert not inference.model_transaction_policy.decoupled
+    batching = inference.dynamic_batching
+    assert batching.max_queue_delay_microseconds == 500
+    policy = batching.default_queue_policy
+    assert policy.default_timeout_microseconds == 2_500_000
+    assert policy.allow_timeout_override
+    assert policy.max_queue_size == 256
+    assert inference.input[0].allow_ragged_batch
+    analysis = parsed(tmp_path / "shapes@1-analysis")
+    assert analysis.model_transaction_policy.decoupled
+    assert analysis.dynamic_batching.default_queue_policy.default_timeout_microseconds > 0
+
+
+def test_on_gpus_every_pool_has_an_instance_on_each(config: Config, tmp_path: Path) -> None:
+    write_repository(config, 3, tmp_path)
+    [group] = parsed(tmp_path / "shapes@1-analysis").instance_group
+    assert group.kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
+    assert list(group.gpus) == [0, 1, 2]
+
+
+def test_the_same_configuration_gives_the_same_bytes(config: Config, tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        write_repository(config, 0, folder)
+    one, two = (
+        {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*")}
+        for folder in folders
+    )
+    assert one == two
+    expected = Path(__file__).with_name("shapes@1-analysis.pbtxt")
+    assert one["shapes@1-analysis/config.pbtxt"].decode() == expected.read_text()
+
+
+def test_the_command_says_what_is_served(tmp_path: Path) -> None:
+    file = tmp_path / "networks.yaml"
+    file.write_text(FILE)
+    arguments = ["repository", "--config", str(file), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(program, [*arguments, "--gpus", "0"])
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [
+        "served shapes@1-inference",
+        "served shapes@1-analysis",
+        "loadable shapes@2-inference",
+        "loadable shapes@2-analysis",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("networks: []\n", ["networks: List should have at least 1 item"]),
+        ("networks: [{name: 'a b'}]\n", ["networks.0.name"]),
+        ("networks: [{name: a}, {name: a}]\n", ["a@1 is listed twice"]),
+        ("netwoks: []\n", ["netwoks: Extra inputs"]),
+        (
+            "pools: {inference: {queue_timeout: 0, instances: 0}}\n",
+            ["pools.inference.instances", "pools.inference.queue_timeout"],
+        ),
+        ("a: [\n", ["no YAML"]),
+    ],
+)
+def test_every_mistake_in_the_file_is_told(tmp_path: Path, text: str, words: list[str]) -> None:
+    file = tmp_path / "networks.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(file)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_wrong_file_is_one_line_and_exit_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["repository", "--config", "missing.yaml", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["convlens-workers", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "convlens-workers: missing.yaml: No such file or directory\n"
