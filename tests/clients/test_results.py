@@ -61,6 +61,7 @@ def test_a_whole_network():
             accuracies=[network_pb2.Accuracy(dataset="shapes", top1=0.99)],
             precision=receipt_pb2.PRECISION_BFLOAT16,
             layers=[layer, network_pb2.Layer(name="fc")],
+            traffic_weight=0.25,
         )
     )
     assert (network.kind, network.precision) == ("linear", "bfloat16")
@@ -69,6 +70,7 @@ def test_a_whole_network():
     assert network.layers[0].output_shape == (24, 64, 64)
     assert network.layers[0].receptive_field == ReceptiveField(7, 2, 0.5)
     assert network.layers[1].receptive_field is None
+    assert network.traffic_weight == 0.25
 
 
 def test_a_word_of_a_newer_server_is_its_number():

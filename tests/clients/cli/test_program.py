@@ -94,7 +94,14 @@ def test_networks(run, server):
     document = json.loads(run("networks", "--json").stdout)
     assert document["server"] == server.address
     assert document["networks"] == [
-        {"name": "pets", "version": "1", "kind": "image", "classes": 2, "is_default": True}
+        {
+            "name": "pets",
+            "version": "1",
+            "kind": "image",
+            "classes": 2,
+            "is_default": True,
+            "traffic_weight": 1.0,
+        }
     ]
     server.answers["ListNetworks"] = network_pb2.ListNetworksResponse()
     assert run("networks").stdout == f"The server at {server.address} has no networks.\n"

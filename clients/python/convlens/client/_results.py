@@ -95,6 +95,8 @@ class NetworkSummary:
     kind: str
     classes: int
     is_default: bool
+    #: Its weight among the versions of its name.
+    traffic_weight: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,8 @@ class Network:
     convlens_version: str
     torch_version: str
     layers: tuple[Layer, ...] = field(repr=False)
+    #: Its weight among the versions of its name.
+    traffic_weight: float
 
 
 def classification(

@@ -218,6 +218,7 @@ def _get_network(request: network_pb2.GetNetworkRequest) -> network_pb2.GetNetwo
         input=network_pb2.InputGeometry(height=32, width=32, channels=3),
         precision=receipt_pb2.PRECISION_FLOAT32,
         device_kind="cpu",
+        traffic_weight=1,
     )
     return network_pb2.GetNetworkResponse(network=network)
 
@@ -225,7 +226,12 @@ def _get_network(request: network_pb2.GetNetworkRequest) -> network_pb2.GetNetwo
 def default_answers() -> dict[str, Answer]:
     """What a FakeServer says where it was told nothing else."""
     summary = network_pb2.NetworkSummary(
-        name=NAME, version="1", kind=network_pb2.NETWORK_KIND_IMAGE, classes=2, is_default=True
+        name=NAME,
+        version="1",
+        kind=network_pb2.NETWORK_KIND_IMAGE,
+        classes=2,
+        is_default=True,
+        traffic_weight=1,
     )
     return {
         "Classify": _classify,
