@@ -10,6 +10,8 @@ import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
+from grpc_health.v1.health import HealthServicer
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 import convlens.client
 from convlens.client import (
@@ -17,7 +19,9 @@ from convlens.client import (
     ConvLensError,
     ImageFileNotFound,
     Internal,
+    InvalidImage,
     MessageTooLarge,
+    NotFound,
     Overloaded,
     Unavailable,
     Violation,
@@ -31,15 +35,30 @@ from convlens.v1 import network_pb2
 
 CODES = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
 REASONS = [number for number in ErrorReason.values() if number]
+# The others are told by their codes.
+KINDS = {
+    "MESSAGE_TOO_LARGE": MessageTooLarge,
+    "IMAGE_EMPTY": InvalidImage,
+    "IMAGE_UNREADABLE": InvalidImage,
+    "IMAGE_TOO_LARGE": InvalidImage,
+    "TENSOR_INVALID": InvalidImage,
+    "GEOMETRY_MISMATCH": InvalidImage,
+}
 METHOD = "/convlens.v1.NetworkService/GetNetwork"
 
 
 @pytest.fixture(scope="module")
 def aborting() -> Iterator[str]:
-    """A server without any manners: aborts with the code that the request names."""
+    """A server without any manners: aborts with the code that the request names.
+
+    After the name of the code may come a slash, and the details in hexadecimal.
+    """
 
     def abort(request: network_pb2.GetNetworkRequest, context: grpc.ServicerContext) -> Any:
-        context.abort(grpc.StatusCode[request.network], "some words")
+        code, slash, details = request.network.partition("/")
+        if slash:
+            context.set_trailing_metadata((("grpc-status-details-bin", bytes.fromhex(details)),))
+        context.abort(grpc.StatusCode[code], "some words")
 
     handler = grpc.unary_unary_rpc_method_handler(
         abort, request_deserializer=network_pb2.GetNetworkRequest.FromString
@@ -77,8 +96,7 @@ def test_every_reason_arrives_whole(connect, reason):
         connect(server.address, max_attempts=1).call("network")
     error = caught.value
     code = next(c for c in CODES if c.value[0] == rule.code)
-    too_large = reason == ErrorReason.ERROR_REASON_MESSAGE_TOO_LARGE
-    assert type(error) is (MessageTooLarge if too_large else CLASSES[code])
+    assert type(error) is KINDS.get(reason_name(reason), CLASSES[code])
     assert (error.reason, error.code) == (reason_name(reason), code)
     assert error.message == str(error) == str(failure)
     assert error.metadata == failure.metadata
@@ -103,6 +121,40 @@ def test_a_status_without_details_is_said_in_the_words_of_the_catalogue(connect,
 def test_an_rpc_without_a_handler_is_named(connect, aborting):
     with pytest.raises(ConvLensError, match=r"/convlens\.v1\.NetworkService/ListNetworks is not"):
         connect(aborting).call("networks")
+
+
+@pytest.mark.parametrize("details", [b"\xff\xff\xff\x01", b"\n\x05ab"])
+def test_details_that_do_not_parse_hide_nothing(connect, aborting, details):
+    with pytest.raises(NotFound, match=r"^some words$") as caught:
+        connect(aborting).call("network", f"NOT_FOUND/{details.hex()}")
+    assert isinstance(caught.value.__cause__, grpc.RpcError)
+
+
+def test_a_detail_that_does_not_parse_hides_nothing():
+    info = AnyMessage(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=b"\xff\xff")
+    error = from_status(Status(code=5, message="Not here.", details=[info]))
+    assert (type(error), error.message, error.reason) == (NotFound, "Not here.", "")
+
+
+@pytest.mark.parametrize("seconds", [-5, -(10**15), 10**15])
+def test_a_delay_that_makes_no_sense(seconds):
+    delay, detail = RetryInfo(), AnyMessage()
+    delay.retry_delay.seconds = seconds
+    detail.Pack(delay)
+    assert from_status(Status(code=8, details=[detail])).retry_after == max(0, seconds)
+
+
+def test_a_service_that_the_server_does_not_have(connect):
+    with ThreadPoolExecutor(2) as pool:
+        server = grpc.server(pool)
+        add_HealthServicer_to_server(HealthServicer(), server)
+        address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        server.start()
+        with pytest.raises(NotFound) as caught:
+            connect(address).call("health", "zz")
+        server.stop(None).wait()
+    assert str(caught.value).startswith(f"The server at {address} has no service 'zz'; ask for")
+    assert "convlens.v1.ClassificationService" in str(caught.value)
 
 
 def test_a_reason_of_a_newer_server_is_kept():

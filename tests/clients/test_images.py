@@ -2,6 +2,7 @@
 
 import io
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image as PIL
 
-from convlens.client import ImageFileError, ImageFileNotFound, InvalidImage
+from convlens.client import ImageFileError, ImageFileNotFound, InvalidImage, MessageTooLarge
 from convlens.client._images import is_many, to_image
 from convlens.v1 import image_pb2, tensor_pb2
 
@@ -57,6 +58,42 @@ def test_geometry():
         to_image(b"x", "crop")  # type: ignore[arg-type]
 
 
+def test_files_that_are_open_for_something_else(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"\xff\xd8")
+    with (tmp_path / "a.png").open() as text:
+        for source in (text, io.StringIO("a")):
+            with pytest.raises(InvalidImage, match="open for text; open it for bytes"):
+                to_image(source)  # type: ignore[arg-type]
+    with (tmp_path / "a.png").open("rb") as closed:
+        pass
+    with pytest.raises(InvalidImage, match=r"cannot be read: .*closed file"):
+        to_image(closed)
+
+    class Odd:
+        def read(self) -> Any:
+            return ["no bytes"]
+
+    with pytest.raises(InvalidImage, match="gives list where bytes were expected"):
+        to_image(Odd())
+
+
+def test_files_without_an_end_are_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        for path, kind in [("pipe", "pipe"), ("socket", "socket"), ("/dev/zero", "device")]:
+            with pytest.raises(ImageFileError, match=f"is a {kind}; give a regular file"):
+                to_image(tmp_path / path)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    path = tmp_path / "large.png"
+    with path.open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(MessageTooLarge, match=rf"{2**40} bytes of at most 1000\."):
+        to_image(path, max_bytes=1000)
+
+
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(ImageFileNotFound, match=r"There is no file '.*cat\.png'"):
         to_image(tmp_path / "cat.png")
@@ -80,9 +117,47 @@ def test_pil_images_of_rare_modes_become_rgb(mode):
     assert np.array_equal(decoded(to_image(image)), np.asarray(image.convert("RGB")))
 
 
-def test_16_bits_of_a_pil_image_stay():
+@pytest.mark.parametrize(("mode", "sent"), [("PA", "RGBA"), ("RGBa", "RGBA"), ("La", "LA")])
+def test_alpha_is_not_lost(mode, sent):
+    alpha = PIL.fromarray(np.arange(20, dtype=np.uint8).reshape(4, 5) * 12)
+    image = PIL.fromarray(RGB).convert("LA" if mode == "La" else "RGBA")
+    image.putalpha(alpha)
+    image = image.convert("P").convert(mode) if mode == "PA" else image.convert(mode)
+    there = PIL.open(io.BytesIO(to_image(image).encoded))
+    assert there.mode == sent
+    assert np.array_equal(np.asarray(there), np.asarray(image.convert(sent)))
+
+
+@pytest.mark.parametrize(("mode", "dtype"), [("I;16", "<u2"), ("I;16L", "<u2"), ("I;16B", ">u2")])
+def test_16_bits_of_a_pil_image_stay(mode, dtype):
     deep = np.array([[0, 1000], [40000, 65535]], np.uint16)
-    assert np.array_equal(decoded(to_image(PIL.fromarray(deep))), deep)
+    image = PIL.frombytes(mode, (2, 2), deep.astype(dtype).tobytes())
+    assert np.array_equal(decoded(to_image(image)), deep)
+
+
+def test_floats_of_a_pil_image_go_as_their_numbers():
+    shares = (RGB[:, :, 0] / 255).astype(np.float32)
+    assert np.array_equal(pixels(to_image(PIL.fromarray(shares)))[:, :, 0], shares)
+
+
+@pytest.mark.parametrize("value", [255.0, 1.01, -0.01, float("nan"), float("inf")])
+def test_floats_of_a_pil_image_need_their_range(value):
+    values = np.array([[0.0, 1.0], [0.5, value]], np.float32)
+    with pytest.raises(InvalidImage, match=r"mode of the PIL image is F, .* float32 in \[0, 1\]"):
+        to_image(PIL.fromarray(values))
+
+
+def test_whole_numbers_of_a_pil_image_have_no_scale():
+    with pytest.raises(InvalidImage, match=r"mode of the PIL image is I, .* convert it to I;16"):
+        to_image(PIL.fromarray(np.array([[7]], np.int32)))
+
+
+def test_a_mode_that_nobody_knows():
+    class Image(PIL.Image):
+        mode = "XYZ"  # type: ignore[assignment]
+
+    with pytest.raises(InvalidImage, match="mode of the PIL image is XYZ; use one of 1, CMYK, F"):
+        to_image(Image())
 
 
 def test_the_orientation_of_a_pil_image_goes_along(tmp_path):

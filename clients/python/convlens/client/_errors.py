@@ -2,7 +2,7 @@
 
     ConvLensError
       InvalidRequest           also a ValueError: the request breaks the contract
-        InvalidImage           an image that cannot be sent; nothing went to the server for it
+        InvalidImage           an image that is none, or none that the network takes
           ImageFileError       also an OSError: its file cannot be read
             ImageFileNotFound  also a FileNotFoundError
         MessageTooLarge        the message is above max_message_bytes of a side
@@ -24,7 +24,7 @@ Errors of gRPC are translated in `translated`, and nowhere else.
 
 import re
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
@@ -93,7 +93,7 @@ class InvalidRequest(ConvLensError, ValueError):
 
 
 class InvalidImage(InvalidRequest):
-    """An image cannot be sent; nothing went to the server for it."""
+    """An image is none, or none that the network takes, whichever side found it out."""
 
 
 class ImageFileError(InvalidImage, OSError):
@@ -202,6 +202,17 @@ CLASSES: dict[grpc.StatusCode, type[ConvLensError]] = {
 }
 
 
+# Reasons that say more than their code.
+CLASSES_OF_REASONS: dict[str, type[ConvLensError]] = {
+    "MESSAGE_TOO_LARGE": MessageTooLarge,
+    "IMAGE_EMPTY": InvalidImage,
+    "IMAGE_UNREADABLE": InvalidImage,
+    "IMAGE_TOO_LARGE": InvalidImage,
+    "TENSOR_INVALID": InvalidImage,
+    "GEOMETRY_MISMATCH": InvalidImage,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """What an error may say about the call that it ended."""
@@ -209,6 +220,8 @@ class Call:
     address: str = ""
     path: str = ""
     request_id: str = ""
+    # What the server does not have where it says NOT_FOUND and no more.
+    missing: str = ""
     # Seconds to wait where gRPC found no server; a server that answers says it by itself.
     retry_after: float = field(default=1.0)
 
@@ -229,10 +242,8 @@ def from_rpc_error(error: grpc.RpcError, call: Call) -> ConvLensError:
     """The error of this package that an error of gRPC stands for."""
     trailer = {key: value for key, value in _trailing(error)}
     request_id = str(trailer.get(REQUEST_ID_KEY) or call.request_id)
-    status = Status()
-    if isinstance(details := trailer.get(DETAILS_KEY), bytes):
-        status.ParseFromString(details)
-    else:
+    status = _parsed(Status, trailer.get(DETAILS_KEY))
+    if status is None:
         status = _without_details(error.code(), error.details() or "", call)
     return from_status(status, request_id=request_id)
 
@@ -244,12 +255,12 @@ def from_status(status: Status, *, request_id: str = "") -> ConvLensError:
     retry = _detail(status, RetryInfo)
     code = CODES.get(status.code, grpc.StatusCode.UNKNOWN)
     reason = info.reason if info.domain == DOMAIN else ""
-    too_large = reason == "MESSAGE_TOO_LARGE"
-    return (MessageTooLarge if too_large else CLASSES.get(code, Internal))(
+    kind = CLASSES_OF_REASONS.get(reason) or CLASSES.get(code, Internal)
+    return kind(
         status.message or "The server sent neither an answer nor an error.",
         reason=reason,
         code=code,
-        retry_after=retry.retry_delay.ToTimedelta().total_seconds() if retry else None,
+        retry_after=max(0.0, retry.retry_delay.ToNanoseconds() / 1e9) if retry else None,
         violations=[Violation(v.field, v.description) for v in bad.field_violations],
         metadata=dict(info.metadata),
         # Within a stream or a batch the server gives each item an id of its own.
@@ -271,9 +282,17 @@ def _trailing(error: grpc.RpcError) -> Iterable[tuple[str, str | bytes]]:
 
 def _detail(status: Status, kind: type[M]) -> M | None:
     for detail in status.details:
-        part = kind()
-        if detail.Unpack(part):
-            return part
+        if detail.Is(cast(Any, kind.DESCRIPTOR)):
+            return _parsed(kind, detail.value)
+    return None
+
+
+def _parsed(kind: type[M], data: object) -> M | None:
+    """The message, or None where `data` is none: what a proxy made up must not hide the error."""
+    if not isinstance(data, bytes):
+        return None
+    with suppress(DecodeError):
+        return kind.FromString(data)
     return None
 
 
@@ -298,6 +317,8 @@ def _without_details(code: grpc.StatusCode, text: str, call: Call) -> Status:
         failure = Failure(ErrorReason.ERROR_REASON_NOT_IMPLEMENTED, rpc=call.path)
     if failure is not None:
         return failure.status()
+    if code is grpc.StatusCode.NOT_FOUND and call.missing and not text:
+        text = f"The server at {call.address} has {call.missing}."
     message = text or f"{call.address} answered {code.name} to {call.path} without saying why."
     return Status(code=code.value[0], message=message)
 

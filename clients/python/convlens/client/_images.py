@@ -1,8 +1,9 @@
 """Turns whatever people hold a picture in into the contract's Image."""
 
 import os
+import stat
 from collections.abc import Sequence
-from io import BytesIO
+from io import BytesIO, TextIOBase
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -11,13 +12,22 @@ from typing import (
     Protocol,
     TypeAlias,
     TypeGuard,
+    cast,
     runtime_checkable,
 )
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convlens.client._errors import ImageFileError, ImageFileNotFound, InvalidImage, local
+from convlens.client._errors import (
+    ImageFileError,
+    ImageFileNotFound,
+    InvalidImage,
+    InvalidRequest,
+    MessageTooLarge,
+    local,
+)
+from convlens.client._transport import MOST_BYTES
 from convlens.contract import ErrorReason, Failure
 from convlens.v1 import image_pb2, tensor_pb2
 
@@ -26,8 +36,27 @@ if TYPE_CHECKING:
 
 Geometry: TypeAlias = Literal["network", "as_is"]
 GEOMETRIES = {"network": image_pb2.GEOMETRY_NETWORK, "as_is": image_pb2.GEOMETRY_AS_IS}
-# Modes that a PNG holds as they are; the others are converted to RGB.
-PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"})
+# The modes of PIL images that a PNG holds as they are.
+PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
+# Those that become another one, without loss to what the server would see.
+CONVERTED_MODES = {
+    "CMYK": "RGB",
+    "HSV": "RGB",
+    "LAB": "RGB",
+    "La": "LA",
+    "PA": "RGBA",
+    "RGBX": "RGB",
+    "RGBa": "RGBA",
+    "YCbCr": "RGB",
+}
+# 16 bits in another order of bytes than a PNG wants them.
+DEEP_MODES = frozenset({"I;16B", "I;16L", "I;16N"})
+ODD_FILES = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 @runtime_checkable
@@ -65,45 +94,72 @@ def is_many(images: object) -> TypeGuard[Sequence[ImageInput]]:
     )
 
 
-def to_image(source: ImageInput, geometry: Geometry = "network") -> image_pb2.Image:
+def to_image(
+    source: ImageInput, geometry: Geometry = "network", max_bytes: int = MOST_BYTES
+) -> image_pb2.Image:
     """The contract's Image of `source`.
 
     Paths, bytes and open files go as they are, PIL images as PNG, numpy arrays and torch tensors
     as raw pixels: uint8, or floating point in [0, 1], of shape [height, width], [height, width, 1]
-    or [height, width, 3]; torch tensors also with the channels first.
-    Raises InvalidImage where `source` is no such thing, ImageFileError where its file is missing.
+    or [height, width, 3]; torch tensors also with the channels first. A PIL image of mode F goes as
+    an array does. Raises InvalidImage where `source` is no such thing, ImageFileError where its
+    file cannot be read, MessageTooLarge where that has more than `max_bytes`.
     """
     if geometry not in GEOMETRIES:
         raise InvalidImage(f"geometry is {geometry!r}; it must be 'network' or 'as_is'.")
     chosen = GEOMETRIES[geometry]
     if isinstance(source, str | os.PathLike):
-        return image_pb2.Image(encoded=_read(Path(source)), geometry=chosen)
+        return image_pb2.Image(encoded=_read(Path(source), max_bytes), geometry=chosen)
     if isinstance(source, bytes | bytearray | memoryview):
         return image_pb2.Image(encoded=bytes(source), geometry=chosen)
     if _is_pil(source):
-        return image_pb2.Image(encoded=_png(source), geometry=chosen)
+        return _of_pil(source, chosen)
     if _is_torch(source):
         return image_pb2.Image(tensor=_tensor(_channels_last(_numbers(source))), geometry=chosen)
     if isinstance(source, ArrayLike):
         return image_pb2.Image(tensor=_tensor(np.asarray(source)), geometry=chosen)
     if isinstance(source, Readable):
-        return image_pb2.Image(encoded=source.read(), geometry=chosen)
+        return image_pb2.Image(encoded=_read_open(source), geometry=chosen)
     raise InvalidImage(
         f"An image cannot be a {type(source).__name__}; give a path, bytes, an open file, a PIL "
         "image, a numpy array or a torch tensor, or a list of those."
     )
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, max_bytes: int) -> bytes:
+    """The bytes of a regular file; what has no end, or more than is allowed, is not opened."""
+    name = repr(str(path))
     try:
+        status = path.stat()
+        if odd := ODD_FILES.get(stat.S_IFMT(status.st_mode)):
+            raise ImageFileError(f"The file {name} is {odd}; give a regular file.")
+        if status.st_size > max_bytes:
+            detail = f"the file {name} has {status.st_size} bytes of at most {max_bytes}"
+            reason = ErrorReason.ERROR_REASON_MESSAGE_TOO_LARGE
+            raise local(MessageTooLarge, Failure(reason, detail=detail))
         return path.read_bytes()
+    except InvalidRequest:
+        raise
     except FileNotFoundError:
-        raise ImageFileNotFound(f"There is no file {str(path)!r}; check the path.") from None
+        raise ImageFileNotFound(f"There is no file {name}; check the path.") from None
     except OSError as error:
         problem = error.strerror or error
-        raise ImageFileError(f"The file {str(path)!r} cannot be read: {problem}.") from error
+        raise ImageFileError(f"The file {name} cannot be read: {problem}.") from error
     except ValueError as error:
-        raise ImageFileError(f"{str(path)!r} is no path: {error}.") from error
+        raise ImageFileError(f"{name} is no path: {error}.") from error
+
+
+def _read_open(file: Readable) -> bytes:
+    if isinstance(file, TextIOBase):
+        raise InvalidImage("The file is open for text; open it for bytes, with the mode 'rb'.")
+    try:
+        data = cast(object, file.read())
+    except (OSError, ValueError) as error:
+        raise ImageFileError(f"The open file cannot be read: {error}.") from error
+    if not isinstance(data, bytes | bytearray):
+        kind = type(data).__name__
+        raise InvalidImage(f"The open file gives {kind} where bytes were expected.")
+    return bytes(data)
 
 
 def _is_pil(source: object) -> "TypeGuard[PILImage]":
@@ -111,15 +167,53 @@ def _is_pil(source: object) -> "TypeGuard[PILImage]":
     return any(cls.__module__ == "PIL.Image" for cls in type(source).__mro__)
 
 
+def _of_pil(image: "PILImage", geometry: image_pb2.Geometry.ValueType) -> image_pb2.Image:
+    if image.mode == "F":
+        return image_pb2.Image(tensor=_tensor(_shares(image)), geometry=geometry)
+    return image_pb2.Image(encoded=_png(image), geometry=geometry)
+
+
+def _shares(image: "PILImage") -> NDArray[np.float32]:
+    """The pixels of a mode that says nothing of their scale: only [0, 1] is taken."""
+    from PIL.ImageOps import exif_transpose
+
+    pixels = np.asarray(exif_transpose(image))
+    low, high = pixels.min(initial=1), pixels.max(initial=0)
+    # Not the other way round: NaN compares false with everything.
+    if not (low >= 0 and high <= 1):
+        raise _no_image(f"the mode of the PIL image is F, and its values are {low:g} to {high:g}")
+    return pixels
+
+
 def _png(image: "PILImage") -> bytes:
     """Lossless; orientation goes along, so the server sees what the file would have shown."""
     buffer = BytesIO()
     try:
-        plain = image if image.mode in PNG_MODES else image.convert("RGB")
-        plain.save(buffer, format="PNG", compress_level=1, exif=image.getexif())
+        _for_png(image).save(buffer, format="PNG", compress_level=1, exif=image.getexif())
+    except InvalidImage:
+        raise
     except (OSError, ValueError, SyntaxError) as error:
         raise InvalidImage(f"The PIL image cannot be read: {error}.") from error
     return buffer.getvalue()
+
+
+def _for_png(image: "PILImage") -> "PILImage":
+    """The image in a mode that a PNG can hold, and that means the same."""
+    if image.mode in PNG_MODES:
+        return image
+    if image.mode in CONVERTED_MODES:
+        return image.convert(CONVERTED_MODES[image.mode])
+    if image.mode in DEEP_MODES:
+        from PIL.Image import fromarray
+
+        return fromarray(np.asarray(image).astype(np.uint16))
+    if image.mode == "I":
+        raise InvalidImage(
+            "The mode of the PIL image is I, which does not say what number is white; convert it "
+            "to I;16 (65535 is white) or to L (255 is white)."
+        )
+    known = sorted(PNG_MODES | set(CONVERTED_MODES) | DEEP_MODES | {"F"})
+    raise InvalidImage(f"The mode of the PIL image is {image.mode}; use one of {', '.join(known)}.")
 
 
 def _is_torch(source: object) -> TypeGuard[TorchTensor]:

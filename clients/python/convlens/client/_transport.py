@@ -2,9 +2,12 @@
 
 import os
 import random
+import re
+import sys
 import time
 import uuid
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any
 
 from google.protobuf.message import Message
@@ -25,8 +28,15 @@ DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_TIMEOUT = 60.0
 MAX_MESSAGE_BYTES = 64 * 2**20
 MAX_ATTEMPTS = 5
+# What gRPC counts bytes with.
+MOST_BYTES = 2**31 - 1
 # Seconds before the second attempt where no server answered.
 FIRST_PAUSE = 0.1
+# Seconds that stand for "as long as it takes": gRPC counts no further than about 292 years.
+LONGEST = 366 * 86_400.0
+HOST_AND_PORT = re.compile(r"(?:\[[^\s\[\]]+\]|[^\s:/@\[\]]+):(\d{1,5})")
+# Other names that gRPC understands.
+SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "vsock:", "xds:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +53,13 @@ class Settings:
         cls, address: str | None, timeout: float, max_message_bytes: int, max_attempts: int
     ) -> "Settings":
         """The settings, checked; without an address, that of the environment."""
-        check_timeout(timeout)
-        if max_message_bytes < 1:
-            raise InvalidRequest(f"max_message_bytes is {max_message_bytes}; it must be positive.")
-        if max_attempts < 1:
-            raise InvalidRequest(f"max_attempts is {max_attempts}; it must be at least 1.")
-        chosen = address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
-        return cls(chosen, timeout, max_message_bytes, max_attempts)
+        chosen = os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
+        return cls(
+            check_address(chosen if address is None else address),
+            check_timeout(timeout),
+            check_count("max_message_bytes", max_message_bytes, MOST_BYTES),
+            check_count("max_attempts", max_attempts),
+        )
 
     def channel_options(self) -> list[tuple[str, Any]]:
         """The options of the channel; keepalive is for calls only, so an idle client is silent."""
@@ -73,11 +83,11 @@ class Settings:
 
     def patience(self, timeout: float | None) -> "Patience":
         """The attempts and the time of one operation."""
-        return Patience(self.timeout if timeout is None else timeout, self.max_attempts)
+        return Patience(time_of(timeout) or self.timeout, self.max_attempts)
 
-    def begin(self, path: str) -> Call:
+    def begin(self, path: str, missing: str = "") -> Call:
         """A call under an id of its own."""
-        return Call(self.address, path, uuid.uuid4().hex)
+        return Call(self.address, path, uuid.uuid4().hex, missing)
 
     def wire(self, request: Message) -> bytes:
         """The request's bytes; MessageTooLarge where the channel would refuse them."""
@@ -89,10 +99,38 @@ class Settings:
         return data
 
 
-def check_timeout(timeout: float) -> None:
-    """Raises InvalidRequest where no time at all is allowed."""
-    if not timeout > 0:
-        raise InvalidRequest(f"timeout is {timeout}; it must be greater than 0 seconds.")
+def check_address(address: object) -> str:
+    """The address, or InvalidRequest where gRPC would look for it in vain."""
+    if isinstance(address, str) and address.isprintable():
+        match = HOST_AND_PORT.fullmatch(address)
+        if (match and 0 < int(match[1]) < 2**16) or address.startswith(SCHEMES):
+            return address
+    raise InvalidRequest(
+        f"The address is {address!r}; it must be 'host:port', as '127.0.0.1:50051'."
+    )
+
+
+def check_timeout(timeout: Any) -> float:
+    """The timeout as gRPC takes it, or InvalidRequest where it is none."""
+    if _is_number(timeout, Real) and timeout > 0:
+        return float(timeout) if timeout < LONGEST else LONGEST
+    raise InvalidRequest(f"timeout is {timeout!r}; it must be a number of seconds above 0.")
+
+
+def time_of(timeout: float | None) -> float | None:
+    """The timeout as gRPC takes it, or None where there is none."""
+    return None if timeout is None else check_timeout(timeout)
+
+
+def check_count(name: str, value: Any, most: int = sys.maxsize) -> int:
+    """The number, or InvalidRequest where it is no whole one from 1 to `most`."""
+    if _is_number(value, Integral) and 1 <= value <= most:
+        return int(value)
+    raise InvalidRequest(f"{name} is {value!r}; it must be a whole number from 1 to {most}.")
+
+
+def _is_number(value: object, kind: type[Any]) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def metadata_of(call: Call) -> tuple[tuple[str, str], ...]:
