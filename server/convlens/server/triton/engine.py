@@ -52,18 +52,19 @@ class TritonEngine(Engine):
             if self.networks():
                 break
             if time.monotonic() > until:
+                places = self._places()
                 await self.stop()
                 raise EngineError(
-                    f"no Triton with networks of ConvLens answers at {await self._places()}; "
+                    f"no Triton with networks of ConvLens answers at {places}; "
                     "check --triton-url, and that its repository was written by convlens-workers"
                 )
             await asyncio.sleep(0.5)
         self._watch = asyncio.create_task(self._watch_on())
 
-    async def _places(self) -> str:
-        return (
-            ", ".join(await self._addresses.current()) or "any address (the names do not resolve)"
-        )
+    def _places(self) -> str:
+        """The addresses that were tried, each with what went wrong there."""
+        tried = [f"{r.address} ({r.trouble or 'no networks'})" for r in self._replicas.values()]
+        return ", ".join(tried) or "any address: no name resolves"
 
     async def stop(self) -> None:
         """Ends the connections, and what was started behind them."""
@@ -96,10 +97,11 @@ class TritonEngine(Engine):
     async def _ask(self, replica: Replica) -> None:
         try:
             await replica.refresh()
-        except (TritonFault, TimeoutError):
-            if replica.reachable:
-                log.warning("triton out of reach", triton=replica.address)
+        except (TritonFault, TimeoutError) as error:
             replica.reachable = False
+            if replica.trouble != str(error):
+                log.warning("triton out of reach", triton=replica.address, error=str(error))
+            replica.trouble = str(error)
 
     def networks(self) -> Sequence[Network]:
         """What any server has loaded."""

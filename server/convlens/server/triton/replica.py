@@ -58,6 +58,7 @@ class Replica:
         self._headers = tuple(headers)
         self.outstanding = 0
         self.reachable = False
+        self.trouble = ""
         self.networks: dict[str, Network] = {}
         self._models: dict[str, Model] = {}
         self._abandoned: set[asyncio.Task[Any]] = set()
@@ -241,7 +242,7 @@ class Replica:
                     networks[f"{name}@{version}"] = facts
             elif known:
                 await self._canary(model)
-        self.networks = networks
+        self.networks, self.trouble = networks, ""
         for gone in set(self._models) - set(loaded):
             del self._models[gone]
 

@@ -40,6 +40,9 @@ class TritonFault(Exception):
     fault: Fault
     text: str
 
+    def __str__(self) -> str:
+        return self.text
+
     @property
     def retry(self) -> bool:
         """Whether the job can be tried again: it has not run, and all jobs are pure functions."""

@@ -1,0 +1,230 @@
+"""Triton and its workers die, fill up and come back; callers see answers, or errors to retry."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import grpc
+import psutil
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+
+from convlens.contract import Failure
+from convlens.contract.errors import reason_name, rule_of
+from convlens.server.triton.texts import Fault, fault_of_text
+from convlens.v1.classification_pb2 import ClassifyRequest
+from convlens.v1.image_pb2 import Image
+from tests.conftest import RunningServer, classification, running_server
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+CLASSIFICATION = "convlens.v1.ClassificationService"
+
+
+@pytest.fixture(scope="module")
+def image(pictures: list[Path]) -> Image:
+    return Image(encoded=pictures[0].read_bytes())
+
+
+def triton_of(server: RunningServer) -> psutil.Process:
+    return psutil.Process(server.engine._addresses._triton.pid)
+
+
+def workers_of(server: RunningServer, pool: str) -> list[psutil.Process]:
+    """The stub processes of a pool; Triton names the model in their arguments."""
+    return [
+        child
+        for child in triton_of(server).children(recursive=True)
+        if child.status() != psutil.STATUS_ZOMBIE
+        and any(f"-{pool}" in word for word in child.cmdline())
+    ]
+
+
+def outcome(call: Any) -> str:
+    """The label that came, or the code and reason of what came instead."""
+    try:
+        return call().results[0].classification.classes[0].label
+    except grpc.RpcError as error:
+        status = rpc_status.from_call(error)  # type: ignore[arg-type]
+        failure = Failure.from_status(status) if status else None
+        assert failure is not None, error
+        assert rule_of(failure.reason).retryable, failure
+        assert failure.retry_after is not None
+        return reason_name(failure.reason)
+
+
+@contextmanager
+def calls_per_second(rate: float, server: RunningServer, image: Image) -> Generator[list[Any]]:
+    """Calls at a steady rate while the block runs: (sent at, answered after, outcome) of each."""
+    seen: list[Any] = []
+    stop = threading.Event()
+
+    def one(stub: Any) -> None:
+        sent = time.monotonic()
+        text = outcome(lambda: stub.Classify(ClassifyRequest(images=[image]), timeout=20))
+        seen.append((sent, time.monotonic() - sent, text))
+
+    def send(executor: ThreadPoolExecutor, stub: Any) -> None:
+        futures: list[Future[None]] = []
+        while not stop.wait(1 / rate):
+            futures.append(executor.submit(one, stub))
+        for future in futures:
+            future.result()
+
+    with server.channel() as channel, ThreadPoolExecutor(200) as executor:
+        sender = executor.submit(send, executor, classification(channel))
+        try:
+            yield seen
+        finally:
+            stop.set()
+            sender.result()
+
+
+@pytest.mark.parametrize("instances", [1, 2])
+def test_a_killed_worker_is_replaced_under_load(
+    instances: int, image: Image, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pools = {"inference": {"instances": instances, "threads": 1}}
+    with (
+        running_server(pools, engine="triton-local") as server,
+        server.channel() as channel,
+        calls_per_second(20, server, image) as seen,
+    ):
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        service = health_pb2.HealthCheckRequest(service=CLASSIFICATION)
+        time.sleep(2)
+        assert len(workers_of(server, "inference")) == instances
+        triton = triton_of(server).pid
+        workers_of(server, "inference")[0].kill()
+        killed, said = time.monotonic(), set[int]()
+        while time.monotonic() < killed + 10:
+            said.add(health.Check(service, timeout=5).status)
+            time.sleep(0.1)
+        assert health.Check(service, timeout=5).status == SERVING
+        assert triton_of(server).pid == triton
+        # Triton 2.51 never ends the brothers of a dead worker: see docs/decisions/0009.
+        assert len(workers_of(server, "inference")) == 2 * instances - 1
+    # The outage is the time in which no call that was sent was answered at its usual pace.
+    slow = [sent - killed for sent, took, _ in seen if sent > killed and took > 1]
+    outage = max(slow, default=0.0)
+    codes = Counter(text for _, _, text in seen)
+    with capsys.disabled():
+        print(f"\n{instances} instances, one killed: outage {outage:.1f} s, callers saw {codes}")
+    assert outage < 10
+    assert codes["arrow"] > 0.9 * len(seen)
+    if instances == 1:
+        assert said == {SERVING, health_pb2.HealthCheckResponse.NOT_SERVING}
+
+
+def vanish(server: RunningServer, image: Image, seconds: float) -> tuple[int, list[int]]:
+    """Clients that leave at random times; how many calls, and Triton's memory in MB over time."""
+    random, triton, calls, memory = Random(0), triton_of(server), 0, list[int]()
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with server.channel() as channel:
+            stub = classification(channel)
+            request = ClassifyRequest(images=[image])
+            futures = [stub.Classify.future(request, timeout=2) for _ in range(8)]
+            time.sleep(random.random() * 0.05)
+            for future in futures:
+                future.cancel()
+            calls += len(futures)
+        processes = [triton, *triton.children(recursive=True)]
+        memory.append(sum(process.memory_info().rss for process in processes) >> 20)
+    return calls, memory
+
+
+def shm_bytes() -> int:
+    return sum(path.stat().st_size for path in Path("/dev/shm").glob("triton_python_backend*"))
+
+
+def check_vanishing_clients(seconds: float, image: Image, capsys: Any) -> None:
+    with running_server(engine="triton-local") as server:
+        triton = triton_of(server).pid
+        vanish(server, image, 3)
+        shm = shm_bytes()
+        calls, memory = vanish(server, image, seconds)
+        assert triton_of(server).pid == triton
+        with server.channel() as channel:
+            stub = classification(channel)
+            # What was left behind runs on until its deadline, since Triton 2.51 may not be told.
+            time.sleep(2)
+            assert outcome(lambda: stub.Classify(ClassifyRequest(images=[image]))) == "arrow"
+        with capsys.disabled():
+            print(f"\n{calls} calls left early: {memory[0]} to {memory[-1]} MB, shm {shm} B")
+        assert memory[-1] < memory[0] * 1.1 + 50
+        assert shm_bytes() <= 2 * shm
+
+
+def test_clients_that_vanish_do_no_harm(image: Image, capsys: Any) -> None:
+    check_vanishing_clients(12, image, capsys)
+
+
+@pytest.mark.slow
+def test_clients_that_vanish_for_ten_minutes_do_no_harm(image: Image, capsys: Any) -> None:
+    check_vanishing_clients(600, image, capsys)
+
+
+def test_a_full_queue_of_triton_says_when_to_come_back(image: Image) -> None:
+    pools = {"inference": {"queue_size": 1, "max_batch": 1}}
+    with running_server(pools, engine="triton-local") as server, server.channel() as channel:
+        stub = classification(channel)
+        request = ClassifyRequest(images=[image] * 64)
+        with ThreadPoolExecutor(24) as executor:
+            outcomes = list(
+                executor.map(
+                    lambda _: outcome(lambda: stub.Classify(request, timeout=30)), range(24)
+                )
+            )
+    assert set(outcomes) == {"arrow", "QUEUE_FULL"}
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("Exceeds maximum queue size", Fault.QUEUE_FULL),
+        ("[request id: x] Request timeout expired", Fault.OUT_OF_TIME),
+        ("Stub process 'shapes@1-inference_0_0' is not healthy.", Fault.DEAD_WORKER),
+        ("Request for unknown model: 'x' has no available versions", Fault.NOT_READY),
+        ("Request for unknown model: 'x' is not found", Fault.NOT_READY),
+        ("Server is stopping, scheduler for model has stopped", Fault.NOT_READY),
+        ("This protocol is restricted, expecting header 'x'", Fault.UNKNOWN),
+        ("something else", Fault.UNKNOWN),
+    ],
+)
+def test_what_tritons_texts_mean(text: str, fault: Fault) -> None:
+    assert fault_of_text(text).fault is fault
+
+
+def test_with_two_servers_one_may_die(
+    image: Image, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Both get the same key, as an operator would give it to them.
+    monkeypatch.setattr("convlens.server.triton.local.secrets.token_hex", lambda _: "key")
+    with (
+        running_server(engine="triton-local") as one,
+        running_server(engine="triton-local") as two,
+    ):
+        addresses = [server.engine._addresses._triton for server in (one, two)]
+        urls = ",".join(triton.address for triton in addresses)
+        with (
+            running_server(engine="triton", triton_url=urls, triton_key="key") as front,
+            calls_per_second(20, front, image) as seen,
+        ):
+            time.sleep(2)
+            assert {r.address for r in front.engine._replicas.values() if r.reachable} == set(
+                urls.split(",")
+            )
+            triton_of(two).kill()
+            time.sleep(4)
+    codes = Counter(text for _, _, text in seen)
+    slowest = max(took for _, took, _ in seen)
+    with capsys.disabled():
+        print(f"\none of two Tritons killed: {codes}, slowest answer {slowest:.2f} s")
+    assert codes["arrow"] > 0.98 * len(seen)
