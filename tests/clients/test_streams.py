@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import count
 from typing import Any
 
+import grpc.aio
 import numpy as np
 import pytest
 
@@ -18,10 +19,12 @@ from convlens.client import (
     DeadlineExceeded,
     ImageFileNotFound,
     Internal,
+    InvalidImage,
     InvalidRequest,
     MessageTooLarge,
     Unavailable,
 )
+from convlens.client._async_client import _sender
 from convlens.client.testing import FakeServer
 from convlens.contract import ErrorReason, Failure
 from convlens.v1 import classification_pb2 as pb
@@ -73,7 +76,7 @@ def test_what_is_asked_is_asked_of_every_image(connect, server):
 def test_a_bad_item_ends_the_stream_unless_errors_are_returned(connect, echoing):
     results = connect(echoing.address).stream([b"a", b"bad", b"c"])
     assert next(results).top.label == "a"
-    with pytest.raises(InvalidRequest, match=r"^item 1: The image cannot be read: it is bad"):
+    with pytest.raises(InvalidImage, match=r"^item 1: The image cannot be read: it is bad"):
         next(results)
 
 
@@ -82,7 +85,7 @@ def test_errors_are_returned_in_their_places(connect, echoing):
     client = connect(echoing.address, max_message_bytes=1000)
     results = list(client.stream(source, on_error="return"))
     assert labels(results[::4]) == ["a", "e"]
-    assert [type(r) for r in results[1:4]] == [InvalidRequest, ImageFileNotFound, MessageTooLarge]
+    assert [type(r) for r in results[1:4]] == [InvalidImage, ImageFileNotFound, MessageTooLarge]
     assert [r.index for r in results[1:4]] == [1, 2, 3]
 
 
@@ -360,3 +363,12 @@ def test_a_server_that_dies_before_the_first_answer(connect):
         with pytest.raises(Unavailable) as caught:
             list(connect(server.address).stream([b"a"], timeout=10))
     assert caught.value.reason == "SERVER_UNREACHABLE"
+
+
+async def test_requests_go_below_what_grpc_shows(server):
+    # `_sender` says why. A grpc without this loses the errors of streams that a server ends.
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        call: Any = channel.stream_stream("/convlens.v1.ClassificationService/ClassifyStream")()
+        below = call._cython_call.send_serialized_message
+        assert _sender(call) == below
+        call.cancel()

@@ -1,5 +1,8 @@
 """The client for asyncio."""
 
+# The methods that `unary` and `streaming` make are the class's own.
+# pyright: reportPrivateUsage=false
+
 import asyncio
 from collections.abc import (
     AsyncGenerator,
@@ -19,7 +22,8 @@ import grpc
 import grpc.aio
 
 from convlens.client import _operations as operations
-from convlens.client._errors import Call, Cancelled, Overloaded, Unavailable, translated
+from convlens.client._calls import OpenCalls, closed_error
+from convlens.client._errors import Overloaded, Unavailable, translated
 from convlens.client._methods import IMAGES, dressed
 from convlens.client._operations import Operation, Stream
 from convlens.client._streams import Feed
@@ -29,6 +33,7 @@ from convlens.client._transport import (
     MAX_MESSAGE_BYTES,
     Settings,
     metadata_of,
+    time_of,
 )
 
 P = ParamSpec("P")
@@ -37,20 +42,20 @@ T = TypeVar("T")
 
 
 def unary(
-    build: Callable[P, Operation[T]],
+    build: Callable[Concatenate[Settings, P], Operation[T]],
 ) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, T]]:
     """The method that performs what `build` describes."""
 
     async def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
         # Pictures are read and encoded there, which would hold up the loop.
-        operation = await asyncio.to_thread(build, *args, **kwargs)
-        return await self._perform(operation)  # pyright: ignore[reportPrivateUsage]
+        operation = await asyncio.to_thread(build, self._settings, *args, **kwargs)
+        return await self._perform(operation)
 
     return dressed(method, build)
 
 
 def streaming(
-    build: Callable[P, Stream[S, T]],
+    build: Callable[Concatenate[Settings, P], Stream[S, T]],
 ) -> Callable[
     Concatenate["AsyncClient", Iterable[S] | AsyncIterable[S], P], AsyncGenerator[T, None]
 ]:
@@ -63,7 +68,7 @@ def streaming(
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> AsyncGenerator[T, None]:
-        return self._stream(build(*args, **kwargs), source)  # pyright: ignore[reportPrivateUsage]
+        return self._stream(build(self._settings, *args, **kwargs), source)
 
     return dressed(method, build, IMAGES)
 
@@ -87,7 +92,7 @@ class AsyncClient:
         self._owned = channel is None
         # Made at the first call, because it belongs to the loop that runs then.
         self._channel = channel
-        self._closed = False
+        self._calls = OpenCalls()
 
     classify = unary(operations.classify)
     classify_stream = streaming(operations.classify_stream)
@@ -102,7 +107,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Ends the connection; calls under way fail with Cancelled."""
-        self._closed = True
+        self._calls.close()
         if self._owned and self._channel is not None:
             await self._channel.close()
 
@@ -122,60 +127,60 @@ class AsyncClient:
 
     async def _perform(self, operation: Operation[T]) -> T:
         """Calls until it is answered, as long as there is patience."""
-        channel, call = self._begin(operation.path)
+        call = self._settings.begin(operation.path, operation.missing)
         request = self._settings.wire(operation.request)
         patience = self._settings.patience(operation.timeout)
-        send: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
-        send = channel.unary_unary(operation.path)
         while True:
             try:
-                with translated(call), self._cancellation():
-                    answer = await send(
-                        request, timeout=patience.remaining, metadata=metadata_of(call)
-                    )
-                    return operation.decode(answer, call.request_id)
+                with translated(call), self._open():
+                    send: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+                    send = self._connection().unary_unary(operation.path)
+                    answer = send(request, timeout=patience.remaining, metadata=metadata_of(call))
+                    with self._calls.kept(answer.cancel):
+                        return operation.decode(await answer, call.request_id)
             except (Overloaded, Unavailable) as error:
                 await asyncio.sleep(patience.pause(error))
 
     async def _stream(
         self, stream: Stream[S, T], source: Iterable[S] | AsyncIterable[S]
     ) -> AsyncGenerator[T, None]:
-        channel, call = self._begin(stream.path)
+        call = self._settings.begin(stream.path)
         feed = Feed(stream, self._settings, call)
         room = asyncio.Semaphore(stream.in_flight)
-        send: grpc.aio.StreamStreamMultiCallable[bytes, bytes]
-        send = channel.stream_stream(stream.path)
-        with translated(call), self._cancellation():
-            answers = send(timeout=stream.timeout, metadata=metadata_of(call))
+        with translated(call), self._open():
+            send: grpc.aio.StreamStreamMultiCallable[bytes, bytes]
+            send = self._connection().stream_stream(stream.path)
+            answers = send(timeout=time_of(stream.timeout), metadata=metadata_of(call))
             writer = asyncio.create_task(_write(answers, feed, source, room))
             try:
-                async for answer in answers:
-                    room.release()
-                    yield feed.result(answer)
+                with self._calls.kept(answers.cancel, writer.cancel):
+                    async for answer in answers:
+                        room.release()
+                        yield feed.result(answer)
+                        self._calls.check()
             finally:
                 answers.cancel()
                 writer.cancel()
                 await asyncio.gather(writer, return_exceptions=True)
         feed.finish()
 
-    def _begin(self, path: str) -> tuple[grpc.aio.Channel, Call]:
-        if self._closed:
-            raise Cancelled("The client is closed; make a new one.")
+    def _connection(self) -> grpc.aio.Channel:
         if self._channel is None:
             self._channel = grpc.aio.insecure_channel(
                 self.address, options=self._settings.channel_options()
             )
-        return self._channel, self._settings.begin(path)
+        return self._channel
 
     @contextmanager
-    def _cancellation(self) -> Generator[None, None, None]:
+    def _open(self) -> Generator[None, None, None]:
         """Tells a call that ended because the client was closed from a cancelled task."""
         try:
-            yield
+            with self._calls.open():
+                yield
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if self._closed and not (task and task.cancelling()):
-                raise Cancelled("The client was closed during the call.") from None
+            if self._calls.closed and not (task and task.cancelling()):
+                raise closed_error() from None
             raise
 
 

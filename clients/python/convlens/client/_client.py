@@ -1,5 +1,8 @@
 """The client that blocks."""
 
+# The methods that `unary` and `streaming` make are the class's own.
+# pyright: reportPrivateUsage=false
+
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -9,7 +12,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import grpc
 
 from convlens.client import _operations as operations
-from convlens.client._errors import Call, Cancelled, Overloaded, Unavailable, translated
+from convlens.client._calls import OpenCalls
+from convlens.client._errors import Overloaded, Unavailable, translated
 from convlens.client._methods import IMAGES, dressed
 from convlens.client._operations import Operation, Stream
 from convlens.client._streams import Feed
@@ -19,6 +23,7 @@ from convlens.client._transport import (
     MAX_MESSAGE_BYTES,
     Settings,
     metadata_of,
+    time_of,
 )
 
 P = ParamSpec("P")
@@ -26,24 +31,26 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-def unary(build: Callable[P, Operation[T]]) -> Callable[Concatenate["Client", P], T]:
+def unary(
+    build: Callable[Concatenate[Settings, P], Operation[T]],
+) -> Callable[Concatenate["Client", P], T]:
     """The method that performs what `build` describes."""
 
     def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._perform(build(*args, **kwargs))  # pyright: ignore[reportPrivateUsage]
+        return self._perform(build(self._settings, *args, **kwargs))
 
     return dressed(method, build)
 
 
 def streaming(
-    build: Callable[P, Stream[S, T]],
+    build: Callable[Concatenate[Settings, P], Stream[S, T]],
 ) -> Callable[Concatenate["Client", Iterable[S], P], Generator[T, None, None]]:
     """The method that sends what it iterates over through the stream that `build` describes."""
 
     def method(
         self: "Client", source: Iterable[S], /, *args: P.args, **kwargs: P.kwargs
     ) -> Generator[T, None, None]:
-        return self._stream(build(*args, **kwargs), source)  # pyright: ignore[reportPrivateUsage]
+        return self._stream(build(self._settings, *args, **kwargs), source)
 
     return dressed(method, build, IMAGES)
 
@@ -73,7 +80,7 @@ class Client:
         self._channel = channel or grpc.insecure_channel(
             settings.address, options=settings.channel_options()
         )
-        self._closed = False
+        self._calls = OpenCalls()
 
     classify = unary(operations.classify)
     classify_stream = streaming(operations.classify_stream)
@@ -87,8 +94,11 @@ class Client:
         return self._settings.address
 
     def close(self) -> None:
-        """Ends the connection; calls under way fail with Cancelled."""
-        self._closed = True
+        """Ends the connection; calls under way fail with Cancelled.
+
+        Over a channel of one's own, streams do, and single calls go on to their end.
+        """
+        self._calls.close()
         if self._owned:
             self._channel.close()
 
@@ -108,41 +118,38 @@ class Client:
 
     def _perform(self, operation: Operation[T]) -> T:
         """Calls until it is answered, as long as there is patience."""
-        call = self._begin(operation.path)
+        call = self._settings.begin(operation.path, operation.missing)
         request = self._settings.wire(operation.request)
         patience = self._settings.patience(operation.timeout)
-        send: grpc.UnaryUnaryMultiCallable[bytes, bytes]
-        send = self._channel.unary_unary(operation.path)
         while True:
             try:
-                with translated(call):
+                with translated(call), self._calls.open():
+                    send: grpc.UnaryUnaryMultiCallable[bytes, bytes]
+                    send = self._channel.unary_unary(operation.path)
                     answer = send(request, timeout=patience.remaining, metadata=metadata_of(call))
                     return operation.decode(answer, call.request_id)
             except (Overloaded, Unavailable) as error:
                 time.sleep(patience.pause(error))
 
     def _stream(self, stream: Stream[S, T], source: Iterable[S]) -> Generator[T, None, None]:
-        call = self._begin(stream.path)
+        call = self._settings.begin(stream.path)
         feed = Feed(stream, self._settings, call)
         window = Window(stream.in_flight)
-        send: grpc.StreamStreamMultiCallable[bytes, bytes]
-        send = self._channel.stream_stream(stream.path)
-        with translated(call):
+        with translated(call), self._calls.open():
+            send: grpc.StreamStreamMultiCallable[bytes, bytes]
+            send = self._channel.stream_stream(stream.path)
             requests = window.requests(feed, source)
-            answers = send(requests, timeout=stream.timeout, metadata=metadata_of(call))
+            answers = send(requests, timeout=time_of(stream.timeout), metadata=metadata_of(call))
             try:
-                for answer in answers:
-                    window.move()
-                    yield feed.result(answer)
+                with self._calls.kept(answers.cancel, window.close):
+                    for answer in answers:
+                        window.move()
+                        yield feed.result(answer)
+                        self._calls.check()
             finally:
                 window.close()
                 answers.cancel()
         feed.finish()
-
-    def _begin(self, path: str) -> Call:
-        if self._closed:
-            raise Cancelled("The client is closed; make a new one.")
-        return self._settings.begin(path)
 
 
 class Window:

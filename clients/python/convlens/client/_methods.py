@@ -11,8 +11,11 @@ IMAGES = inspect.Parameter("images", inspect.Parameter.POSITIONAL_ONLY)
 
 
 def dressed(method: F, build: Callable[..., object], *first: inspect.Parameter) -> F:
-    """`method` with the name and the words of `build`, and its parameters after `first`."""
-    parameters = inspect.signature(build).parameters.values()
+    """`method` with the name and the words of `build`, and its parameters after `first`.
+
+    What `build` takes first, the client's settings, is not its caller's to give.
+    """
+    _, *parameters = inspect.signature(build).parameters.values()
     # The build returns what is to be done, the method what came of it: only the types know that.
     method.__signature__ = inspect.Signature([SELF, *first, *parameters])  # type: ignore[attr-defined]
     method.__name__ = method.__qualname__ = build.__name__

@@ -1,7 +1,7 @@
 """The operations, said once for both clients: what each sends and what it makes of the answer.
 
-A new operation is a function here that returns an Operation or a Stream, and one line in each of
-Client and AsyncClient.
+A new operation is a function here, of the client's settings and what its caller gives, that returns
+an Operation or a Stream; and one line in each of Client and AsyncClient.
 """
 
 # Kept as written, so that help() shows names and not what they stand for.
@@ -18,7 +18,7 @@ from convlens.client import _results
 from convlens.client._errors import ConvLensError, Internal, InvalidRequest, from_status
 from convlens.client._images import Geometry, ImageInput, is_many, to_image
 from convlens.client._results import Classification, Health, Network, NetworkSummary
-from convlens.client._transport import check_timeout
+from convlens.client._transport import Settings, check_count, time_of
 from convlens.v1 import classification_pb2, image_pb2, network_pb2
 
 S = TypeVar("S")
@@ -28,6 +28,12 @@ M = TypeVar("M", bound=Message)
 OnError: TypeAlias = Literal["raise", "return"]
 CLASSIFICATION = "/convlens.v1.ClassificationService"
 NETWORK = "/convlens.v1.NetworkService"
+# Those that the clients call.
+SERVICES = [
+    service.full_name
+    for file in (classification_pb2.DESCRIPTOR, network_pb2.DESCRIPTOR)
+    for service in file.services_by_name.values()
+]
 # Requests of a stream that are under way at a time, unless the caller says otherwise.
 IN_FLIGHT = 64
 
@@ -36,17 +42,18 @@ IN_FLIGHT = 64
 class Operation(Generic[T]):
     """One call: the request that goes to `path`, and what the answer's bytes mean.
 
-    `decode` also gets the id of the request, for the errors of single items.
+    `decode` also gets the id of the request, for the errors of single items. `missing` says what
+    the server does not have where it says NOT_FOUND and no more.
     """
 
     path: str
     request: Message
     decode: Callable[[bytes, str], T]
     timeout: float | None
+    missing: str = ""
 
     def __post_init__(self) -> None:
-        if self.timeout is not None:
-            check_timeout(self.timeout)
+        time_of(self.timeout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +73,13 @@ class Stream(Generic[S, T]):
     timeout: float | None
 
     def __post_init__(self) -> None:
-        if self.in_flight < 1:
-            raise InvalidRequest(f"in_flight is {self.in_flight}; it must be at least 1.")
-        if self.timeout is not None:
-            check_timeout(self.timeout)
+        check_count("in_flight", self.in_flight)
+        time_of(self.timeout)
 
 
 @overload
 def classify(
+    settings: Settings,
     images: ImageInput,
     *,
     network: str = "",
@@ -83,6 +89,7 @@ def classify(
 ) -> Operation[Classification]: ...
 @overload
 def classify(
+    settings: Settings,
     images: Sequence[ImageInput],
     *,
     network: str = "",
@@ -93,6 +100,7 @@ def classify(
 ) -> Operation[list[Classification]]: ...
 @overload
 def classify(
+    settings: Settings,
     images: Sequence[ImageInput],
     *,
     network: str = "",
@@ -102,6 +110,7 @@ def classify(
     timeout: float | None = None,
 ) -> Operation[list[Classification | ConvLensError]]: ...
 def classify(
+    settings: Settings,
     images: ImageInput | Sequence[ImageInput],
     *,
     network: str = "",
@@ -119,7 +128,7 @@ def classify(
     ClassifyRequest says; left out, the server's defaults. `timeout` is in seconds; left out, the
     client's.
     """
-    batch = Batch.of(images, geometry, on_error)
+    batch = Batch.of(images, geometry, on_error, settings.max_message_bytes)
     kind = classification_pb2.ClassifyRequest
     request = _message(kind, network=network, images=batch.images, top_k=top_k)
 
@@ -132,6 +141,7 @@ def classify(
 
 @overload
 def classify_stream(
+    settings: Settings,
     *,
     network: str = "",
     top_k: int | None = None,
@@ -142,6 +152,7 @@ def classify_stream(
 ) -> Stream[ImageInput, Classification]: ...
 @overload
 def classify_stream(
+    settings: Settings,
     *,
     network: str = "",
     top_k: int | None = None,
@@ -151,6 +162,7 @@ def classify_stream(
     timeout: float | None = None,
 ) -> Stream[ImageInput, Classification | ConvLensError]: ...
 def classify_stream(
+    settings: Settings,
     *,
     network: str = "",
     top_k: int | None = None,
@@ -171,7 +183,9 @@ def classify_stream(
     _check_on_error(on_error)
 
     def encode(number: int, image: ImageInput | None) -> Message:
-        sent = image_pb2.Image() if image is None else to_image(image, geometry)
+        sent = image_pb2.Image()
+        if image is not None:
+            sent = to_image(image, geometry, settings.max_message_bytes)
         kind = classification_pb2.ClassifyRequest
         request = _message(kind, network=network, images=[sent], top_k=top_k)
         return classification_pb2.ClassifyStreamRequest(id=number, request=request)
@@ -187,7 +201,7 @@ def classify_stream(
     return Stream(path, encode, decode, on_error, in_flight, timeout)
 
 
-def networks(*, timeout: float | None = None) -> Operation[list[NetworkSummary]]:
+def networks(_: Settings, *, timeout: float | None = None) -> Operation[list[NetworkSummary]]:
     """Lists the served networks, by name and version. `timeout` is in seconds."""
 
     def decode(data: bytes, _: str) -> list[NetworkSummary]:
@@ -197,7 +211,7 @@ def networks(*, timeout: float | None = None) -> Operation[list[NetworkSummary]]
     return Operation(f"{NETWORK}/ListNetworks", network_pb2.ListNetworksRequest(), decode, timeout)
 
 
-def network(name: str = "", *, timeout: float | None = None) -> Operation[Network]:
+def network(_: Settings, name: str = "", *, timeout: float | None = None) -> Operation[Network]:
     """Describes one network: labels, input, accuracy, layers.
 
     `name` is "name" or "name@version"; empty for the server's default. `timeout` is in seconds.
@@ -211,7 +225,7 @@ def network(name: str = "", *, timeout: float | None = None) -> Operation[Networ
     return Operation(f"{NETWORK}/GetNetwork", request, decode, timeout)
 
 
-def health(service: str = "", *, timeout: float | None = None) -> Operation[Health]:
+def health(_: Settings, service: str = "", *, timeout: float | None = None) -> Operation[Health]:
     """Asks whether the server answers, or one service of it ("convlens.v1.NetworkService").
 
     `timeout` is in seconds. Raises NotFound where the server has no such service, and Unavailable
@@ -222,8 +236,9 @@ def health(service: str = "", *, timeout: float | None = None) -> Operation[Heal
         status = health_pb2.HealthCheckResponse.FromString(data).status
         return {1: Health.SERVING, 2: Health.NOT_SERVING}.get(status, Health.UNKNOWN)
 
-    request = health_pb2.HealthCheckRequest(service=service)
-    return Operation("/grpc.health.v1.Health/Check", request, decode, timeout)
+    request = _message(health_pb2.HealthCheckRequest, service=service)
+    missing = f"no service {service!r}; ask for one of {', '.join(SERVICES)}, or leave it out"
+    return Operation("/grpc.health.v1.Health/Check", request, decode, timeout, missing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +252,11 @@ class Batch:
 
     @classmethod
     def of(
-        cls, images: ImageInput | Sequence[ImageInput], geometry: Geometry, on_error: OnError
+        cls,
+        images: ImageInput | Sequence[ImageInput],
+        geometry: Geometry,
+        on_error: OnError,
+        max_bytes: int,
     ) -> Batch:
         """Encodes the images; raises the first error unless errors are to be returned."""
         _check_on_error(on_error)
@@ -245,7 +264,7 @@ class Batch:
         batch = cls([], {}, many=is_many(images), on_error=on_error)
         for index, image in enumerate(sources):
             try:
-                batch.images.append(to_image(image, geometry))
+                batch.images.append(to_image(image, geometry, max_bytes))
             except ConvLensError as error:
                 batch.failed[index] = batch.judged(error, index)
                 batch.images.append(image_pb2.Image())
