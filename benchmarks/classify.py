@@ -1,4 +1,4 @@
-"""Classify at saturation, the whole stack, against the bare network in a loop, from the same JPEGs."""
+"""Classify at saturation, the whole stack, against the bare network in a loop."""
 
 import asyncio
 import time

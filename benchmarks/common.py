@@ -11,9 +11,12 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import skimage.data
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -32,7 +35,8 @@ class Address:
 
 def jpeg_of_60_kb() -> bytes:
     """A photograph as a JPEG file of 500 x 375 pixels and about 60 kB."""
-    picture = Image.fromarray(skimage.data.astronaut()).resize((500, 375))
+    photograph = cast("NDArray[np.uint8]", skimage.data.astronaut())
+    picture = Image.fromarray(photograph).resize((500, 375))
     for quality in range(99, 50, -1):
         out = io.BytesIO()
         picture.save(out, "JPEG", quality=quality)
