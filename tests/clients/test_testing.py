@@ -1,11 +1,21 @@
 """The fake server, as users meet it."""
 
+from typing import Any
+
 import pytest
 
-from convlens.client import Client, ConvLensError, InvalidRequest, Overloaded, Unavailable
+from convlens.client import (
+    Client,
+    ConvLensError,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    Unavailable,
+)
 from convlens.client.testing import FakeServer
 from convlens.contract import ErrorReason, Failure
 from convlens.v1 import classification_pb2 as pb
+from convlens.v1 import receipt_pb2
 
 
 def test_it_answers_without_being_told_anything():
@@ -41,12 +51,12 @@ def test_a_failure_of_classify_is_the_answer_to_one_request_of_a_stream():
 
 def test_requests_are_written_down():
     with FakeServer() as server, Client(server.address) as client:
-        client.classify(b"x", top_k=3, timeout=5)
+        client.classify(b"x", top_k=2, timeout=5)
         client.health()
         list(client.classify_stream([b"y"]))
     assert [request.rpc for request in server.requests] == ["Classify", "Check", "ClassifyStream"]
     first, _, last = server.requests
-    assert first.message == pb.ClassifyRequest(images=first.message.images, top_k=3)
+    assert first.message == pb.ClassifyRequest(images=first.message.images, top_k=2)
     assert first.timeout == pytest.approx(5, abs=1)
     assert last.message.request.images[0].encoded == b"y"
 
@@ -70,3 +80,62 @@ def test_what_is_not_built_is_unimplemented():
         del server.answers["ListNetworks"]
         with pytest.raises(ConvLensError, match="ListNetworks is not available"):
             client.networks()
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"top_k": 0}, "top_k is 0; must be at least 1"),
+        ({"top_k": 3}, "top_k is 3; must be at most 2, the classes of this network"),
+        ({"network": "x" * 201}, "network is 201 long"),
+        ({"images": [b"x"] * 65}, "images has 65 entries; must have at most 64"),
+        ({"images": []}, "images has 0 entries; must have at least 1"),
+    ],
+)
+def test_it_refuses_what_breaks_the_contract(asked, said):
+    request: dict[str, Any] = {"images": b"x", **asked}
+    with FakeServer() as server, Client(server.address) as client:
+        with pytest.raises(InvalidRequest, match=said) as caught:
+            client.classify(**request)
+        [violation] = caught.value.violations
+        assert said.startswith(violation.field)
+        if "images" not in asked:
+            [error] = client.classify_stream([b"x"], on_error="return", **asked)
+            assert isinstance(error, InvalidRequest) and said in error.message
+    assert server.requests[0].rpc == "Classify"
+
+
+def test_it_has_one_network():
+    with FakeServer() as server, Client(server.address) as client:
+        for name in ("", "pets", "pets@1"):
+            assert client.classify(b"x", network=name).receipt.network == "pets"
+        for name in ("zoo", "pets@2"):
+            with pytest.raises(NotFound, match="served are: pets@1"):
+                client.classify(b"x", network=name)
+
+
+def test_an_answer_to_an_rpc_that_there_is_not():
+    with pytest.raises(ValueError, match=r"No RPC is called 'Clasify'; there are: .*Classify, Cla"):
+        FakeServer({"Clasify": pb.ClassifyResponse()})
+
+
+def test_a_message_answers_each_request_of_a_stream():
+    result = pb.ClassifyResult(classification=pb.Classification(classes=[pb.ClassScore(label="a")]))
+    message = pb.ClassifyStreamResponse(id=99, response=pb.ClassifyResponse(results=[result]))
+    with FakeServer({"ClassifyStream": message}) as server, Client(server.address) as client:
+        assert [r.top.label for r in client.classify_stream([b"x", b"y"])] == ["a", "a"]
+    assert message.id == 99
+
+
+def test_an_answer_gets_a_receipt_unless_it_has_one():
+    result = pb.ClassifyResult(classification=pb.Classification())
+    bare = pb.ClassifyResponse(results=[result])
+    own = pb.ClassifyResponse(results=[result], receipt=receipt_pb2.Receipt(network="mine"))
+    with FakeServer({"Classify": bare}) as server, Client(server.address) as client:
+        receipt = client.classify(b"x").receipt
+        assert (receipt.network, receipt.precision, receipt.threads) == ("pets", "float32", 1)
+        assert receipt.request_digest != client.classify(b"y").receipt.request_digest
+        server.answers["Classify"] = own
+        receipt = client.classify(b"x").receipt
+        assert (receipt.network, receipt.threads) == ("mine", 0)
+    assert not bare.HasField("receipt")

@@ -14,22 +14,43 @@ from types import TracebackType
 from typing import Any, TypeAlias, cast
 
 import grpc
-from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from google.rpc.error_details_pb2 import BadRequest
 from grpc_health.v1 import health_pb2
 
 from convlens.client._errors import CODES, DETAILS_KEY, REQUEST_ID_KEY
-from convlens.contract import ErrorReason, Failure
-from convlens.v1 import classification_pb2, network_pb2, receipt_pb2
+from convlens.contract import ErrorReason, Failure, digest, violations, with_defaults
+from convlens.contract.rules import kind_of
+from convlens.v1 import (
+    adversarial_pb2,
+    classification_pb2,
+    explanation_pb2,
+    feature_pb2,
+    network_pb2,
+    receipt_pb2,
+    synthesis_pb2,
+)
 
 #: The network that a FakeServer has.
 NAME = "pets"
 
 #: A message, an error, or a function that gives or raises one: of the request for an RPC with one
-#: request, of the iterator of requests (and then giving an iterator) for a stream.
+#: request, of the iterator of requests (and then giving an iterator) for a stream. A message is the
+#: answer to each request of a stream, under the request's id.
 Answer: TypeAlias = Message | Failure | Callable[[Any], Any]
+
+SERVICES = [
+    service
+    for module in (
+        *(adversarial_pb2, classification_pb2, explanation_pb2, feature_pb2, health_pb2),
+        *(network_pb2, synthesis_pb2),
+    )
+    for service in module.DESCRIPTOR.services_by_name.values()
+]
+METHODS = {f"/{m.containing_service.full_name}/{m.name}": m for s in SERVICES for m in s.methods}
+RPCS = sorted({method.name for method in METHODS.values()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +67,14 @@ class FakeServer:
     """Answers like a ConvLens server with one network that finds a cat in everything.
 
     `answers` has answers of your own by the name of the RPC: "Classify", "ClassifyStream",
-    "GetNetwork". Without one for ClassifyStream, its requests are answered one by one as Classify
-    would, and a Failure becomes the answer to its request. `requests` has what came in, in order.
-    `max_message_bytes` is the largest request that it takes; -1 is any.
+    "GetNetwork"; a name of none is a ValueError. Without one for ClassifyStream, its requests are
+    answered one by one as Classify would, and a Failure becomes the answer to its request.
+    `requests` has what came in, in order. `max_message_bytes` is the largest request that it takes;
+    -1 is any.
+
+    A request that breaks the contract is answered with its violations, as a server does, unless a
+    function of yours has the whole stream. An answer of yours without a receipt gets one. Unlike a
+    server, it looks at no pixels, and every service is healthy.
     """
 
     def __init__(
@@ -58,6 +84,8 @@ class FakeServer:
         max_workers: int = 8,
         max_message_bytes: int = -1,
     ) -> None:
+        if unknown := sorted(set(answers or ()) - set(RPCS)):
+            raise ValueError(f"No RPC is called {unknown[0]!r}; there are: {', '.join(RPCS)}.")
         self.answers: dict[str, Answer] = {**default_answers(), **(answers or {})}
         self.requests: list[Request] = []
         self._pool = ThreadPoolExecutor(max_workers, thread_name_prefix="fake-server")
@@ -95,27 +123,36 @@ class FakeServer:
         self.stop()
 
     def answer(self, rpc: str, request: Any) -> Any:
-        """What the server says to one request, or to the iterator of a stream's requests."""
+        """What the server says to one request that keeps the contract."""
+        if problems := violations(request):
+            raise Failure(ErrorReason.ERROR_REASON_INVALID_REQUEST, violations=problems)
+        said = self._said(rpc, request)
+        return _with_receipt(said, request) if isinstance(said, Message) else said
+
+    def answers_to(self, rpc: str, requests: Iterator[Any]) -> Iterator[Any]:
+        """What the server says to the requests of a stream."""
+        if rpc == "ClassifyStream" and rpc not in self.answers:
+            return map(self._classify_one, requests)
+        if isinstance(self.answers.get(rpc), Message):
+            return (_under_id(self.answer(rpc, request), request) for request in requests)
+        return self._said(rpc, requests)
+
+    def _said(self, rpc: str, asked: Any) -> Any:
         answer = self.answers.get(rpc)
+        if answer is None:
+            raise Failure(ErrorReason.ERROR_REASON_NOT_IMPLEMENTED, rpc=rpc)
         if isinstance(answer, Failure):
             raise answer
-        if isinstance(answer, Message):
-            return answer
-        if answer is not None:
-            return answer(request)
-        if rpc == "ClassifyStream":
-            return self._classify_each(request)
-        raise Failure(ErrorReason.ERROR_REASON_NOT_IMPLEMENTED, rpc=rpc)
+        return answer if isinstance(answer, Message) else answer(asked)
 
-    def _classify_each(
-        self, requests: Iterator[classification_pb2.ClassifyStreamRequest]
-    ) -> Iterator[classification_pb2.ClassifyStreamResponse]:
+    def _classify_one(
+        self, item: classification_pb2.ClassifyStreamRequest
+    ) -> classification_pb2.ClassifyStreamResponse:
         response = classification_pb2.ClassifyStreamResponse
-        for item in requests:
-            try:
-                yield response(id=item.id, response=self.answer("Classify", item.request))
-            except Failure as failure:
-                yield response(id=item.id, error=failure.status())
+        try:
+            return response(id=item.id, response=self.answer("Classify", item.request))
+        except Failure as failure:
+            return response(id=item.id, error=failure.status())
 
 
 class _Handlers(grpc.GenericRpcHandler):
@@ -127,12 +164,8 @@ class _Handlers(grpc.GenericRpcHandler):
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> "grpc.RpcMethodHandler[Any, Any] | None":
-        name = handler_call_details.method.lstrip("/").replace("/", ".")
-        try:
-            method = cast(Any, descriptor_pool.Default()).FindMethodByName(name)
-        except KeyError:
-            return None
-        return _handler(self._server, method)
+        method = METHODS.get(handler_call_details.method)
+        return _handler(self._server, method) if method else None
 
 
 def _handler(server: FakeServer, method: MethodDescriptor) -> "grpc.RpcMethodHandler[Any, Any]":
@@ -144,21 +177,21 @@ def _handler(server: FakeServer, method: MethodDescriptor) -> "grpc.RpcMethodHan
         server.requests.append(Request(method.name, message, metadata, timeout))
         return message
 
-    def received(request: Any, context: grpc.ServicerContext) -> Any:
-        if method.client_streaming:
-            return (note(message, context) for message in request)
-        return note(request, context)
+    def requests(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        return (note(one, context) for one in (request if method.client_streaming else [request]))
 
     def one(request: Any, context: grpc.ServicerContext) -> Any:
         with _answering(context):
-            return server.answer(method.name, received(request, context))
+            [asked] = requests(request, context)
+            return server.answer(method.name, asked)
 
     def many(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         with _answering(context):
-            yield from server.answer(method.name, received(request, context))
+            yield from server.answers_to(method.name, requests(request, context))
 
-    return _MAKERS[method.client_streaming, method.server_streaming](
-        many if method.server_streaming else one,
+    streams = method.server_streaming
+    return _MAKERS[method.client_streaming, streams](
+        many if streams else one,
         request_deserializer=GetMessageClass(method.input_type).FromString,
         response_serializer=GetMessageClass(method.output_type).SerializeToString,
     )
@@ -190,10 +223,15 @@ def _classify(
     request: classification_pb2.ClassifyRequest,
 ) -> classification_pb2.ClassifyResponse:
     """A cat in every image; an error for an image without pixels."""
+    _check_network(request.network)
     scores = [
         classification_pb2.ClassScore(class_index=0, label="cat", probability=0.9, logit=2.0),
         classification_pb2.ClassScore(class_index=1, label="dog", probability=0.1, logit=-0.2),
     ]
+    if request.top_k > len(scores):
+        words = f"is {request.top_k}; must be at most 2, the classes of this network"
+        problem = BadRequest.FieldViolation(field="top_k", description=words)
+        raise Failure(ErrorReason.ERROR_REASON_INVALID_REQUEST, violations=[problem])
     answer = classification_pb2.Classification(classes=scores[: request.top_k or None])
     empty = Failure(ErrorReason.ERROR_REASON_IMAGE_EMPTY, formats="PNG").status()
     results = [
@@ -202,14 +240,53 @@ def _classify(
         else classification_pb2.ClassifyResult(error=empty)
         for image in request.images
     ]
-    receipt = receipt_pb2.Receipt(network=NAME, network_version="1", device_kind="cpu", threads=1)
-    return classification_pb2.ClassifyResponse(results=results, receipt=receipt)
+    return classification_pb2.ClassifyResponse(results=results)
+
+
+def _check_network(name: str) -> None:
+    if name not in ("", NAME, f"{NAME}@1"):
+        reason = ErrorReason.ERROR_REASON_NETWORK_NOT_FOUND
+        raise Failure(reason, network=name, served=f"{NAME}@1")
+
+
+def _with_receipt(answer: Message, request: Message) -> Message:
+    """The answer, with a receipt if it has room for one and none of its own."""
+    fields = kind_of(answer).fields_by_name
+    if "receipt" not in fields or answer.HasField("receipt"):
+        return answer
+    copy: Any = _copy(answer)
+    copy.receipt.CopyFrom(
+        receipt_pb2.Receipt(
+            network=NAME,
+            network_version="1",
+            network_digest=digest(NAME.encode()),
+            request_digest=digest(with_defaults(request).SerializeToString()),
+            convlens_version="fake",
+            device_kind="cpu",
+            threads=1,
+            precision=receipt_pb2.PRECISION_FLOAT32,
+        )
+    )
+    return copy
+
+
+def _under_id(answer: Message, request: Message) -> Message:
+    """The answer with the request's id, where both have one."""
+    if not all("id" in kind_of(message).fields_by_name for message in (answer, request)):
+        return answer
+    copy: Any = _copy(answer)
+    copy.id = cast(Any, request).id
+    return copy
+
+
+def _copy(message: Message) -> Message:
+    copy = type(message)()
+    copy.CopyFrom(message)
+    return copy
 
 
 def _get_network(request: network_pb2.GetNetworkRequest) -> network_pb2.GetNetworkResponse:
-    if request.network.partition("@")[0] not in ("", NAME):
-        reason = ErrorReason.ERROR_REASON_NETWORK_NOT_FOUND
-        raise Failure(reason, network=request.network, served=NAME)
+    _check_network(request.network)
     network = network_pb2.Network(
         name=NAME,
         version="1",
