@@ -1,6 +1,7 @@
 """`convlens demo`: with stand-ins for the server, and once with the real one."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -114,7 +115,8 @@ def test_no_server_installed(run, monkeypatch):
 INTERRUPTED = """
 import sys
 from pathlib import Path
-from convlens.client.cli import _demo, program
+from convlens.client.cli import _demo
+from convlens.client.cli._program import program
 _demo.server_command = lambda: [sys.executable, "-c", sys.argv[1]]
 _demo.bundled_pictures = lambda: [Path(__file__)]
 program.main(["demo"], prog_name="convlens")
@@ -148,6 +150,54 @@ def test_an_interrupted_demo_leaves_nothing_running(tmp_path, number, code):
     assert process.returncode == code
     assert "Traceback" not in errors
     assert not psutil.pid_exists(pid)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can")
+def test_a_killed_demo_takes_its_server_along(tmp_path):
+    note = tmp_path / "pid"
+    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    silent = stubborn + SILENT.replace("sys.argv[1]", repr(str(note)))
+    command = [sys.executable, "-c", INTERRUPTED.replace("Path(__file__)", "Path('a.png')"), silent]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 20
+        while not (note.exists() and note.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        server = psutil.Process(json.loads(note.read_text())["pid"])
+        assert server.ppid() == process.pid
+        process.kill()
+    try:
+        server.wait(5)
+    except psutil.TimeoutExpired:
+        server.kill()
+        raise
+
+
+def test_a_server_whose_starter_is_gone_does_not_start(tmp_path):
+    note = tmp_path / "note"
+    command = [*_embedded.LEASH, "1", sys.executable, "-c", f"open({str(note)!r}, 'w')"]
+    if sys.platform == "linux":
+        assert subprocess.run(command, timeout=20).returncode == 1
+        assert not note.exists()
+    command[len(_embedded.LEASH)] = str(os.getpid())
+    assert subprocess.run(command, timeout=20).returncode == 0
+    assert note.exists()
+
+
+def test_a_server_that_dies_while_it_is_asked(run, monkeypatch, tmp_path):
+    dying = FAKE.partition("with FakeServer")[0] + textwrap.dedent("""
+        with FakeServer() as server:
+            server.answers["Classify"] = lambda _: os._exit(3)
+            line = json.dumps({"event": "serving", "address": server.address})
+            print(line, file=sys.stderr, flush=True)
+            time.sleep(60)
+    """)
+    (tmp_path / "a.png").write_bytes(b"x")
+    monkeypatch.setattr(_demo, "server_command", lambda: python(dying))
+    monkeypatch.setattr(_demo, "bundled_pictures", lambda: [tmp_path / "a.png"])
+    result = run("demo")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("convlens: No server answers at 127.0.0.1:")
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_the_real_thing(spawn):

@@ -9,12 +9,15 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import click
 
 SERVER_MODULE = "convlens.server"
+# Isolated and without site-packages, because it needs neither.
+LEASH = [sys.executable, "-I", "-S", str(Path(__file__).with_name("_leash.py"))]
 # Importing torch on a cold disk takes most of it.
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
@@ -44,6 +47,7 @@ def _installed(module: str) -> bool:
 class EmbeddedServer:
     """Starts `command` and waits until its log says where it serves; ends it with the block.
 
+    On Linux it also ends when this process, or the thread that entered the block, is killed.
     The log is JSON lines on stderr; the one with the event "serving" has the address. Raises
     ClickException where the process dies first or takes longer than `start_seconds`.
     """
@@ -65,7 +69,7 @@ class EmbeddedServer:
     def __enter__(self) -> "EmbeddedServer":
         # In a session of its own, so that Ctrl-C reaches it through us alone, and in order.
         self._process = subprocess.Popen(
-            self._command,
+            [*LEASH, str(os.getpid()), *self._command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
