@@ -12,6 +12,7 @@ import threading
 from fcntl import ioctl
 
 import pytest
+from rich.cells import cell_len
 
 from convlens.client.cli._pictures import find
 from convlens.contract import ErrorReason, Failure
@@ -61,6 +62,72 @@ def test_columns(run, pictures):
     for word in ("answer", "runner-up"):
         # Titles stand over their columns, also where the path is longer than the first one.
         assert header.index(word) <= row.index({"answer": "cat", "runner-up": "dog"}[word])
+
+
+def columns(text: str) -> set[int]:
+    """Where the bars begin: in one column, if the table is one."""
+    rows = [line for line in text.splitlines() if "█" in line]
+    assert len(rows) >= 2
+    return {cell_len(row[: row.index("█")]) for row in rows}
+
+
+def test_columns_line_up_under_names_of_any_length(run, tmp_path):
+    for name in ("a", "b" * 60, "猫" * 20, "c\u0301"):
+        (tmp_path / f"{name}.png").write_bytes(b"x")
+    result = run("classify", tmp_path)
+    assert len(columns(result.stdout)) == 1
+    assert "b" * 60 in result.stdout
+
+
+def test_columns_line_up_under_labels_of_any_length(run, server, pictures):
+    labels = iter(["cat", "a dog of a breed with a very long name", "猫" * 20])
+
+    def answer(_):
+        score = pb.ClassScore(label=next(labels), probability=0.5)
+        result = pb.ClassifyResult(classification=pb.Classification(classes=[score]))
+        return pb.ClassifyResponse(results=[result])
+
+    server.answers["Classify"] = answer
+    result = run("classify", pictures)
+    assert len(columns(result.stdout)) == 1
+    assert "a dog of a bre…ery long name" in result.stdout
+
+
+def test_patterns_are_resolved(run, pictures):
+    result = run("classify", f"{pictures}/*.png", f"{pictures}/**/*.webp", "--json")
+    named = [json.loads(line)["picture"] for line in result.stdout.splitlines()]
+    assert named == [str(pictures / "a.png"), str(pictures / "deep/er/c.webp")]
+    nothing = run("classify", f"{pictures}/*.tiff")
+    assert "There is no file" in nothing.stderr
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--csv"]])
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["--network", "zoo"], "No network zoo is served; served are: pets@1"),
+        (["--top-k", 3], "top_k is 3; must be at most 2"),
+    ],
+)
+def test_what_fails_for_all_is_said_once(run, pictures, asked, said, form):
+    result = run("classify", pictures, *asked, *form)
+    assert result.exit_code == 1
+    [line] = result.stderr.splitlines()
+    assert line.startswith("convlens: ") and said in line
+    assert len(result.stdout.splitlines()) == (form == ["--csv"])
+
+
+def test_what_is_no_file_to_read_is_not_waited_for(run, pictures):
+    os.mkfifo(pictures / "pipe.png")
+    with (pictures / "large.png").open("wb") as file:
+        file.truncate(2**36)
+    names = [pictures / "pipe.png", "/dev/zero", pictures / "large.png", pictures / "a.png"]
+    result = run("classify", *names)
+    pipe, zero, large, counted = result.stderr.splitlines()
+    assert "pipe.png' is a pipe; give a regular file" in pipe
+    assert "/dev/zero' is a device" in zero
+    assert f"{2**36} bytes of at most" in large
+    assert counted == "convlens: 3 of 4 pictures failed."
 
 
 def test_what_is_asked(run, server, pictures):

@@ -13,13 +13,28 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from convlens.client import Classification, Client, ConvLensError
+from convlens.client import (
+    Classification,
+    Client,
+    ConvLensError,
+    FailedPrecondition,
+    InvalidImage,
+    InvalidRequest,
+    MessageTooLarge,
+    NotFound,
+    PermissionDenied,
+    Unauthenticated,
+    Unimplemented,
+)
 from convlens.client.cli import _options as options
 from convlens.client.cli._pictures import SUFFIXES, find
 from convlens.client.cli._rows import Rows, printable
 
 # From so many pictures on, a bar shows how far it is.
 MANY = 20
+# Errors that every picture would have, and invalid requests that are not about the picture.
+OF_ALL = (NotFound, FailedPrecondition, PermissionDenied, Unauthenticated, Unimplemented)
+OF_ONE = (InvalidImage, MessageTooLarge)
 
 
 @click.command()
@@ -42,7 +57,8 @@ def classify(
     """Say what is in pictures.
 
     Folders are searched for pictures, with the folders in them. A picture that cannot be read is
-    reported on stderr, the others go on, and the exit code is 1.
+    reported on stderr, the others go on, and the exit code is 1. What would fail for every picture,
+    as a network that the server does not have, is said once and ends the command.
 
     \b
     Examples:
@@ -64,11 +80,21 @@ def classify(
         results = client.classify_stream(paths, network=network, top_k=top_k, on_error="return")
         with closing(results):
             for path, result in zip(paths, results, strict=True):
+                _end_if_of_all(result)
                 report.add(str(path), result)
                 progress.advance(task)
     if report.failed:
         click.echo(f"convlens: {report.failed} of {len(paths)} pictures failed.", err=True)
         ctx.exit(1)
+
+
+def _end_if_of_all(result: Classification | ConvLensError) -> None:
+    """Raises an error that is not the picture's own."""
+    if isinstance(result, OF_ALL) or (
+        isinstance(result, InvalidRequest) and not isinstance(result, OF_ONE)
+    ):
+        result.index = None
+        raise result
 
 
 def _progress(total: int) -> Progress:

@@ -4,31 +4,37 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
 from convlens.client import Classification, ClassScore
 
+# In columns of a terminal, and of labels elsewhere, where lines may be as long as they like.
 NAME_WIDTH, LABEL_WIDTH, BAR_WIDTH = 28, 14, 10
+WIDE_LABEL_WIDTH = 28
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 class Rows:
     """Prints classifications to stdout in columns.
 
-    On a terminal long names are cut to fit; elsewhere nothing is cut, and there are no colours.
+    On a terminal long names are cut to fit; elsewhere the column is as wide as the longest name,
+    and there are no colours. Long labels are cut in the middle.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         self.console = Console(file=sys.stdout, highlight=False)
         self._started = False
-        longest = max((len(name) for name in names), default=0)
-        self._name_width = max(len("picture"), min(longest, NAME_WIDTH))
+        longest = max((cell_len(printable(name)) for name in names), default=0)
+        terminal = self.console.is_terminal
+        self._name_width = max(len("picture"), min(longest, NAME_WIDTH) if terminal else longest)
+        self._label_width = LABEL_WIDTH if terminal else WIDE_LABEL_WIDTH
 
     def _header(self) -> None:
         text = Text(style="bold")
         text.append("picture".ljust(self._name_width + 2))
-        text.append("answer".ljust(LABEL_WIDTH + 1))
+        text.append("answer".ljust(self._label_width + 1))
         text.append("probability".ljust(BAR_WIDTH + 10))
         text.append("runner-up")
         self.line(text)
@@ -38,8 +44,8 @@ class Rows:
         if not self._started:
             self._started = True
             self._header()
-        text = Text(self._fit(printable(name), self._name_width, keep_end=True) + "  ")
-        text.append(self._fit(printable(result.top.label), LABEL_WIDTH) + " ", "bold green")
+        text = Text(fitted(printable(name), self._name_width, keep_start=False) + "  ")
+        text.append(fitted(printable(result.top.label), self._label_width) + " ", "bold green")
         text.append(self._bar(result.top.probability) + " ", "green")
         text.append(percent(result.top.probability).rjust(7) + "  ")
         text.append(", ".join(_said(score) for score in result.classes[1:]), "dim")
@@ -56,16 +62,22 @@ class Rows:
             overflow="ellipsis" if cut else None,
         )
 
-    def _fit(self, text: str, width: int, *, keep_end: bool = False) -> str:
-        if not self.console.is_terminal or len(text) <= width:
-            return text.ljust(width)
-        return "…" + text[1 - width :] if keep_end else text[: width - 1] + "…"
-
     def _bar(self, share: float) -> str:
         if not self.console.encoding.lower().startswith("utf"):
             return ("#" * round(share * BAR_WIDTH)).ljust(BAR_WIDTH)
         whole, part = divmod(round(share * BAR_WIDTH * 8), 8)
         return ("█" * whole + EIGHTHS[part].strip()).ljust(BAR_WIDTH)
+
+
+def fitted(text: str, width: int, *, keep_start: bool = True) -> str:
+    """The text in exactly `width` columns of a terminal; of a long one, its start and its end."""
+    if cell_len(text) <= width:
+        return set_cell_size(text, width)
+    start = set_cell_size(text, width // 2) if keep_start else ""
+    end = text
+    while cell_len(start) + 1 + cell_len(end) > width:
+        end = end[1:]
+    return set_cell_size(f"{start}…{end}", width)
 
 
 def percent(share: float) -> str:
