@@ -191,7 +191,7 @@ def test_every_error_of_the_package_is_in_the_picture_of_the_tree():
     drawn = {line.split()[0]: line.index(line.split()[0]) for line in tree.splitlines() if line}
     classes = [
         item
-        for item in vars(convlens.client).values()
+        for item in (getattr(convlens.client, name) for name in convlens.client.__all__)
         if isinstance(item, type) and issubclass(item, ConvLensError)
     ]
     for cls in classes:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from convlens.client.cli import program
+from convlens.client.cli._program import program
 
 
 @pytest.fixture

@@ -1,43 +1,47 @@
 """The ConvLens SDK: `Client` and `AsyncClient`, what they take, give and raise."""
 
-from convlens.client._async_client import AsyncClient
-from convlens.client._client import Client
-from convlens.client._errors import (
-    Aborted,
-    AlreadyExists,
-    Cancelled,
-    ConvLensError,
-    DeadlineExceeded,
-    FailedPrecondition,
-    ImageFileError,
-    ImageFileNotFound,
-    Internal,
-    InvalidImage,
-    InvalidRequest,
-    MessageTooLarge,
-    NotFound,
-    Overloaded,
-    PermissionDenied,
-    Unauthenticated,
-    Unavailable,
-    Unimplemented,
-    Violation,
-)
-from convlens.client._images import ArrayLike, Geometry, ImageInput
-from convlens.client._operations import OnError
-from convlens.client._results import (
-    Accuracy,
-    Classification,
-    ClassScore,
-    Cost,
-    Health,
-    InputGeometry,
-    Layer,
-    Network,
-    NetworkSummary,
-    Receipt,
-    ReceptiveField,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from convlens.client._async_client import AsyncClient
+    from convlens.client._client import Client
+    from convlens.client._errors import (
+        Aborted,
+        AlreadyExists,
+        Cancelled,
+        ConvLensError,
+        DeadlineExceeded,
+        FailedPrecondition,
+        ImageFileError,
+        ImageFileNotFound,
+        Internal,
+        InvalidImage,
+        InvalidRequest,
+        MessageTooLarge,
+        NotFound,
+        Overloaded,
+        PermissionDenied,
+        Unauthenticated,
+        Unavailable,
+        Unimplemented,
+        Violation,
+    )
+    from convlens.client._images import ArrayLike, Geometry, ImageInput
+    from convlens.client._operations import OnError
+    from convlens.client._results import (
+        Accuracy,
+        Classification,
+        ClassScore,
+        Cost,
+        Health,
+        InputGeometry,
+        Layer,
+        Network,
+        NetworkSummary,
+        Receipt,
+        ReceptiveField,
+    )
 
 __all__ = [
     "Aborted",
@@ -77,3 +81,19 @@ __all__ = [
     "Unimplemented",
     "Violation",
 ]
+
+HOMES = ("_errors", "_results", "_images", "_operations", "_client", "_async_client")
+
+
+def __getattr__(name: str) -> object:
+    """Imports a public name when it is first asked for, so that the command is there at once."""
+    if name in __all__:
+        for home in HOMES:
+            module = import_module(f"{__name__}.{home}")
+            if hasattr(module, name):
+                return globals().setdefault(name, getattr(module, name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

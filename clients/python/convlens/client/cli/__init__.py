@@ -4,19 +4,23 @@ Exit codes: 0, 1 (something failed), 2 (wrong usage), 130 (Ctrl-C). Results go t
 one line each, and progress go to stderr.
 """
 
-from convlens.client.cli._classify import classify
-from convlens.client.cli._completion import completion
-from convlens.client.cli._demo import demo
-from convlens.client.cli._program import program
-from convlens.client.cli._server import health, networks
-
-for command in (demo, classify, networks, health, completion):
-    program.add_command(command)
+import signal
+import sys
 
 
 def main() -> None:
     """Runs the command with the arguments of the process, and ends it."""
-    program.main(prog_name="convlens")
+    try:
+        # Imported here, so that Ctrl-C is a line also while modules are being loaded.
+        from convlens.client.cli._program import program
+
+        program.main(prog_name="convlens")
+    except KeyboardInterrupt:
+        print("\nconvlens: interrupted", file=sys.stderr)
+        sys.exit(130)
+    finally:
+        # What Python does after this takes no time, and would answer Ctrl-C with a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-__all__ = ["main", "program"]
+__all__ = ["main"]

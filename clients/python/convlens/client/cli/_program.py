@@ -1,25 +1,52 @@
 """The group of all commands, and the one place where an error becomes a line and an exit code."""
 
+import errno
 import io
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib import import_module
 from typing import Any, NoReturn
 
 import click
-
-from convlens.client import ConvLensError
 
 # gRPC's core writes to stderr what the command says better.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 DEBUG_VARIABLE = "CONVLENS_DEBUG"
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
+# What the system says where stdout takes no more.
+UNWRITABLE = frozenset({errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC})
+
+# The commands and the first sentence of each; its module is imported when it is used.
+COMMANDS = {
+    "classify": "Say what is in pictures.",
+    "completion": "Print what makes a shell complete this command.",
+    "demo": "Start a server, classify a few pictures through it, and end it again.",
+    "health": "Ask whether a server answers, or one SERVICE of it.",
+    "networks": "List the networks that a server has.",
+}
+MODULES = {"health": "_server", "networks": "_server"}
 
 
 class Program(click.Group):
     """Ends with a code and one line on stderr, whatever happens in a command."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, imported now."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = MODULES.get(cmd_name, f"_{cmd_name}")
+        return getattr(import_module(f"convlens.client.cli.{module}"), cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
 
     def main(
         self,
@@ -30,7 +57,7 @@ class Program(click.Group):
         **extra: Any,
     ) -> NoReturn:
         """Runs the command that the arguments name."""
-        _accept_any_text()
+        _prepare_streams()
         try:
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
             sys.stdout.flush()
@@ -47,13 +74,8 @@ class Program(click.Group):
         except BrokenPipeError:
             _forget_stdout()
             sys.exit(FAILED)
-        except ConvLensError as error:
-            _fail(str(error), FAILED)
         except Exception as error:
-            if os.environ.get(DEBUG_VARIABLE):
-                raise
-            text = f"a defect of this command: {type(error).__name__}: {error}."
-            _fail(f"{text} Set {DEBUG_VARIABLE}=1 to see where.", FAILED)
+            _fail(_in_words(error), FAILED)
         # What ctx.exit() was told comes back from a group that is not to end the process itself.
         sys.exit(code)
 
@@ -71,7 +93,7 @@ class Program(click.Group):
 
 
 @click.group("convlens", cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("convlens-client"), message="convlens %(version)s")
+@click.version_option(package_name="convlens-client", message="convlens %(version)s")
 def program() -> None:
     """Look into image-classification networks over gRPC.
 
@@ -84,25 +106,46 @@ def program() -> None:
       convlens classify holiday.jpg photos/ --top-k 3
 
     The server's address comes from --server, or from the environment variable CONVLENS_SERVER.
-    Whatever answers has --json. Exit codes: 0, 1 (something failed), 2 (wrong usage).
+    Whatever answers has --json. Exit codes: 0, 1 (something failed), 2 (wrong usage), 130 (Ctrl-C).
     """
+
+
+def _in_words(error: Exception) -> str:
+    from convlens.client import ConvLensError
+
+    if isinstance(error, ConvLensError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        return f"the output cannot be written: {error.strerror}."
+    if os.environ.get(DEBUG_VARIABLE):
+        raise error
+    text = f"a defect of this command: {type(error).__name__}: {error}."
+    return f"{text} Set {DEBUG_VARIABLE}=1 to see where."
 
 
 def _fail(message: str, code: int) -> NoReturn:
     try:
         click.echo(f"convlens: {message}", err=True)
-    except BrokenPipeError:
+        sys.stdout.flush()
+    except OSError:
+        # Python would try it once more when it ends, and complain.
         _forget_stdout()
     sys.exit(code)
 
 
-def _accept_any_text() -> None:
-    """Names of files may hold what the terminal cannot show; that must not end a command."""
+def _prepare_streams() -> None:
+    """Where a stream is closed, says so or does without; where it is not, lets it take any text."""
+    if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison]
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
+        sys.stdout = sys.stderr
+        _fail("stdout is closed; there is nowhere to write to.", FAILED)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
+            # Names of files may hold what the terminal cannot show; that must not end a command.
             stream.reconfigure(errors="replace")
 
 
 def _forget_stdout() -> None:
-    # The reader is gone; without this Python would complain about it once more when it ends.
+    # Nobody takes what is left of it; without this Python would complain about it when it ends.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import click
 
-from convlens.client import Client, Health, NetworkSummary, NotFound
+from convlens.client import Client, Health, NetworkSummary
 from convlens.client.cli import _options as options
 
 
@@ -21,7 +21,7 @@ def networks(server: str, timeout: float, as_json: bool) -> None:
       convlens networks
       convlens networks --server gpu-1:50051 --json | jq -r '.networks[].name'
     """
-    with Client(server, timeout=timeout) as client:
+    with Client(server, timeout=timeout, max_attempts=1) as client:
         served = client.networks()
     if as_json:
         click.echo(json.dumps({"server": server, "networks": [asdict(entry) for entry in served]}))
@@ -57,12 +57,8 @@ def health(ctx: click.Context, service: str, server: str, timeout: float, as_jso
       convlens health
       convlens health convlens.v1.ClassificationService --server gpu-1:50051
     """
-    with Client(server, timeout=timeout) as client:
-        try:
-            status = client.health(service)
-        except NotFound:
-            text = f"The server at {server} has no service {service!r}; leave it out for the whole."
-            raise click.ClickException(text) from None
+    with Client(server, timeout=timeout, max_attempts=1) as client:
+        status = client.health(service)
     if as_json:
         click.echo(json.dumps({"server": server, "service": service, "status": status}))
     else:
