@@ -126,7 +126,8 @@ def check_count(name: str, value: Any, most: int = sys.maxsize) -> int:
     """The number, or InvalidRequest where it is no whole one from 1 to `most`."""
     if _is_number(value, Integral) and 1 <= value <= most:
         return int(value)
-    raise InvalidRequest(f"{name} is {value!r}; it must be a whole number from 1 to {most}.")
+    end = f"to {most}" if most < sys.maxsize else "on"
+    raise InvalidRequest(f"{name} is {value!r}; it must be a whole number from 1 {end}.")
 
 
 def _is_number(value: object, kind: type[Any]) -> bool:
