@@ -90,7 +90,8 @@ def test_only_the_triton_model_knows_triton() -> None:
 )
 def test_imports_without_torch(module: str) -> None:
     block = "import sys; sys.modules['torch'] = None; sys.modules['torchvision'] = None"
-    subprocess.run([sys.executable, "-c", f"{block}; from {module} import *"], check=True, timeout=60)
+    script = f"{block}; from {module} import *"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
 def test_no_init_file_closes_the_namespace() -> None:
