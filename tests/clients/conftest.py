@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -55,7 +55,7 @@ class Async:
         except StopAsyncIteration:
             return
         finally:
-            self.runner.run(results.aclose())  # type: ignore[arg-type]
+            self.runner.run(cast(Any, results.aclose()))
 
     def close_client(self) -> None:
         self.runner.run(self.client.close())

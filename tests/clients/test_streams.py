@@ -6,7 +6,7 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 import grpc.aio
 import numpy as np
@@ -315,7 +315,8 @@ async def test_a_blocking_source_does_not_hold_up_the_loop(echoing):
         yield b"a"
 
     async with AsyncClient(echoing.address) as client:
-        task = asyncio.create_task(anext(client.classify_stream(source())))  # type: ignore[arg-type]
+        first = cast(Any, anext(client.classify_stream(source())))
+        task = asyncio.create_task(first)
         await asyncio.sleep(0.05)
         proceed.set()
         assert (await task).top.label == "a"

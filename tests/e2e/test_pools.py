@@ -64,6 +64,22 @@ def test_a_short_job_beside_a_long_one_is_answered_at_its_own_time(
     assert short < long / 4
 
 
+def test_a_job_whose_time_is_over_is_told_so_and_not_begun(
+    server: RunningServer, image: Image
+) -> None:
+    body = ClassifyRequest(images=[image]).SerializeToString()
+    engine = server.engine
+    late = job("ClassificationService/Classify", body, seconds=-1)
+    try:
+        failure = Failure.from_status(server.run(engine.call(engine.networks()[0], late)).error)
+    except Failure as error:
+        # Triton may notice it in its queue.
+        failure = error
+    assert failure is not None
+    assert reason_name(failure.reason) == "DEADLINE_EXCEEDED"
+    assert failure.metadata["stage"] in ("before the work began", "in the queue")
+
+
 def test_a_job_whose_caller_left_stops(server: RunningServer) -> None:
     async def leave() -> float:
         started = time.monotonic()

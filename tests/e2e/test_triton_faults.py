@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import psutil
@@ -51,7 +51,7 @@ def outcome(call: Any) -> str:
     try:
         return call().results[0].classification.classes[0].label
     except grpc.RpcError as error:
-        status = rpc_status.from_call(error)  # type: ignore[arg-type]
+        status = rpc_status.from_call(cast(Any, error))
         failure = Failure.from_status(status) if status else None
         assert failure is not None, error
         assert rule_of(failure.reason).retryable, failure

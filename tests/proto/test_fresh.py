@@ -23,6 +23,17 @@ def test_stubs_are_what_the_protos_give(tmp_path: Path) -> None:
     assert "convlens/v1/classification_pb2_grpc.pyi" in written
 
 
+def test_linters_leave_the_stubs_alone_even_where_a_hook_names_them() -> None:
+    # Without its unused-looking imports a stub cannot find the files that it stands on.
+    stub = PROTO / "convlens/v1/error_pb2.py"
+    ruff = Path(sys.executable).parent / "ruff"
+    for command in (["check"], ["format", "--check"]):
+        result = subprocess.run([ruff, *command, stub], cwd=ROOT, capture_output=True, check=False)
+        assert result.returncode == 0
+    plain = [ruff, "check", "--isolated", stub]
+    assert subprocess.run(plain, capture_output=True, check=False).returncode == 1
+
+
 def test_errors_page_is_what_the_catalogue_gives() -> None:
     assert (ROOT / "docs" / "errors.md").read_text(encoding="utf-8") == errors_page()
 

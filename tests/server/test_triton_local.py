@@ -2,19 +2,14 @@
 
 import asyncio
 import json
-import mmap
 import os
-import platform
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
-import uuid
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +22,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from convlens.server.engine import EngineError
 from convlens.server.triton import bundle, forward, local, proc, shm
 from convlens.server.triton.home import MARK, PREFIX, clear_homes_of_the_dead
-from convlens.server.triton.local import LocalTriton, check_platform
+from convlens.server.triton.local import LocalTriton
 
 messages: Any = service_pb2
 
@@ -386,70 +381,6 @@ def test_it_ends_with_a_killed_owner(tmp_path: Path) -> None:
     assert not any(region.exists() for region in regions)
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert any("loaded 'parent'" in each["event"] for each in lines if each["logger"] == "triton")
-
-
-def test_only_regions_that_nobody_maps_are_removed() -> None:
-    stale, live, young = (shm.SHM / shm.PATTERN.replace("*", str(uuid.uuid4())) for _ in range(3))
-    try:
-        for region in (stale, live, young):
-            region.write_bytes(bytes(mmap.PAGESIZE))
-        for region in (stale, live):
-            os.utime(region, (0, 0))
-        with live.open("r+b") as file, mmap.mmap(file.fileno(), 0):
-            shm.remove_stale_regions()
-            assert [each.exists() for each in (stale, live, young)] == [False, True, True]
-        shm.remove_stale_regions()
-        assert not live.exists()
-    finally:
-        shm.remove((stale, live, young))
-
-
-def test_this_machine_is_fit() -> None:
-    check_platform()
-
-
-def spec_without(missing: str) -> Callable[[str], ModuleSpec | None]:
-    return lambda name: None if name == missing else find_spec(name)
-
-
-@pytest.mark.parametrize(
-    ("place", "name", "value", "words"),
-    [
-        (platform, "system", lambda: "Darwin", "this is Darwin x86_64"),
-        (platform, "machine", lambda: "aarch64", "this is Linux aarch64"),
-        (bundle, "find_spec", spec_without("pytriton"), r'pip install "convlens-server\[triton\]"'),
-        (bundle, "find_spec", spec_without("tritonclient"), "pip install"),
-        (sys, "version_info", (3, 14, 1), r"no stub for Python 3\.14 \(it has 3\.8, 3\.9, .*3\.13"),
-    ],
-)
-def test_what_does_not_fit_is_said(
-    place: Any, name: str, value: Any, words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as changed:
-        changed.setattr(place, name, value)
-        with pytest.raises(EngineError, match=words) as caught:
-            check_platform()
-    assert "use --engine embedded" in str(caught.value)
-    assert len(str(caught.value).splitlines()) == 1
-
-
-def test_a_missing_libpython_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    name = "libpython9.9.so.1.0"
-    monkeypatch.setattr(bundle, "libpython_name", lambda: name)
-    with pytest.raises(EngineError, match=rf"needs {name}.*use --engine embedded"):
-        check_platform()
-
-
-def test_a_libpython_that_the_wheel_brings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundle, "libpython_name", lambda: "libpython3.13.so.1.0")
-    assert bundle.find_bundle().libpython is None
-
-
-def test_a_libpython_that_only_the_loader_knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundle.sysconfig, "get_config_var", lambda name: None)
-    monkeypatch.setattr(bundle.sys, "base_prefix", "/nowhere")
-    found = bundle.find_bundle().libpython
-    assert found and found.is_file()
 
 
 def test_nothing_is_written_into_the_wheel(running: Running) -> None:

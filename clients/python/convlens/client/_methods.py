@@ -17,7 +17,7 @@ def dressed(method: F, build: Callable[..., object], *first: inspect.Parameter) 
     """
     _, *parameters = inspect.signature(build).parameters.values()
     # The build returns what is to be done, the method what came of it: only the types know that.
-    method.__signature__ = inspect.Signature([SELF, *first, *parameters])  # type: ignore[attr-defined]
+    vars(method)["__signature__"] = inspect.Signature([SELF, *first, *parameters])
     method.__name__ = method.__qualname__ = build.__name__
     method.__doc__ = build.__doc__
     return method
