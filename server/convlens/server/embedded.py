@@ -170,7 +170,9 @@ class EmbeddedEngine(Engine):
         name, pools = entry.reference, self._config.pools
         threads: dict[Pool, PoolThread] = {
             "inference": PoolThread(f"{name}-inference", pools.inference, InferenceWorker(network)),
-            "analysis": PoolThread(f"{name}-analysis", pools.analysis, AnalysisWorker(network)),
+            "analysis": PoolThread(
+                f"{name}-analysis", pools.analysis, AnalysisWorker(network, pools.analysis.budget)
+            ),
         }
         for pool, thread in threads.items():
             self._metrics.watch_queue(name, pool, thread.__len__)

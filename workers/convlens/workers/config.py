@@ -54,6 +54,8 @@ class PoolConfig(_Part):
     queue_bytes: int = Field(default=512 * 2**20, ge=2**20)
     # Seconds that a job may wait; never 0, or Triton would ignore the caller's own.
     queue_timeout: float = Field(default=60.0, gt=0, le=86_400)
+    # Passes under way above which an analysis pool takes no more jobs; what comes then, waits.
+    budget: int = Field(default=100_000, ge=1)
 
 
 class Pools(_Part):

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from convlens.contract import ErrorReason, Failure
@@ -36,7 +37,11 @@ class Ticket:
 
     def _send(self, reply: Reply) -> None:
         self.answered = True
-        self.reply(reply)
+        try:
+            self.reply(reply)
+        except Exception:
+            # Nobody is left to tell; the thread goes on, since it works for others too.
+            log.exception("an answer could not be sent", extra={"job": self.job.request_id})
 
     def is_open(self, stage: str) -> bool:
         """Whether work on it still has a point; where time is over its caller is told, once.
@@ -54,6 +59,17 @@ class Ticket:
     def is_over(self) -> bool:
         """Whether its caller left or its time has ended."""
         return self.cancelled() or time.monotonic() >= self.deadline
+
+
+@contextmanager
+def alone(ticket: Ticket) -> Generator[None]:
+    """Whatever goes wrong inside is this ticket's, and touches no neighbour."""
+    try:
+        yield
+    except Failure as failure:
+        ticket.fail(failure)
+    except Exception:
+        fail([ticket])
 
 
 def fail(tickets: Iterable[Ticket]) -> None:

@@ -6,9 +6,8 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from convlens.contract import Failure
 from convlens.internal.v1.job_pb2 import Stages
-from convlens.workers.jobs import Ticket, fail
+from convlens.workers.jobs import Ticket, alone
 
 # Computes a pass between two yields, and returns the response's bytes.
 Steps: TypeAlias = Generator[None, None, bytes]
@@ -64,10 +63,14 @@ class Runner:
                 with self._changed:
                     self._jobs.append(job)
             else:
-                job.steps.close()
-                with self._changed:
-                    self._resident -= job.cost
-                    self._changed.notify_all()
+                self._let_go(job)
+
+    def _let_go(self, job: Running) -> None:
+        with alone(job.ticket):
+            job.steps.close()
+        with self._changed:
+            self._resident -= job.cost
+            self._changed.notify_all()
 
     def _next(self) -> Running | None:
         with self._changed:
@@ -76,14 +79,14 @@ class Runner:
 
     def _step(self, job: Running) -> bool:
         """Computes one pass; False once the job is answered."""
-        if not job.ticket.is_open("between two passes"):
-            return False
+        with alone(job.ticket):
+            if job.ticket.is_open("between two passes"):
+                self._advance(job)
+        return not job.ticket.answered
+
+    @staticmethod
+    def _advance(job: Running) -> None:
         try:
             next(job.steps)
         except StopIteration as end:
             job.ticket.answer(end.value, Stages())
-        except Failure as failure:
-            job.ticket.fail(failure)
-        except Exception:
-            fail([job.ticket])
-        return not job.ticket.answered

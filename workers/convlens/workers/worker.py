@@ -10,14 +10,12 @@ from convlens.internal.v1.canary_pb2 import CanaryRequest, CanaryResponse
 from convlens.internal.v1.job_pb2 import Stages
 from convlens.workers.classification import Classifier
 from convlens.workers.images import Limits
-from convlens.workers.jobs import Ticket, fail
+from convlens.workers.jobs import Ticket, alone, fail
 from convlens.workers.network import ServedNetwork
 from convlens.workers.runner import Runner, Steps
 
 # A forward pass of so many images is as fast per image as any larger one, and its memory is small.
 ROWS = 32
-# Passes that may be under way in an analysis pool before it stops taking jobs.
-BUDGET = 100_000
 
 
 class InferenceWorker:
@@ -54,10 +52,11 @@ class InferenceWorker:
 
     def _canary(self, tickets: Sequence[Ticket]) -> None:
         for ticket in tickets:
-            passes = CanaryRequest.FromString(ticket.job.request).passes
-            for _ in range(passes):
-                self._network.logits(self._network.blank())
-            ticket.answer(CanaryResponse(passes=passes).SerializeToString(), Stages())
+            with alone(ticket):
+                passes = CanaryRequest.FromString(ticket.job.request).passes
+                for _ in range(passes):
+                    self._network.logits(self._network.blank())
+                ticket.answer(CanaryResponse(passes=passes).SerializeToString(), Stages())
 
     def close(self) -> None:
         """Ends the decoding threads."""
@@ -67,20 +66,24 @@ class InferenceWorker:
 class AnalysisWorker:
     """Answers the jobs of an analysis pool, each when it is done. Threads may share it."""
 
-    def __init__(self, network: ServedNetwork) -> None:
+    def __init__(self, network: ServedNetwork, budget: int) -> None:
         self._network = network
         self._network.gradient(self._network.blank())
-        self._runner = Runner("runner", BUDGET)
+        self._runner = Runner("runner", budget)
 
     def run(self, tickets: Sequence[Ticket]) -> None:
         """Takes jobs and returns; blocks only while too much is under way."""
         for ticket in tickets:
-            if ticket.job.method != CANARY:
-                _refuse([ticket])
-                continue
-            passes = CanaryRequest.FromString(ticket.job.request).passes
-            self._runner.submit(ticket, _canary(self._network, passes), passes)
+            with alone(ticket):
+                self._take(ticket)
         self._runner.wait_for_room()
+
+    def _take(self, ticket: Ticket) -> None:
+        if ticket.job.method != CANARY:
+            _refuse([ticket])
+            return
+        passes = CanaryRequest.FromString(ticket.job.request).passes
+        self._runner.submit(ticket, _canary(self._network, passes), passes)
 
     def close(self) -> None:
         """Ends after the jobs that were taken."""

@@ -42,7 +42,9 @@ class PoolModel:
         )
         self._clocks = Clocks()
         self._decoupled = pb_utils.using_decoupled_model_transaction_policy(config)
-        self._worker = AnalysisWorker(network) if self._decoupled else InferenceWorker(network)
+        self._worker = (
+            AnalysisWorker(network, pool.budget) if self._decoupled else InferenceWorker(network)
+        )
 
     def execute(self, requests: list[Any]) -> list[Any] | None:
         """Answers a batch of jobs: a unary pool all at once, a decoupled one each when done."""
