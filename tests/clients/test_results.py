@@ -12,6 +12,7 @@ from convlens.client import (
     Layer,
     Network,
     NetworkSummary,
+    PretrainedWeights,
     Receipt,
     ReceptiveField,
     _results,
@@ -28,6 +29,7 @@ PAIRS = [
     (Layer, network_pb2.Layer, set(), set()),
     (Network, network_pb2.Network, set(), set()),
     (NetworkSummary, network_pb2.NetworkSummary, set(), set()),
+    (PretrainedWeights, network_pb2.PretrainedWeights, set(), set()),
     (Receipt, receipt_pb2.Receipt, {"wire"}, {"parameters"}),
     (ReceptiveField, network_pb2.ReceptiveField, set(), set()),
 ]

@@ -40,6 +40,7 @@ PUBLIC = [
     "OnError",
     "Overloaded",
     "PermissionDenied",
+    "PretrainedWeights",
     "Receipt",
     "ReceptiveField",
     "Unauthenticated",

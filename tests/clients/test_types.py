@@ -13,9 +13,10 @@ from convlens.client import (
     Health,
     Network,
     NetworkSummary,
+    PretrainedWeights,
 )
 
-OPERATIONS = ["classify", "classify_stream", "networks", "network", "health"]
+OPERATIONS = ["classify", "classify_stream", "networks", "network", "pretrained", "health"]
 
 
 def test_types_of_the_client(server):
@@ -32,6 +33,7 @@ def test_types_of_the_client(server):
         assert_type(with_errors, Classification | ConvLensError)
         assert_type(client.networks(), list[NetworkSummary])
         assert_type(client.network("pets"), Network)
+        assert_type(client.pretrained("resnet"), list[PretrainedWeights])
         assert_type(client.health(), Health)
     assert [type(v).__name__ for v in (one, several, outcomes)] == [
         "Classification",
@@ -54,6 +56,7 @@ async def test_types_of_the_async_client(server):
         assert_type(with_errors, Classification | ConvLensError)
         assert_type(await client.networks(), list[NetworkSummary])
         assert_type(await client.network("pets"), Network)
+        assert_type(await client.pretrained("resnet"), list[PretrainedWeights])
         assert_type(await client.health(), Health)
     assert [type(v).__name__ for v in (one, several, outcomes)] == [
         "Classification",

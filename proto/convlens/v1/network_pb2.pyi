@@ -317,6 +317,9 @@ class Network(_message.Message):
     TORCH_VERSION_FIELD_NUMBER: _builtins.int
     LAYERS_FIELD_NUMBER: _builtins.int
     TRAFFIC_WEIGHT_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    CHANNELS_LAST_FIELD_NUMBER: _builtins.int
+    COMPILED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     version: _builtins.str
@@ -339,6 +342,12 @@ class Network(_message.Message):
     """Its weight among the versions of its name: each gets its share of the requests that name no
     version.
     """
+    rows: _builtins.int
+    """Rows of a full micro-batch in the analysis pool: points that are computed in one pass."""
+    channels_last: _builtins.bool
+    """Tensors lie in memory with their channels last; it changes the last bits of an answer."""
+    compiled: _builtins.bool
+    """Scores and their gradients are computed by code that torch.compile made."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The classes, in the order of the network's scores."""
@@ -372,10 +381,13 @@ class Network(_message.Message):
         torch_version: _builtins.str = ...,
         layers: _abc.Iterable[Global___Layer] | None = ...,
         traffic_weight: _builtins.float = ...,
+        rows: _builtins.int = ...,
+        channels_last: _builtins.bool = ...,
+        compiled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracies", b"accuracies", "convlens_version", b"convlens_version", "device_kind", b"device_kind", "digest", b"digest", "input", b"input", "kind", b"kind", "labels", b"labels", "layers", b"layers", "name", b"name", "parameters", b"parameters", "precision", b"precision", "torch_version", b"torch_version", "traffic_weight", b"traffic_weight", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracies", b"accuracies", "channels_last", b"channels_last", "compiled", b"compiled", "convlens_version", b"convlens_version", "device_kind", b"device_kind", "digest", b"digest", "input", b"input", "kind", b"kind", "labels", b"labels", "layers", b"layers", "name", b"name", "parameters", b"parameters", "precision", b"precision", "rows", b"rows", "torch_version", b"torch_version", "traffic_weight", b"traffic_weight", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -562,3 +574,119 @@ class UnloadNetworkResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UnloadNetworkResponse: _TypeAlias = UnloadNetworkResponse  # noqa: Y015
+
+@_typing.final
+class ListPretrainedRequest(_message.Message):
+    """Asks for the pretrained weights of torchvision's classification networks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_CONTAINS_FIELD_NUMBER: _builtins.int
+    name_contains: _builtins.str
+    """Only networks whose name contains this text; empty for all."""
+    def __init__(
+        self,
+        *,
+        name_contains: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name_contains", b"name_contains"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPretrainedRequest: _TypeAlias = ListPretrainedRequest  # noqa: Y015
+
+@_typing.final
+class ListPretrainedResponse(_message.Message):
+    """The pretrained weights."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    TORCHVISION_VERSION_FIELD_NUMBER: _builtins.int
+    torchvision_version: _builtins.str
+    """Version of the torchvision that knows them."""
+    @_builtins.property
+    def weights(self) -> _containers.RepeatedCompositeFieldContainer[Global___PretrainedWeights]:
+        """By network, then by weights."""
+
+    def __init__(
+        self,
+        *,
+        weights: _abc.Iterable[Global___PretrainedWeights] | None = ...,
+        torchvision_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["torchvision_version", b"torchvision_version", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPretrainedResponse: _TypeAlias = ListPretrainedResponse  # noqa: Y015
+
+@_typing.final
+class PretrainedWeights(_message.Message):
+    """Weights that somebody trained and torchvision offers, with what it says of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NETWORK_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    IS_DEFAULT_FIELD_NUMBER: _builtins.int
+    ACCURACY_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    MULTIPLY_ADDS_FIELD_NUMBER: _builtins.int
+    FILE_BYTES_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    CLASSES_FIELD_NUMBER: _builtins.int
+    RECIPE_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    network: _builtins.str
+    """The network, as "torchvision:NAME" in networks.yaml: "resnet50"."""
+    weights: _builtins.str
+    """The weights, as networks.yaml names them: "IMAGENET1K_V2"."""
+    is_default: _builtins.bool
+    """They are what DEFAULT stands for."""
+    parameters: _builtins.int
+    """Numbers learned."""
+    multiply_adds: _builtins.int
+    """Multiply-adds for one image, to about a million."""
+    file_bytes: _builtins.int
+    """Size of the file, to about a kilobyte."""
+    classes: _builtins.int
+    """How many classes they know; 0 for features without a classifier, which cannot be served."""
+    recipe: _builtins.str
+    """How they were trained: an address."""
+    url: _builtins.str
+    """Where the file is: an address."""
+    @_builtins.property
+    def accuracy(self) -> Global___Accuracy:
+        """How often they were right on ImageNet-1K."""
+
+    @_builtins.property
+    def input(self) -> Global___InputGeometry:
+        """What is done to a picture first."""
+
+    def __init__(
+        self,
+        *,
+        network: _builtins.str = ...,
+        weights: _builtins.str = ...,
+        is_default: _builtins.bool = ...,
+        accuracy: Global___Accuracy | None = ...,
+        parameters: _builtins.int = ...,
+        multiply_adds: _builtins.int = ...,
+        file_bytes: _builtins.int = ...,
+        input: Global___InputGeometry | None = ...,
+        classes: _builtins.int = ...,
+        recipe: _builtins.str = ...,
+        url: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "input", b"input"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "classes", b"classes", "file_bytes", b"file_bytes", "input", b"input", "is_default", b"is_default", "multiply_adds", b"multiply_adds", "network", b"network", "parameters", b"parameters", "recipe", b"recipe", "url", b"url", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PretrainedWeights: _TypeAlias = PretrainedWeights  # noqa: Y015

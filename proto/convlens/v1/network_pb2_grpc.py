@@ -55,6 +55,11 @@ class NetworkServiceStub:
                 request_serializer=convlens_dot_v1_dot_network__pb2.UnloadNetworkRequest.SerializeToString,
                 response_deserializer=convlens_dot_v1_dot_network__pb2.UnloadNetworkResponse.FromString,
                 _registered_method=True)
+        self.ListPretrained = channel.unary_unary(
+                '/convlens.v1.NetworkService/ListPretrained',
+                request_serializer=convlens_dot_v1_dot_network__pb2.ListPretrainedRequest.SerializeToString,
+                response_deserializer=convlens_dot_v1_dot_network__pb2.ListPretrainedResponse.FromString,
+                _registered_method=True)
 
 
 class NetworkServiceServicer:
@@ -89,6 +94,13 @@ class NetworkServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPretrained(self, request, context):
+        """Lists the pretrained weights that the workers' torchvision knows: what networks.yaml may name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NetworkServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +123,11 @@ def add_NetworkServiceServicer_to_server(servicer, server):
                     servicer.UnloadNetwork,
                     request_deserializer=convlens_dot_v1_dot_network__pb2.UnloadNetworkRequest.FromString,
                     response_serializer=convlens_dot_v1_dot_network__pb2.UnloadNetworkResponse.SerializeToString,
+            ),
+            'ListPretrained': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPretrained,
+                    request_deserializer=convlens_dot_v1_dot_network__pb2.ListPretrainedRequest.FromString,
+                    response_serializer=convlens_dot_v1_dot_network__pb2.ListPretrainedResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +239,33 @@ class NetworkService:
             '/convlens.v1.NetworkService/UnloadNetwork',
             convlens_dot_v1_dot_network__pb2.UnloadNetworkRequest.SerializeToString,
             convlens_dot_v1_dot_network__pb2.UnloadNetworkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPretrained(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/convlens.v1.NetworkService/ListPretrained',
+            convlens_dot_v1_dot_network__pb2.ListPretrainedRequest.SerializeToString,
+            convlens_dot_v1_dot_network__pb2.ListPretrainedResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,8 @@ class NetworkServiceStub:
     """Loads a network of the configuration's allow list; off by default."""
     UnloadNetwork: _grpc.UnaryUnaryMultiCallable[_network_pb2.UnloadNetworkRequest, _network_pb2.UnloadNetworkResponse]
     """Unloads a network; off by default."""
+    ListPretrained: _grpc.UnaryUnaryMultiCallable[_network_pb2.ListPretrainedRequest, _network_pb2.ListPretrainedResponse]
+    """Lists the pretrained weights that the workers' torchvision knows: what networks.yaml may name."""
 
 @_typing.type_check_only
 class NetworkServiceAsyncStub(NetworkServiceStub):
@@ -55,6 +57,8 @@ class NetworkServiceAsyncStub(NetworkServiceStub):
     """Loads a network of the configuration's allow list; off by default."""
     UnloadNetwork: _aio.UnaryUnaryMultiCallable[_network_pb2.UnloadNetworkRequest, _network_pb2.UnloadNetworkResponse]  # type: ignore[assignment]
     """Unloads a network; off by default."""
+    ListPretrained: _aio.UnaryUnaryMultiCallable[_network_pb2.ListPretrainedRequest, _network_pb2.ListPretrainedResponse]  # type: ignore[assignment]
+    """Lists the pretrained weights that the workers' torchvision knows: what networks.yaml may name."""
 
 class NetworkServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tells which networks are served and what they are made of."""
@@ -90,5 +94,13 @@ class NetworkServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_network_pb2.UnloadNetworkResponse, _abc.Awaitable[_network_pb2.UnloadNetworkResponse]]:
         """Unloads a network; off by default."""
+
+    @_abc_1.abstractmethod
+    def ListPretrained(
+        self,
+        request: _network_pb2.ListPretrainedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_network_pb2.ListPretrainedResponse, _abc.Awaitable[_network_pb2.ListPretrainedResponse]]:
+        """Lists the pretrained weights that the workers' torchvision knows: what networks.yaml may name."""
 
 def add_NetworkServiceServicer_to_server(servicer: NetworkServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

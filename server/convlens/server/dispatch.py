@@ -51,6 +51,11 @@ class Dispatcher:
 
         return answer
 
+    async def by_default(self, call: Call, request: Any, body: bytes) -> bytes:
+        """A job that any worker can answer; it goes to the default network's."""
+        del request
+        return await self.run(call, call.rpc, "", body)
+
 
 def _failure(reply: Reply, call: Call) -> Failure:
     known = Failure.from_status(reply.error)

@@ -113,6 +113,7 @@ class Gateway:
                 f"{NETWORKS}/GetNetwork": networks.get,
                 f"{NETWORKS}/LoadNetwork": networks.load,
                 f"{NETWORKS}/UnloadNetwork": networks.unload,
+                f"{NETWORKS}/ListPretrained": dispatcher.by_default,
                 classify: dispatcher.unary(classify),
             },
             streaming={f"{CLASSIFICATION}/ClassifyStream": stream.run},

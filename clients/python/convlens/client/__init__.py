@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         Layer,
         Network,
         NetworkSummary,
+        PretrainedWeights,
         Receipt,
         ReceptiveField,
     )
@@ -74,6 +75,7 @@ __all__ = [
     "OnError",
     "Overloaded",
     "PermissionDenied",
+    "PretrainedWeights",
     "Receipt",
     "ReceptiveField",
     "Unauthenticated",

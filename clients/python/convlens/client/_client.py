@@ -86,6 +86,7 @@ class Client:
     classify_stream = streaming(operations.classify_stream)
     networks = unary(operations.networks)
     network = unary(operations.network)
+    pretrained = unary(operations.pretrained)
     health = unary(operations.health)
 
     @property

@@ -17,7 +17,13 @@ from grpc_health.v1 import health_pb2
 from convlens.client import _results
 from convlens.client._errors import ConvLensError, Internal, InvalidRequest, from_status
 from convlens.client._images import Geometry, ImageInput, is_many, to_image
-from convlens.client._results import Classification, Health, Network, NetworkSummary
+from convlens.client._results import (
+    Classification,
+    Health,
+    Network,
+    NetworkSummary,
+    PretrainedWeights,
+)
 from convlens.client._transport import Settings, check_count, time_of
 from convlens.v1 import classification_pb2, image_pb2, network_pb2
 
@@ -223,6 +229,23 @@ def network(_: Settings, name: str = "", *, timeout: float | None = None) -> Ope
 
     request = _message(network_pb2.GetNetworkRequest, network=name)
     return Operation(f"{NETWORK}/GetNetwork", request, decode, timeout)
+
+
+def pretrained(
+    _: Settings, name_contains: str = "", *, timeout: float | None = None
+) -> Operation[list[PretrainedWeights]]:
+    """Lists the pretrained weights that networks.yaml may name, by network and weights.
+
+    They are those of the torchvision that the server's workers have. `name_contains` leaves only
+    the networks whose name contains it. `timeout` is in seconds.
+    """
+
+    def decode(data: bytes, _: str) -> list[PretrainedWeights]:
+        response = network_pb2.ListPretrainedResponse.FromString(data)
+        return [_results.pretrained_weights(entry) for entry in response.weights]
+
+    request = _message(network_pb2.ListPretrainedRequest, name_contains=name_contains)
+    return Operation(f"{NETWORK}/ListPretrained", request, decode, timeout)
 
 
 def health(_: Settings, service: str = "", *, timeout: float | None = None) -> Operation[Health]:

@@ -48,6 +48,8 @@ class Receipt:
     rows: int
     seed: int
     cost: Cost
+    channels_last: bool
+    compiled: bool
     #: The receipt as it came, serialized; keeps what a newer server may have added.
     wire: bytes = field(repr=False)
 
@@ -166,6 +168,28 @@ class Network:
     layers: tuple[Layer, ...] = field(repr=False)
     #: Its weight among the versions of its name.
     traffic_weight: float
+    #: Rows of a full micro-batch in the analysis pool.
+    rows: int
+    channels_last: bool
+    compiled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainedWeights:
+    """Weights that torchvision offers; multiply-adds are for one image."""
+
+    network: str
+    weights: str
+    is_default: bool
+    accuracy: Accuracy
+    parameters: int
+    multiply_adds: int
+    file_bytes: int
+    input: InputGeometry
+    #: 0 for features without a classifier, which cannot be served.
+    classes: int
+    recipe: str
+    url: str
 
 
 def classification(
@@ -195,6 +219,16 @@ def network(message: network_pb2.Network) -> Network:
         input=_plain(InputGeometry, message.input),
         accuracies=tuple(_plain(Accuracy, entry) for entry in message.accuracies),
         layers=tuple(_layer(entry) for entry in message.layers),
+    )
+
+
+def pretrained_weights(message: network_pb2.PretrainedWeights) -> PretrainedWeights:
+    """Weights that may be served."""
+    return _plain(
+        PretrainedWeights,
+        message,
+        accuracy=_plain(Accuracy, message.accuracy),
+        input=_plain(InputGeometry, message.input),
     )
 
 

@@ -300,6 +300,32 @@ def _get_network(request: network_pb2.GetNetworkRequest) -> network_pb2.GetNetwo
     return network_pb2.GetNetworkResponse(network=network)
 
 
+def _list_pretrained(
+    request: network_pb2.ListPretrainedRequest,
+) -> network_pb2.ListPretrainedResponse:
+    """ResNet-18's weights, with what torchvision says of them."""
+    weights = network_pb2.PretrainedWeights(
+        network="resnet18",
+        weights="IMAGENET1K_V1",
+        is_default=True,
+        accuracy=network_pb2.Accuracy(dataset="ImageNet-1K", top1=0.69758, top5=0.89078),
+        parameters=11_689_512,
+        multiply_adds=1_814_000_000,
+        file_bytes=46_830_453,
+        input=network_pb2.InputGeometry(
+            height=224,
+            width=224,
+            channels=3,
+            resize=256,
+            interpolation=network_pb2.INTERPOLATION_BILINEAR,
+        ),
+        classes=1000,
+        recipe="https://github.com/pytorch/vision/tree/main/references/classification#resnet",
+    )
+    found = [weights] if request.name_contains in weights.network else []
+    return network_pb2.ListPretrainedResponse(weights=found, torchvision_version="fake")
+
+
 def default_answers() -> dict[str, Answer]:
     """What a FakeServer says where it was told nothing else."""
     summary = network_pb2.NetworkSummary(
@@ -314,5 +340,6 @@ def default_answers() -> dict[str, Answer]:
         "Classify": _classify,
         "ListNetworks": network_pb2.ListNetworksResponse(networks=[summary]),
         "GetNetwork": _get_network,
+        "ListPretrained": _list_pretrained,
         "Check": health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING),
     }
