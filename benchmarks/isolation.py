@@ -7,6 +7,7 @@ from pathlib import Path
 from benchmarks.common import Side, jpeg_of_60_kb, show
 from convlens.internal.v1.canary_pb2 import CanaryRequest
 from convlens.internal.v1.job_pb2 import Job
+from convlens.server.metrics import Metrics, TritonMetrics
 from convlens.server.triton.replica import Replica
 from convlens.server.triton.repository import LocalAddresses
 from convlens.v1.classification_pb2 import ClassifyRequest
@@ -56,7 +57,7 @@ async def measure(niceness: int, file: Path) -> tuple[Side, Side]:
     await local.start()
     try:
         [address] = await local.current()
-        replica = Replica(address, None, "", local.headers)
+        replica = Replica(address, None, "", local.headers, TritonMetrics(Metrics()))
         await classify(replica, body.SerializeToString())
         alone = await classify(replica, body.SerializeToString())
         attack = asyncio.create_task(analyse(replica))

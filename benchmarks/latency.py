@@ -9,6 +9,7 @@ import grpc
 
 from benchmarks.common import Side, jpeg_of_60_kb, server, show
 from convlens.internal.v1.job_pb2 import Job
+from convlens.server.metrics import Metrics, TritonMetrics
 from convlens.server.triton.replica import Replica
 from convlens.server.triton.repository import LocalAddresses
 from convlens.v1.classification_pb2 import ClassifyRequest
@@ -29,7 +30,7 @@ async def measure(json_file: Path | None) -> None:
         [address] = await local.current()
         [(_, key)] = local.headers
         flags = ["--triton-url", address, "--triton-key", key]
-        replica = Replica(address, None, "", local.headers)
+        replica = Replica(address, None, "", local.headers, TritonMetrics(Metrics()))
         with server("triton", flags=flags) as front:
             async with grpc.aio.insecure_channel(front.server) as channel:
                 stub: Any = ClassificationServiceStub(channel)

@@ -218,7 +218,7 @@ def test_with_two_servers_one_may_die(
             calls_per_second(20, front, image) as seen,
         ):
             time.sleep(2)
-            assert {r.address for r in front.engine._replicas.values() if r.reachable} == set(
+            assert {r.address for r in front.engine._fleet.replicas() if r.reachable} == set(
                 urls.split(",")
             )
             triton_of(two).kill()

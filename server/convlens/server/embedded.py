@@ -10,6 +10,8 @@ from queue import Empty, Full, Queue
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
+import structlog
+
 from convlens.contract import ErrorReason, Failure
 from convlens.contract.pools import Pool
 from convlens.internal.v1.job_pb2 import Job, Reply
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
     Worker = InferenceWorker | AnalysisWorker
 
+
+log = structlog.get_logger()
 
 # For the pass under way, once nobody waits for it any more.
 CLOSE_SECONDS = 5.0
@@ -140,6 +144,8 @@ class EmbeddedEngine(Engine):
         self._device = device
         self._metrics = metrics
         self._served: dict[str, Served] = {}
+        # Two loads of one entry at a time would leave the threads of one behind.
+        self._changing = asyncio.Lock()
 
     async def start(self) -> None:
         """Loads the networks, in a thread, since torch alone takes seconds."""
@@ -158,7 +164,7 @@ class EmbeddedEngine(Engine):
             self._config: Config = load_config(self._file)
             for entry in self._config.networks:
                 self._serve(entry)
-        except (ConfigError, RuntimeError) as error:
+        except (ConfigError, OSError, RuntimeError) as error:
             # RuntimeError is torch's word for a device that is not there.
             raise EngineError(f"the networks cannot be loaded: {error}") from None
 
@@ -208,17 +214,29 @@ class EmbeddedEngine(Engine):
     async def load(self, name: str, version: str, traffic_weight: float | None) -> Network:
         """Loads an entry of the allow list of networks.yaml."""
         entry = self._entry(name, version)
-        if entry.reference not in self._served:
-            await asyncio.to_thread(self._serve, entry)
+        async with self._changing:
+            if entry.reference not in self._served:
+                await self._load(entry)
         facts = self._served[entry.reference].facts
         facts.traffic_weight = entry.traffic_weight if traffic_weight is None else traffic_weight
         return facts
 
+    async def _load(self, entry: "NetworkEntry") -> None:
+        try:
+            await asyncio.to_thread(self._serve, entry)
+        except Exception as error:
+            # Whatever is wrong with the file of its weights.
+            log.exception("network not loaded", network=entry.reference)
+            raise not_loadable(entry.name, entry.version, f"it fails to load: {error}") from error
+
     async def unload(self, name: str, version: str) -> None:
         """Answers what waits in the network's pools, and ends them."""
         entry = self._entry(name, version)
-        if served := self._served.pop(entry.reference, None):
-            await _close(served)
+        async with self._changing:
+            if served := self._served.pop(entry.reference, None):
+                for pool in served.pools:
+                    self._metrics.forget_queue(entry.reference, pool)
+                await _close(served)
 
     def _entry(self, name: str, version: str) -> "NetworkEntry":
         for entry in self._config.loadable:

@@ -13,7 +13,7 @@ from convlens.server.embedded import EmbeddedEngine
 from convlens.server.engine import Engine, EngineError
 from convlens.server.gateway import Gateway
 from convlens.server.logs import configure_logs
-from convlens.server.metrics import Metrics
+from convlens.server.metrics import Metrics, TritonMetrics
 from convlens.server.settings import Settings, SettingsError, load_settings
 
 log = structlog.get_logger()
@@ -53,19 +53,19 @@ def _engine(settings: Settings, metrics: Metrics) -> Engine:
         from convlens.server.triton.addresses import NamedAddresses
         from convlens.server.triton.engine import TritonEngine
         from convlens.server.triton.repository import LocalAddresses
+        from convlens.server.triton.tls import credentials
     except ModuleNotFoundError as error:
         raise EngineError(
             f"the engine {settings.engine} needs the package {error.name}: "
             'pip install "convlens-server[triton]"'
         ) from None
+    counted = TritonMetrics(metrics)
     if settings.engine == "triton-local":
-        return TritonEngine(LocalAddresses(settings.networks), None)
+        return TritonEngine(LocalAddresses(settings.networks), None, counted)
     headers = [("triton-grpc-protocol-convlens", secret)] if (secret := settings.triton_key) else []
     addresses = NamedAddresses(settings.triton_url, headers)
-    try:
-        return TritonEngine(addresses, settings.triton_ca)
-    except OSError as error:
-        raise EngineError(f"triton_ca: {settings.triton_ca}: {error.strerror}") from None
+    trusted = credentials(settings.triton_ca) if settings.triton_ca else None
+    return TritonEngine(addresses, trusted, counted)
 
 
 async def serve(gateway: Gateway, settings: Settings) -> None:

@@ -72,6 +72,10 @@ class Metrics:
         """Reads the length of a queue whenever somebody looks."""
         self.queued.labels(network, pool).set_function(length)
 
+    def forget_queue(self, network: str, pool: str) -> None:
+        """Shows no more of a queue that is closed, and holds on to nothing behind it."""
+        self.queued.remove(network, pool)
+
     def record_stages(self, stages: Stages) -> None:
         """Notes where the time of a job went."""
         self.stages.labels("queue").observe(stages.wait_us / 1e6)
@@ -79,6 +83,44 @@ class Metrics:
         self.stages.labels("compute").observe(stages.compute_us / 1e6)
         self.stages.labels("encode").observe(stages.encode_us / 1e6)
         self.batch.observe(stages.batch_images)
+
+
+class TritonMetrics:
+    """What the Triton engine counts, beside the metrics of its server."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._abandoned = Gauge(
+            "convlens_triton_abandoned_calls",
+            "Calls whose callers left, and which run on since Triton may not be told.",
+            ["triton"],
+            registry=metrics.registry,
+        )
+        self.retries = Counter(
+            "convlens_triton_retries",
+            "Jobs tried once more: at another Triton, or at the same one after its healing.",
+            ["place"],
+            registry=metrics.registry,
+        )
+        self.dead_workers = Counter(
+            "convlens_triton_dead_worker_reports",
+            "Calls that met a dead worker.",
+            ["model"],
+            registry=metrics.registry,
+        )
+        self.healings = Counter(
+            "convlens_triton_healings",
+            "Loads of a model whose worker had died, by their outcome: healed or failed.",
+            ["model", "outcome"],
+            registry=metrics.registry,
+        )
+
+    def watch_abandoned(self, address: str, count: Callable[[], int]) -> None:
+        """Reads the number of abandoned calls to a Triton whenever somebody looks."""
+        self._abandoned.labels(address).set_function(count)
+
+    def forget(self, address: str) -> None:
+        """Shows no more of a Triton that is on no list any more."""
+        self._abandoned.remove(address)
 
 
 class MetricsPort:

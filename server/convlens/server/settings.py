@@ -53,6 +53,13 @@ def _check_address_or_off(text: object) -> object:
     return "off" if text in (False, "off") else _check_address(str(text))
 
 
+def _check_addresses(text: str) -> str:
+    for part in text.split(","):
+        if parse_address(part.strip()).port == 0:
+            raise ValueError("must be host:port[,host:port…] with ports from 1 to 65535")
+    return text
+
+
 Listen = Annotated[str, AfterValidator(_check_address)]
 ListenOrOff = Annotated[str, BeforeValidator(_check_address_or_off)]
 
@@ -83,7 +90,7 @@ class Settings(BaseSettings):
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="Device of the embedded engine: auto, cpu, cuda or cuda:N.",
     )
-    triton_url: str = Field(
+    triton_url: Annotated[str, AfterValidator(_check_addresses)] = Field(
         "127.0.0.1:8001",
         description="Addresses for engine triton, host:port[,host:port…]; a name that stands for "
         "several is asked again every few seconds.",

@@ -5,6 +5,12 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import structlog
+
+from convlens.server.settings import Address, parse_address
+
+log = structlog.get_logger()
+
 
 class Addresses(ABC):
     """Says at which addresses Triton answers now."""
@@ -32,25 +38,25 @@ class NamedAddresses(Addresses):
 
     def __init__(self, urls: str, headers: Sequence[tuple[str, str]]) -> None:
         self._headers = headers
-        self._urls = [url.strip() for url in urls.split(",") if url.strip()]
+        self._urls = [parse_address(url.strip()) for url in urls.split(",")]
+        self._known: dict[Address, list[str]] = {}
 
     async def start(self) -> None:
         """Nothing to do."""
 
     async def current(self) -> dict[str, str]:
-        """What the names stand for now; a name that cannot be resolved stands for nothing."""
+        """What the names stand for now.
+
+        A name that cannot be resolved stands for what it stood for last: the servers behind it are
+        the better witnesses of whether they are there.
+        """
         found: dict[str, str] = {}
         for url in self._urls:
-            host, _, port = url.rpartition(":")
             try:
-                entries = await asyncio.get_running_loop().getaddrinfo(
-                    host.strip("[]"), int(port), type=socket.SOCK_STREAM
-                )
-            except OSError:
-                continue
-            for family, _, _, _, place in entries:
-                ip = f"[{place[0]}]" if family == socket.AF_INET6 else str(place[0])
-                found[f"{ip}:{place[1]}"] = host
+                self._known[url] = await resolve(url.host, url.port)
+            except (OSError, UnicodeError) as error:
+                log.warning("name not resolved", name=url.host, error=str(error))
+            found.update((address, url.host) for address in self._known.get(url, ()))
         return found
 
     @property
@@ -60,3 +66,10 @@ class NamedAddresses(Addresses):
 
     async def stop(self) -> None:
         """Nothing to do."""
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """The addresses "ip:port" that a host stands for; raises OSError, or UnicodeError."""
+    loop = asyncio.get_running_loop()
+    entries = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(Address(host=str(place[0]), port=int(place[1]))) for *_, place in entries]

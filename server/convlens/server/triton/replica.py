@@ -19,6 +19,8 @@ from convlens.contract.pools import CANARY, DESCRIBE, model_name, network_of
 from convlens.internal.v1.canary_pb2 import CanaryRequest
 from convlens.internal.v1.job_pb2 import Job, Reply
 from convlens.server.dispatch import CLOCK
+from convlens.server.metrics import TritonMetrics
+from convlens.server.triton.lists import Lists
 from convlens.server.triton.texts import Fault, TritonFault, fault_of_error, fault_of_text
 from convlens.v1.network_pb2 import Network
 
@@ -53,8 +55,13 @@ class Replica:
         credentials: grpc.ChannelCredentials | None,
         host: str,
         headers: Sequence[tuple[str, str]],
+        metrics: TritonMetrics,
     ) -> None:
         self.address = address
+        # Held by whoever asks or changes what is loaded: an answer from before a change is not
+        # to overwrite what it brought.
+        self.turn = asyncio.Lock()
+        self._metrics = metrics
         self._headers = tuple(headers)
         self.outstanding = 0
         self.reachable = False
@@ -156,6 +163,8 @@ class Replica:
         replaced: these say nothing of the new one.
         """
         model = self._models.setdefault(name, Model())
+        if fault.fault is Fault.DEAD_WORKER:
+            self._metrics.dead_workers.labels(name).inc()
         if fault.fault is Fault.OUT_OF_REACH:
             self.reachable = False
         elif fault.fault is Fault.NOT_READY:
@@ -177,8 +186,10 @@ class Replica:
             model.loaded = model.last_reply = time.monotonic()
             seconds = round(time.monotonic() - started, 2)
             log.warning("healed", model=name, triton=self.address, seconds=seconds)
+            self._metrics.healings.labels(name, "healed").inc()
         except (TritonFault, TimeoutError) as error:
             log.error("healing failed", model=name, triton=self.address, error=str(error))
+            self._metrics.healings.labels(name, "failed").inc()
         finally:
             model.healing = None
 
@@ -227,6 +238,11 @@ class Replica:
         answer = await self._manage(self._stub.RepositoryIndex, request)
         return [model.name for model in answer.models]
 
+    async def lists(self) -> Lists:
+        """What this server's repository serves from the start, and what may be loaded."""
+        ours = [model for model in await self.index(ready=True) if network_of(model)]
+        return Lists.of((await self._config(ours[0])).get("parameters", {})) if ours else Lists()
+
     async def refresh(self) -> None:
         """Learns what is loaded, and describes it; that is a canary for the inference pools too."""
         async with asyncio.timeout(CANARY_SECONDS):
@@ -258,7 +274,7 @@ class Replica:
                 reply = await self.infer(model, _job(DESCRIBE, b""))
         except (TritonFault, TimeoutError):
             return None
-        return Network.FromString(reply.response)
+        return None if reply.HasField("error") else Network.FromString(reply.response)
 
     async def _canary(self, model: str) -> None:
         """Sees whether an analysis pool computes that had nothing to do for a while."""

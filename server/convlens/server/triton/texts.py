@@ -60,9 +60,11 @@ def fault_of_text(text: str) -> TritonFault:
 def fault_of_error(error: grpc.aio.AioRpcError) -> TritonFault:
     """The fault behind an error of gRPC."""
     known = fault_of_text(error.details() or "")
-    if known.fault is Fault.UNKNOWN and error.code() in (
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.CANCELLED,
-    ):
+    if known.fault is not Fault.UNKNOWN:
+        return known
+    if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return TritonFault(Fault.OUT_OF_REACH, known.text or "the connection broke")
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        # Of a stream, which alone carries a timeout of gRPC's.
+        return TritonFault(Fault.OUT_OF_TIME, known.text)
     return known

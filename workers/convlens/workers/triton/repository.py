@@ -1,5 +1,6 @@
 """Writes a Triton model repository: one model for each pool of each network."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -16,19 +17,35 @@ def write_repository(config: Config, gpus: int, out: Path) -> list[str]:
     is a model of the same name.
     """
     names: list[str] = []
+    lists = _lists(config)
     for entry in config.entries:
         for pool in POOLS:
             name = model_name(entry.name, entry.version, pool)
             folder = out / name
             (folder / "1").mkdir(parents=True, exist_ok=True)
-            text = model_config(entry, pool, config.pools.of(pool), gpus)
+            text = model_config(entry, pool, config.pools.of(pool), lists, gpus)
             (folder / "config.pbtxt").write_text(text, encoding="utf-8")
             shutil.copyfile(MODEL, folder / "1" / "model.py")
             names.append(name)
     return names
 
 
-def model_config(entry: NetworkEntry, pool: Pool, settings: PoolConfig, gpus: int) -> str:
+def _lists(config: Config) -> str:
+    """What is served from the start, in order, and what may be loaded: for the server.
+
+    Every model carries it, since Triton tells nothing of a model that is not loaded but its name.
+    """
+    return json.dumps(
+        {
+            "networks": [entry.reference for entry in config.networks],
+            "loadable": [entry.reference for entry in config.loadable],
+        }
+    )
+
+
+def model_config(
+    entry: NetworkEntry, pool: Pool, settings: PoolConfig, lists: str, gpus: int
+) -> str:
     """The config.pbtxt of one pool of one network."""
     kind = f"KIND_GPU\n    gpus: {list(range(gpus))}" if gpus else "KIND_CPU"
     return f"""\
@@ -59,6 +76,7 @@ dynamic_batching {{
 model_transaction_policy {{ decoupled: {"true" if pool == "analysis" else "false"} }}
 {_parameter("network", entry.model_dump_json())}
 {_parameter("pool", settings.model_dump_json())}
+{_parameter("lists", lists)}
 {_parameter("generation", "0")}
 """
 
