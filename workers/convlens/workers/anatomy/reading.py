@@ -1,0 +1,96 @@
+"""Reads the outputs of chosen calls in a forward pass, with nothing put on any module."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from convlens.workers.anatomy.names import gives_tensors, plain_name
+from convlens.workers.anatomy.values import Call, Trace
+
+Tap = Callable[[Tensor], None]
+
+
+class Reading(TorchFunctionMode):
+    """Counts the calls of a forward pass, and hands the outputs of some of them to `taps`.
+
+    A mode belongs to its thread: others that run the same module see nothing of it. Enter it last
+    of all modes, so that it sees each call as the module makes it. What a later call overwrites is
+    handed over as a copy. With `stop`, the pass ends after the last tap by an exception; `run`
+    catches it.
+    """
+
+    def __init__(self, trace: Trace, taps: Mapping[int, Tap], *, stop: bool = True) -> None:
+        super().__init__()
+        self._calls = trace.calls
+        self._taps = taps
+        self._last = max(taps, default=-1)
+        self._end = self._last if stop else len(trace.calls)
+        self._stop = stop
+        self._count = 0
+
+    def run(self, module: nn.Module, pixels: Tensor) -> Tensor | None:
+        """Runs the module; gives its output, or None where the pass was stopped before it.
+
+        Raises RuntimeError where the module does not compute what it did when it was traced.
+        """
+        try:
+            with self:
+                output: Tensor = module(pixels)
+        except _Stopped:
+            return None
+        if self._count <= self._last:
+            raise RuntimeError(
+                f"this forward pass made {self._count} calls; when the network was traced, "
+                f"it made {len(self._calls)}"
+            )
+        return output
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        out = func(*args, **kwargs) if kwargs else func(*args)
+        if gives_tensors(func, out):
+            index = self._count
+            self._count = index + 1
+            if index in self._taps:
+                self._tap(self._calls[index], func, out)
+        return out
+
+    def _tap(self, call: Call, func: Callable[..., Any], out: Tensor) -> None:
+        if plain_name(func) != call.function:
+            raise RuntimeError(
+                f"call {call.index} of this forward pass is {plain_name(func)}; when the network "
+                f"was traced, it was {call.function}"
+            )
+        lost = call.overwritten is not None and call.overwritten <= self._end
+        self._taps[call.index](out.clone() if lost else out)
+        if self._stop and call.index == self._last:
+            raise _Stopped
+
+
+def read(trace: Trace, module: nn.Module, pixels: Tensor, wanted: Sequence[int]) -> list[Tensor]:
+    """The outputs of the calls `wanted`, in that order, from one forward pass that stops there.
+
+    `pixels` [n, channels, height, width] are of the traced size; n may be any. Each output is as
+    the call gave it, batch and all: `Value.rows` takes the images apart. A call may be wanted
+    twice. Works under inference_mode, and with gradients. Raises RuntimeError where the module
+    does not compute what it did when it was traced.
+    """
+    kept: dict[int, Tensor] = {}
+
+    def keep(index: int) -> Tap:
+        return lambda output: kept.update({index: output})
+
+    Reading(trace, {index: keep(index) for index in wanted}).run(module, pixels)
+    return [kept[index] for index in wanted]
+
+
+# Not an Exception: a module that catches those must not go on after the last tap.
+class _Stopped(BaseException):
+    """Ends a forward pass whose taps are all done."""

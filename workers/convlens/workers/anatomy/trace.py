@@ -1,0 +1,75 @@
+"""One forward pass, looked at: which calls it makes, in what order, and what feeds what.
+
+The pass runs on meta tensors, which have shapes and no numbers, so that the largest network takes
+milliseconds and no memory; a network that needs numbers to decide what to do runs on black
+pictures instead. It runs twice, with 2 and with 3 images: what grows between them is the batch.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from convlens.workers.anatomy.merging import merged
+from convlens.workers.anatomy.naming import Naming
+from convlens.workers.anatomy.recorder import Recorder
+from convlens.workers.anatomy.values import Trace
+
+FEW, MORE = 2, 3
+
+
+def trace(module: nn.Module, image: Sequence[int], *, root: str = "") -> Trace:
+    """Traces `module`, in evaluation mode, at pictures of the shape `image` (channels first).
+
+    Names are relative to the submodule `root`, and what runs outside of it has none. Puts hooks on
+    the module and removes them: nobody else may run it meanwhile. Raises RuntimeError where its
+    calls depend on the number of images, and whatever the module itself raises.
+    """
+    try:
+        return _trace(module, image, root, meta=True)
+    except Exception:
+        # A module that looks at numbers, that holds tensors outside of its parameters and buffers,
+        # or that is scripted. What is really wrong with it is raised again here.
+        return _trace(module, image, root, meta=False)
+
+
+def _trace(module: nn.Module, image: Sequence[int], root: str, *, meta: bool) -> Trace:
+    passes = [_Pass(module, image, root, count, meta) for count in (FEW, MORE)]
+    few, more = (each.recorder.records for each in passes)
+    calls = merged(few, more, (FEW, MORE))
+    naming = passes[0].naming
+    trained = frozenset(name for name, _ in module.named_parameters())
+    result = naming.result.call if naming.result else None
+    return Trace(tuple(image), calls, naming.nodes(trained), result)
+
+
+class _Pass:
+    """One pass with so many images, run and recorded."""
+
+    def __init__(
+        self, module: nn.Module, image: Sequence[int], root: str, images: int, meta: bool
+    ) -> None:
+        tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        if meta:
+            tensors = {name: _meta(tensor) for name, tensor in tensors.items()}
+        pixels = _pixels((images, *image), tensors.values(), meta)
+        self.recorder = Recorder(pixels, tensors)
+        self.naming = Naming(module, root, self.recorder)
+        # Inference tensors do not say when they are written to.
+        with torch.inference_mode(False), torch.no_grad(), self.naming, self.recorder:
+            if meta:
+                functional_call(module, tensors, (pixels,))
+            else:
+                module(pixels)
+
+
+def _meta(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor, device="meta")
+
+
+def _pixels(shape: Sequence[int], tensors: Iterable[Tensor], meta: bool) -> Tensor:
+    """Black pictures, of the type and on the device of the first weights."""
+    like = next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
+    device = "meta" if meta else like.device
+    return torch.zeros(tuple(shape), dtype=like.dtype, device=device)
