@@ -13,6 +13,7 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from convlens.workers.anatomy import INPUT, Reading, read, trace
+from convlens.workers.anatomy.trace import SMALL
 from convlens.workers.network import Normalized
 
 
@@ -176,6 +177,13 @@ def test_tracing_leaves_nothing_on_the_module():
         assert not each._forward_hooks and not each._forward_pre_hooks
 
 
+@pytest.mark.parametrize("unused", [0, SMALL + 1])
+def test_meta_tensors_and_pictures_show_the_same(unused):
+    module = small()
+    module.register_parameter("unused", nn.Parameter(torch.zeros(unused)))
+    assert trace(module, (3, 8, 8)) == trace(small(), (3, 8, 8))
+
+
 def test_names_are_relative_to_the_body_of_a_served_network():
     network = Normalized(small(), [0.5] * 3, [0.25] * 3).eval()
     traced = trace(network, (3, 8, 8), root="body")
@@ -296,14 +304,17 @@ class Looks(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.shift = torch.ones(3, 1, 1)
+        self.unused = nn.Parameter(torch.zeros(SMALL + 1))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.shift
         return x.relu() if x.sum() > 0 else x.exp()
 
 
-def test_a_network_that_looks_at_numbers_is_traced_on_black_pictures():
-    traced = trace(Looks(), (3, 8, 8))
+def test_a_network_that_looks_at_numbers_is_traced_on_black_pictures(caplog):
+    with caplog.at_level("DEBUG"):
+        traced = trace(Looks(), (3, 8, 8))
+    assert "not traced on meta tensors" in caplog.text
     assert [call.function for call in traced.calls] == ["add", "sum", "gt", "relu"]
     assert traced.result == 3
     shift = traced.calls[0].operands[1]
@@ -328,16 +339,22 @@ def test_a_scripted_module_is_opaque():
     assert pooled.shape == (2, 4, 4, 4)
 
 
-def test_a_scripted_function_is_opaque():
+def test_a_scripted_function_is_opaque(caplog):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         swish = torch.jit.script(scripted_swish)
 
     class Swish(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.unused = nn.Parameter(torch.zeros(SMALL + 1))
+
         def forward(self, x: Tensor) -> Tensor:
             return F.avg_pool2d(swish(x.clone()), 2)
 
-    traced = trace(Swish(), (3, 8, 8))
+    with caplog.at_level("DEBUG"):
+        traced = trace(Swish(), (3, 8, 8))
+    assert "a scripted function is called" in caplog.text
     assert [call.function for call in traced.calls] == ["clone", "avg_pool2d"]
     assert [call.sources for call in traced.calls] == [(INPUT,), ()]
 

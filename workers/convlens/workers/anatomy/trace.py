@@ -1,10 +1,12 @@
 """One forward pass, looked at: which calls it makes, in what order, and what feeds what.
 
 The pass runs on meta tensors, which have shapes and no numbers, so that the largest network takes
-milliseconds and no memory; a network that needs numbers to decide what to do runs on black
-pictures instead. It runs twice, with 2 and with 3 images: what grows between them is the batch.
+milliseconds and no memory; a small network, and one that needs numbers to decide what to do, runs
+on black pictures instead. It runs twice, with 2 and with 3 images: what grows between them is the
+batch.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -16,7 +18,12 @@ from convlens.workers.anatomy.naming import Naming
 from convlens.workers.anatomy.recorder import Recorder
 from convlens.workers.anatomy.values import Trace
 
+log = logging.getLogger(__name__)
+
 FEW, MORE = 2, 3
+# With so many parameters at most, a network has run before torch has loaded what computes meta
+# tensors (a second).
+SMALL = 1_000_000
 
 
 def trace(module: nn.Module, image: Sequence[int], *, root: str = "") -> Trace:
@@ -26,12 +33,14 @@ def trace(module: nn.Module, image: Sequence[int], *, root: str = "") -> Trace:
     the module and removes them: nobody else may run it meanwhile. Raises RuntimeError where its
     calls depend on the number of images, and whatever the module itself raises.
     """
-    try:
-        return _trace(module, image, root, meta=True)
-    except Exception:
-        # A module that looks at numbers, that holds tensors outside of its parameters and buffers,
-        # or that is scripted. What is really wrong with it is raised again here.
-        return _trace(module, image, root, meta=False)
+    if sum(parameter.numel() for parameter in module.parameters()) > SMALL:
+        try:
+            return _trace(module, image, root, meta=True)
+        except Exception as error:
+            # A module that looks at numbers, that holds tensors outside of its parameters and
+            # buffers, or that is scripted. What is really wrong with it is raised below.
+            log.debug("not traced on meta tensors: %s", error)
+    return _trace(module, image, root, meta=False)
 
 
 def _trace(module: nn.Module, image: Sequence[int], root: str, *, meta: bool) -> Trace:
