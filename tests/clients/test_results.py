@@ -6,8 +6,11 @@ import pytest
 
 from convlens.client import (
     Accuracy,
+    Anatomy,
     ClassScore,
     Cost,
+    DesignWarning,
+    FieldExtent,
     InputGeometry,
     Layer,
     Network,
@@ -15,23 +18,28 @@ from convlens.client import (
     PretrainedWeights,
     Receipt,
     ReceptiveField,
+    TrainingMemory,
     _results,
 )
 from convlens.client.testing import FakeServer
+from convlens.v1 import anatomy_pb2, network_pb2, receipt_pb2
 from convlens.v1 import classification_pb2 as pb
-from convlens.v1 import network_pb2, receipt_pb2
 
 PAIRS = [
     (Accuracy, network_pb2.Accuracy, set(), set()),
+    (Anatomy, anatomy_pb2.Anatomy, set(), set()),
     (ClassScore, pb.ClassScore, {"index"}, {"class_index"}),
     (Cost, receipt_pb2.Cost, set(), set()),
+    (DesignWarning, anatomy_pb2.DesignWarning, set(), set()),
+    (FieldExtent, anatomy_pb2.FieldExtent, set(), set()),
     (InputGeometry, network_pb2.InputGeometry, set(), set()),
-    (Layer, network_pb2.Layer, set(), set()),
+    (Layer, anatomy_pb2.Layer, set(), set()),
     (Network, network_pb2.Network, set(), set()),
     (NetworkSummary, network_pb2.NetworkSummary, set(), set()),
     (PretrainedWeights, network_pb2.PretrainedWeights, set(), set()),
     (Receipt, receipt_pb2.Receipt, {"wire"}, {"parameters"}),
-    (ReceptiveField, network_pb2.ReceptiveField, set(), set()),
+    (ReceptiveField, anatomy_pb2.ReceptiveField, set(), set()),
+    (TrainingMemory, anatomy_pb2.TrainingMemory, set(), set()),
 ]
 
 
@@ -48,10 +56,20 @@ def test_results_are_frozen_and_small(cls):
 
 
 def test_a_whole_network():
-    layer = network_pb2.Layer(
+    extents = [anatomy_pb2.FieldExtent(size=size, jump=2, offset=0.5) for size in (7, 1)]
+    layer = anatomy_pb2.Layer(
         name="conv1",
         output_shape=[24, 64, 64],
-        receptive_field=network_pb2.ReceptiveField(size=7, jump=2, offset=0.5),
+        receptive_field=anatomy_pb2.ReceptiveField(vertical=extents[0], horizontal=extents[1]),
+    )
+    skips = anatomy_pb2.DesignWarning(
+        layer="fc", kind=anatomy_pb2.DESIGN_WARNING_KIND_STRIDE_SKIPS, sentence="It skips."
+    )
+    anatomy = anatomy_pb2.Anatomy(
+        layers=[layer, anatomy_pb2.Layer(name="fc")],
+        training_memory=anatomy_pb2.TrainingMemory(momentum=12),
+        warnings=[skips],
+        grammar="INPUT -> FC",
     )
     network = _results.network(
         network_pb2.Network(
@@ -62,16 +80,20 @@ def test_a_whole_network():
             ),
             accuracies=[network_pb2.Accuracy(dataset="shapes", top1=0.99)],
             precision=receipt_pb2.PRECISION_BFLOAT16,
-            layers=[layer, network_pb2.Layer(name="fc")],
+            anatomy=anatomy,
             traffic_weight=0.25,
         )
     )
     assert (network.kind, network.precision) == ("linear", "bfloat16")
     assert (network.input.interpolation, network.input.mean) == ("bicubic", (0.5, 0.25, 0.125))
     assert network.accuracies[0].top1 == 0.99
-    assert network.layers[0].output_shape == (24, 64, 64)
-    assert network.layers[0].receptive_field == ReceptiveField(7, 2, 0.5)
-    assert network.layers[1].receptive_field is None
+    conv, fc = network.anatomy.layers
+    assert conv.output_shape == (24, 64, 64)
+    assert conv.receptive_field == ReceptiveField(FieldExtent(7, 2, 0.5), FieldExtent(1, 2, 0.5))
+    assert fc.receptive_field is None
+    assert network.anatomy.training_memory.momentum == 12
+    assert network.anatomy.warnings == (DesignWarning("fc", "stride_skips", "It skips."),)
+    assert network.anatomy.grammar == "INPUT -> FC"
     assert network.traffic_weight == 0.25
 
 

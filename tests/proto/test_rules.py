@@ -11,6 +11,7 @@ from convlens.contract.rules import FLOATS, INTEGERS, default_of
 from convlens.contract.validation import range_text
 from convlens.v1 import (
     adversarial_pb2,
+    anatomy_pb2,
     attack_methods_pb2,
     classification_pb2,
     error_pb2,
@@ -30,6 +31,7 @@ from convlens.v1 import (
 
 FILES = [
     adversarial_pb2,
+    anatomy_pb2,
     attack_methods_pb2,
     classification_pb2,
     error_pb2,

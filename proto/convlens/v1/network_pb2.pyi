@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from convlens.v1 import anatomy_pb2 as _anatomy_pb2
 from convlens.v1 import receipt_pb2 as _receipt_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -202,102 +203,6 @@ class Accuracy(_message.Message):
 Global___Accuracy: _TypeAlias = Accuracy  # noqa: Y015
 
 @_typing.final
-class ReceptiveField(_message.Message):
-    """The square of the input that one unit of a layer sees."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SIZE_FIELD_NUMBER: _builtins.int
-    JUMP_FIELD_NUMBER: _builtins.int
-    OFFSET_FIELD_NUMBER: _builtins.int
-    size: _builtins.int
-    """Side of the square in pixels."""
-    jump: _builtins.int
-    """Pixels between the fields of neighbouring units (the stride to the input)."""
-    offset: _builtins.float
-    """Position of the centre of the first unit's field in pixels, from the centre of the first pixel."""
-    def __init__(
-        self,
-        *,
-        size: _builtins.int = ...,
-        jump: _builtins.int = ...,
-        offset: _builtins.float = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["jump", b"jump", "offset", b"offset", "size", b"size"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ReceptiveField: _TypeAlias = ReceptiveField  # noqa: Y015
-
-@_typing.final
-class Layer(_message.Message):
-    """One layer of a network."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NAME_FIELD_NUMBER: _builtins.int
-    KIND_FIELD_NUMBER: _builtins.int
-    OUTPUT_SHAPE_FIELD_NUMBER: _builtins.int
-    PARAMETERS_FIELD_NUMBER: _builtins.int
-    MULTIPLY_ADDS_FIELD_NUMBER: _builtins.int
-    FORWARD_BYTES_FIELD_NUMBER: _builtins.int
-    TRAINING_BYTES_FIELD_NUMBER: _builtins.int
-    RECEPTIVE_FIELD_FIELD_NUMBER: _builtins.int
-    SUPPORTS_FEATURES_FIELD_NUMBER: _builtins.int
-    SUPPORTS_DECONVNET_FIELD_NUMBER: _builtins.int
-    SUPPORTS_GRAD_CAM_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
-    """Its name, as requests use it."""
-    kind: _builtins.str
-    """What it computes: "Conv2d", "relu", "max_pool2d"."""
-    parameters: _builtins.int
-    """Numbers learned."""
-    multiply_adds: _builtins.int
-    """Multiply-adds for one image."""
-    forward_bytes: _builtins.int
-    """Bytes of its output for one image in a forward pass."""
-    training_bytes: _builtins.int
-    """Bytes kept for one image in a forward and a backward pass."""
-    supports_features: _builtins.bool
-    """Its codes can be extracted."""
-    supports_deconvnet: _builtins.bool
-    """Deconvnet can start here."""
-    supports_grad_cam: _builtins.bool
-    """Grad-CAM can look here."""
-    @_builtins.property
-    def output_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Shape of its output for one image."""
-
-    @_builtins.property
-    def receptive_field(self) -> Global___ReceptiveField:
-        """What one of its units sees; absent where it sees everything."""
-
-    def __init__(
-        self,
-        *,
-        name: _builtins.str = ...,
-        kind: _builtins.str = ...,
-        output_shape: _abc.Iterable[_builtins.int] | None = ...,
-        parameters: _builtins.int = ...,
-        multiply_adds: _builtins.int = ...,
-        forward_bytes: _builtins.int = ...,
-        training_bytes: _builtins.int = ...,
-        receptive_field: Global___ReceptiveField | None = ...,
-        supports_features: _builtins.bool = ...,
-        supports_deconvnet: _builtins.bool = ...,
-        supports_grad_cam: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["receptive_field", b"receptive_field"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["forward_bytes", b"forward_bytes", "kind", b"kind", "multiply_adds", b"multiply_adds", "name", b"name", "output_shape", b"output_shape", "parameters", b"parameters", "receptive_field", b"receptive_field", "supports_deconvnet", b"supports_deconvnet", "supports_features", b"supports_features", "supports_grad_cam", b"supports_grad_cam", "training_bytes", b"training_bytes"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Layer: _TypeAlias = Layer  # noqa: Y015
-
-@_typing.final
 class Network(_message.Message):
     """A served network."""
 
@@ -315,7 +220,7 @@ class Network(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     CONVLENS_VERSION_FIELD_NUMBER: _builtins.int
     TORCH_VERSION_FIELD_NUMBER: _builtins.int
-    LAYERS_FIELD_NUMBER: _builtins.int
+    ANATOMY_FIELD_NUMBER: _builtins.int
     TRAFFIC_WEIGHT_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
     CHANNELS_LAST_FIELD_NUMBER: _builtins.int
@@ -361,8 +266,8 @@ class Network(_message.Message):
         """How often it was right."""
 
     @_builtins.property
-    def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Layer]:
-        """Its layers, in the order of computation."""
+    def anatomy(self) -> _anatomy_pb2.Anatomy:
+        """What it is made of: its layers and their costs."""
 
     def __init__(
         self,
@@ -379,15 +284,15 @@ class Network(_message.Message):
         digest: _builtins.str = ...,
         convlens_version: _builtins.str = ...,
         torch_version: _builtins.str = ...,
-        layers: _abc.Iterable[Global___Layer] | None = ...,
+        anatomy: _anatomy_pb2.Anatomy | None = ...,
         traffic_weight: _builtins.float = ...,
         rows: _builtins.int = ...,
         channels_last: _builtins.bool = ...,
         compiled: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["anatomy", b"anatomy", "input", b"input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracies", b"accuracies", "channels_last", b"channels_last", "compiled", b"compiled", "convlens_version", b"convlens_version", "device_kind", b"device_kind", "digest", b"digest", "input", b"input", "kind", b"kind", "labels", b"labels", "layers", b"layers", "name", b"name", "parameters", b"parameters", "precision", b"precision", "rows", b"rows", "torch_version", b"torch_version", "traffic_weight", b"traffic_weight", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracies", b"accuracies", "anatomy", b"anatomy", "channels_last", b"channels_last", "compiled", b"compiled", "convlens_version", b"convlens_version", "device_kind", b"device_kind", "digest", b"digest", "input", b"input", "kind", b"kind", "labels", b"labels", "name", b"name", "parameters", b"parameters", "precision", b"precision", "rows", b"rows", "torch_version", b"torch_version", "traffic_weight", b"traffic_weight", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

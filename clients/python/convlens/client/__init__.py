@@ -4,6 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from convlens.client._anatomy import (
+        Anatomy,
+        DesignWarning,
+        FieldExtent,
+        Layer,
+        ReceptiveField,
+        TrainingMemory,
+    )
     from convlens.client._async_client import AsyncClient
     from convlens.client._client import Client
     from convlens.client._errors import (
@@ -36,18 +44,17 @@ if TYPE_CHECKING:
         Cost,
         Health,
         InputGeometry,
-        Layer,
         Network,
         NetworkSummary,
         PretrainedWeights,
         Receipt,
-        ReceptiveField,
     )
 
 __all__ = [
     "Aborted",
     "Accuracy",
     "AlreadyExists",
+    "Anatomy",
     "ArrayLike",
     "AsyncClient",
     "Cancelled",
@@ -57,7 +64,9 @@ __all__ = [
     "ConvLensError",
     "Cost",
     "DeadlineExceeded",
+    "DesignWarning",
     "FailedPrecondition",
+    "FieldExtent",
     "Geometry",
     "Health",
     "ImageFileError",
@@ -78,13 +87,14 @@ __all__ = [
     "PretrainedWeights",
     "Receipt",
     "ReceptiveField",
+    "TrainingMemory",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
     "Violation",
 ]
 
-HOMES = ("_errors", "_results", "_images", "_operations", "_client", "_async_client")
+HOMES = ("_errors", "_anatomy", "_results", "_images", "_operations", "_client", "_async_client")
 
 
 def __getattr__(name: str) -> object:

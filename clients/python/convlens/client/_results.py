@@ -10,8 +10,16 @@ from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
+from convlens.client._anatomy import (
+    Anatomy,
+    DesignWarning,
+    FieldExtent,
+    Layer,
+    ReceptiveField,
+    TrainingMemory,
+)
 from convlens.contract.rules import kind_of
-from convlens.v1 import classification_pb2, network_pb2, receipt_pb2
+from convlens.v1 import anatomy_pb2, classification_pb2, network_pb2, receipt_pb2
 
 T = TypeVar("T")
 
@@ -124,32 +132,6 @@ class Accuracy:
 
 
 @dataclass(frozen=True, slots=True)
-class ReceptiveField:
-    """What one unit of a layer sees, in pixels of the input."""
-
-    size: int
-    jump: int
-    offset: float
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One layer of a network; shape, bytes and multiply-adds are for one image."""
-
-    name: str
-    kind: str
-    output_shape: tuple[int, ...]
-    parameters: int
-    multiply_adds: int
-    forward_bytes: int
-    training_bytes: int
-    receptive_field: ReceptiveField | None
-    supports_features: bool
-    supports_deconvnet: bool
-    supports_grad_cam: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Network:
     """A served network."""
 
@@ -165,7 +147,7 @@ class Network:
     digest: str
     convlens_version: str
     torch_version: str
-    layers: tuple[Layer, ...] = field(repr=False)
+    anatomy: Anatomy = field(repr=False)
     #: Its weight among the versions of its name.
     traffic_weight: float
     #: Rows of a full micro-batch in the analysis pool.
@@ -212,13 +194,13 @@ def network_summary(message: network_pb2.NetworkSummary) -> NetworkSummary:
 
 
 def network(message: network_pb2.Network) -> Network:
-    """One network with its layers."""
+    """One network with its anatomy."""
     return _plain(
         Network,
         message,
         input=_plain(InputGeometry, message.input),
         accuracies=tuple(_plain(Accuracy, entry) for entry in message.accuracies),
-        layers=tuple(_layer(entry) for entry in message.layers),
+        anatomy=_anatomy(message.anatomy),
     )
 
 
@@ -232,10 +214,27 @@ def pretrained_weights(message: network_pb2.PretrainedWeights) -> PretrainedWeig
     )
 
 
-def _layer(message: network_pb2.Layer) -> Layer:
-    seen = message.receptive_field if message.HasField("receptive_field") else None
-    field_of_view = _plain(ReceptiveField, seen) if seen is not None else None
-    return _plain(Layer, message, receptive_field=field_of_view)
+def _anatomy(message: anatomy_pb2.Anatomy) -> Anatomy:
+    return _plain(
+        Anatomy,
+        message,
+        layers=tuple(_layer(entry) for entry in message.layers),
+        training_memory=_plain(TrainingMemory, message.training_memory),
+        warnings=tuple(_plain(DesignWarning, entry) for entry in message.warnings),
+    )
+
+
+def _layer(message: anatomy_pb2.Layer) -> Layer:
+    seen = message.receptive_field
+    return _plain(
+        Layer,
+        message,
+        receptive_field=ReceptiveField(
+            _plain(FieldExtent, seen.vertical), _plain(FieldExtent, seen.horizontal)
+        )
+        if message.HasField("receptive_field")
+        else None,
+    )
 
 
 def _plain(cls: Callable[..., T], message: Message, **converted: object) -> T:
