@@ -7,6 +7,7 @@ import click
 from benchmarks import classify as classify_benchmark
 from benchmarks import isolation as isolation_benchmark
 from benchmarks import latency as latency_benchmark
+from benchmarks import start as start_benchmark
 
 JSON = click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here."
@@ -19,11 +20,10 @@ def program() -> None:
 
 
 @program.command()
-@click.option("--engine", type=click.Choice(["embedded", "triton-local"]), default="triton-local")
 @JSON
-def classify(engine: str, json_file: Path | None) -> None:
+def classify(json_file: Path | None) -> None:
     """Classify at saturation against the bare network in a loop."""
-    classify_benchmark.run(engine, json_file)
+    classify_benchmark.run(json_file)
 
 
 @program.command()
@@ -38,6 +38,13 @@ def latency(json_file: Path | None) -> None:
 def isolation(json_file: Path | None) -> None:
     """Classify beside an analysis pool that computes at full load."""
     isolation_benchmark.run(json_file)
+
+
+@program.command()
+@JSON
+def start(json_file: Path | None) -> None:
+    """From the start of a server to its first answer, and its stop."""
+    start_benchmark.run(json_file)
 
 
 if __name__ == "__main__":

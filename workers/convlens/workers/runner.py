@@ -50,6 +50,10 @@ class Runner:
         with self._changed:
             self._changed.wait_for(lambda: self._resident <= self._budget or self._closed)
 
+    def is_idle(self) -> bool:
+        """Whether every job that was taken is answered."""
+        return self._resident == 0
+
     def close(self) -> None:
         """Ends after the jobs that were taken."""
         with self._changed:

@@ -58,6 +58,10 @@ class InferenceWorker:
                     self._network.logits(self._network.blank())
                 ticket.answer(CanaryResponse(passes=passes).SerializeToString(), Stages())
 
+    def is_idle(self) -> bool:
+        """Whether nothing is under way but what `run` is given: it answers before it returns."""
+        return True
+
     def close(self) -> None:
         """Ends the decoding threads."""
         self._executor.shutdown()
@@ -84,6 +88,10 @@ class AnalysisWorker:
             return
         passes = CanaryRequest.FromString(ticket.job.request).passes
         self._runner.submit(ticket, _canary(self._network, passes), passes)
+
+    def is_idle(self) -> bool:
+        """Whether every job that was taken is answered."""
+        return self._runner.is_idle()
 
     def close(self) -> None:
         """Ends after the jobs that were taken."""

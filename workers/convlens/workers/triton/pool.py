@@ -18,6 +18,7 @@ from convlens.workers.catalog import load_network
 from convlens.workers.clock import Clocks
 from convlens.workers.config import NetworkEntry, PoolConfig
 from convlens.workers.jobs import Ticket
+from convlens.workers.triton.generation import Generation
 from convlens.workers.worker import AnalysisWorker, InferenceWorker
 
 # Without an import statement, since nobody but the stub can follow one.
@@ -45,6 +46,9 @@ class PoolModel:
         self._worker = (
             AnalysisWorker(network, pool.budget) if self._decoupled else InferenceWorker(network)
         )
+        self._busy = False
+        number = int(parameters["generation"])
+        self._generation = Generation(args["model_name"], number, self._is_idle)
 
     def execute(self, requests: list[Any]) -> list[Any] | None:
         """Answers a batch of jobs: a unary pool all at once, a decoupled one each when done."""
@@ -59,8 +63,15 @@ class PoolModel:
         """Ends after the jobs that were taken."""
         self._worker.close()
 
+    def _is_idle(self) -> bool:
+        return not self._busy and self._worker.is_idle()
+
     def _run(self, tickets: list[Ticket | None]) -> None:
-        self._worker.run([ticket for ticket in tickets if ticket])
+        self._busy = True
+        try:
+            self._worker.run([ticket for ticket in tickets if ticket])
+        finally:
+            self._busy = False
 
     def _unary(self, request: Any, replies: list[Any], index: int) -> Ticket | None:
         return self._ticket(request, request.is_cancelled, partial(self._keep, replies, index))
