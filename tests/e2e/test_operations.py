@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from convlens.v1.classification_pb2 import ClassifyRequest
 from convlens.v1.image_pb2 import Image
-from tests.conftest import RunningServer, classification, running_server, server_process
+from tests.conftest import ENGINES, RunningServer, classification, running_server, server_process
 
 SERVED = ["convlens.v1.ClassificationService", "convlens.v1.NetworkService"]
 Status = health_pb2.HealthCheckResponse
@@ -123,10 +124,24 @@ def test_the_log_has_a_line_for_each_call(pictures: list[Path]) -> None:
     assert [line["event"] for line in lines][-2:] == ["draining", "stopped"]
 
 
-def test_an_idle_server_stops_at_once_and_cleanly() -> None:
-    with server_process() as (process, _):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_start_to_first_answer_and_stop(
+    engine: str, pictures: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = ClassifyRequest(images=[Image(encoded=pictures[0].read_bytes())])
+    began = time.monotonic()
+    with server_process("--engine", engine) as (process, address):
+        with grpc.insecure_channel(address) as channel:
+            assert classification(channel).Classify(request, timeout=30).results
+        answered = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
+        stopped = time.monotonic()
+    with capsys.disabled():
+        start, stop = answered - began, stopped - answered
+        print(f"\n{engine}: first answer after {start:.1f} s, stopped after {stop:.1f} s")
+    assert start < 30
+    assert stop < 10
 
 
 def run_server(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:

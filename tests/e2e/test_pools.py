@@ -1,8 +1,7 @@
-"""What both engines promise of their pools: turns, deadlines, networks that come and go."""
+"""What both engines promise of their pools: turns and deadlines."""
 
 import asyncio
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,7 @@ from convlens.internal.v1.canary_pb2 import CanaryRequest, CanaryResponse
 from convlens.internal.v1.job_pb2 import Job
 from convlens.v1.classification_pb2 import ClassifyRequest, ClassifyResponse
 from convlens.v1.image_pb2 import Image
-from convlens.v1.network_pb2 import (
-    ListNetworksRequest,
-    LoadNetworkRequest,
-    UnloadNetworkRequest,
-)
-from convlens.v1.network_pb2_grpc import NetworkServiceStub
-from convlens.workers.shapes import network as shapes
-from tests.conftest import ENGINES, RunningServer, classification, running_server
+from tests.conftest import RunningServer
 
 
 def job(method: str, request: bytes, *, seconds: float = 30, offset: float = 0) -> Job:
@@ -80,19 +72,6 @@ def test_a_job_whose_time_is_over_is_told_so_and_not_begun(
     assert failure.metadata["stage"] in ("before the work began", "in the queue")
 
 
-def test_a_job_whose_caller_left_stops(server: RunningServer) -> None:
-    async def leave() -> float:
-        started = time.monotonic()
-        task = asyncio.create_task(analyse(server.engine, canary(5_000)))
-        await asyncio.sleep(0.3)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await analyse(server.engine, canary(1))
-        return time.monotonic() - started
-
-    assert server.run(leave()) < 10
-
-
 def test_a_deadline_ends_a_job_between_passes(server: RunningServer) -> None:
     reply, seconds = server.run(analyse(server.engine, canary(50_000, seconds=0.5)))
     failure = Failure.from_status(reply.error)
@@ -115,58 +94,3 @@ def test_clocks_that_differ_by_an_hour_do_no_harm(
 @pytest.fixture(scope="module")
 def image(pictures: list[Path]) -> Image:
     return Image(encoded=pictures[0].read_bytes())
-
-
-@pytest.fixture(scope="module", params=ENGINES)
-def two_versions(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RunningServer]:
-    """A server that may load a second version of its network: an early checkpoint."""
-    [*_, checkpoint] = sorted(shapes.CHECKPOINTS.glob("*.safetensors"))
-    file = tmp_path_factory.mktemp("config") / "networks.yaml"
-    file.write_text(
-        "networks: [{name: shapes}]\n"
-        f"loadable: [{{name: shapes, version: early, weights: {checkpoint}, traffic_weight: 0}}]\n"
-    )
-    with running_server(engine=request.param, networks=file, loading=True) as server:
-        yield server
-
-
-def test_a_second_version_comes_gets_its_share_and_goes(
-    two_versions: RunningServer, image: Image
-) -> None:
-    with two_versions.channel() as channel:
-        networks: Any = NetworkServiceStub(channel)
-        classify = classification(channel).Classify
-
-        def served() -> dict[str, float]:
-            listed = networks.ListNetworks(ListNetworksRequest(), timeout=10).networks
-            return {entry.version: entry.traffic_weight for entry in listed}
-
-        def versions(count: int, network: str = "shapes") -> list[str]:
-            request = ClassifyRequest(network=network, images=[image])
-            return [classify(request, timeout=20).receipt.network_version for _ in range(count)]
-
-        assert served() == {"1": 1.0}
-        networks.LoadNetwork(LoadNetworkRequest(network="shapes@early"), timeout=60)
-        assert served() == {"1": 1.0, "early": 0.0}
-        # With the weight 0 only those who name it reach it.
-        assert set(versions(20)) == {"1"}
-        assert set(versions(2, "shapes@early")) == {"early"}
-        weighty = LoadNetworkRequest(network="shapes@early", traffic_weight=1)
-        networks.LoadNetwork(weighty, timeout=60)
-        assert served() == {"1": 1.0, "early": 1.0}
-        assert 15 <= versions(60).count("early") <= 45
-        # One call rolls back.
-        networks.UnloadNetwork(UnloadNetworkRequest(network="shapes@early"), timeout=60)
-        assert served() == {"1": 1.0}
-        assert set(versions(20)) == {"1"}
-
-
-def test_only_the_allow_list_can_be_loaded(two_versions: RunningServer) -> None:
-    import grpc
-
-    with two_versions.channel() as channel:
-        networks: Any = NetworkServiceStub(channel)
-        with pytest.raises(grpc.RpcError, match="the allow list has"):
-            networks.LoadNetwork(LoadNetworkRequest(network="alexnet@1"), timeout=20)

@@ -181,9 +181,12 @@ def _able(replicas: Sequence[Replica], model: str) -> list[Replica]:
     return [replica for replica in replicas if replica.can_answer(model)]
 
 
-def _load(replica: Replica) -> int:
-    """How much a server has to do; what callers left behind is computed all the same."""
-    return replica.outstanding + replica.abandoned
+def _load(replica: Replica) -> tuple[int, float]:
+    """How much a server has to do; of equals, who had no work for the longest time comes first.
+
+    What callers left behind is computed all the same.
+    """
+    return replica.outstanding + replica.abandoned, replica.last_taken
 
 
 def _unchanged(fault: TritonFault | TimeoutError, name: str, version: str) -> Failure:

@@ -67,7 +67,8 @@ class Fleet:
             if self._hopeless() or time.monotonic() > until:
                 raise EngineError(
                     f"no Triton with networks of ConvLens answers at {self._places()}; "
-                    "check triton_url, and that its repository was written by convlens-workers"
+                    "check triton_url and triton_ca, and that the repository was written by "
+                    "convlens-workers"
                 )
             await asyncio.sleep(0.5)
         self._spawn(self._watch())

@@ -64,6 +64,7 @@ class Replica:
         self._metrics = metrics
         self._headers = tuple(headers)
         self.outstanding = 0
+        self.last_taken = 0.0
         self.reachable = False
         self.trouble = ""
         self.networks: dict[str, Network] = {}
@@ -98,7 +99,7 @@ class Replica:
     async def infer(self, model: str, job: Job) -> Reply:
         """Runs a job in a unary model; raises TritonFault."""
         request, started = _request(model, job), time.monotonic()
-        self.outstanding += 1
+        self._take()
         try:
             answer = await self._unary(self._stub.ModelInfer, request)
         except TritonFault as fault:
@@ -113,7 +114,7 @@ class Replica:
         """Runs a job in a decoupled model; closing the generator cancels it."""
         started = time.monotonic()
         call = self._stub.ModelStreamInfer(timeout=job.remaining_us / 1e6 + 1)
-        self.outstanding += 1
+        self._take()
         try:
             await call.write(_request(model, job))
             await call.done_writing()
@@ -132,6 +133,10 @@ class Replica:
         finally:
             self.outstanding -= 1
             call.cancel()
+
+    def _take(self) -> None:
+        self.outstanding += 1
+        self.last_taken = time.monotonic()
 
     async def _manage(self, method: Any, request: Any) -> Any:
         """A call that lists, loads or unloads models, which Triton may be told to restrict."""

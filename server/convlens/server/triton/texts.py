@@ -27,7 +27,7 @@ TEXTS = (
     (Fault.DEAD_WORKER, r"stub process .*is not healthy|failed to (send|receive) .*stub"),
     (
         Fault.NOT_READY,
-        r"unknown model|no available versions|is not ready|is not found|"
+        r"unknown model|no available versions|not ready|is not found|"
         r"(server|model) .*(stopping|stopped|exiting|shutting down|unload)",
     ),
 )

@@ -1,0 +1,409 @@
+"""One Triton behind TLS: what it is trusted with, its health by service, its bounds, its words."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psutil
+import pytest
+import trustme
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from convlens.contract import Failure
+from convlens.contract.errors import reason_name
+from convlens.server.engine import EngineError
+from convlens.server.triton import addresses, local
+from convlens.server.triton.local import LocalTriton
+from convlens.server.triton.texts import Fault, TritonFault
+from convlens.v1.classification_pb2 import ClassifyRequest
+from convlens.v1.image_pb2 import Image
+from convlens.workers.config import Config, Pools
+from convlens.workers.triton.repository import write_repository
+from tests.conftest import ENGINES, RunningServer, classification, running_server
+from tests.e2e.test_operations import samples
+from tests.e2e.test_pools import canary, job
+
+BUDGET = 50
+WAITING = 6
+POOLS = {"analysis": {"budget": BUDGET, "queue_size": WAITING, "max_batch": WAITING}}
+NAME = "triton.test"
+OTHER_NAME = "other.test"
+INFERENCE, ANALYSIS = "shapes@1-inference", "shapes@1-analysis"
+CLASSIFICATION = "convlens.v1.ClassificationService"
+EXPLANATION = "convlens.v1.ExplanationService"
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class TlsTriton(LocalTriton):
+    """A Triton of one's own whose gRPC port speaks TLS only."""
+
+    def __init__(self, repository: Path, folder: Path, authority: trustme.CA) -> None:
+        super().__init__(repository)
+        self._certificate, self._key = folder / "certificate.pem", folder / "key.pem"
+        # For the name alone, as certificates are that are made for a service of many servers.
+        made = authority.issue_cert(NAME)
+        made.cert_chain_pems[0].write_to_path(str(self._certificate))
+        made.private_key_pem.write_to_path(str(self._key))
+
+    def _flags(self, home: Any, models: list[str]) -> list[str]:
+        tls = ["--grpc-use-ssl=true", f"--grpc-server-cert={self._certificate}"]
+        return [*super()._flags(home, models), *tls, f"--grpc-server-key={self._key}"]
+
+
+@dataclass
+class Shared:
+    """The Triton, and what a server needs that is to reach it."""
+
+    triton: LocalTriton
+    authority: Path
+
+    def settings(self, **other: Any) -> dict[str, Any]:
+        port = self.triton.address.rpartition(":")[2]
+        [(_, key)] = self.triton.headers
+        url = f"{NAME}:{port}"
+        return {
+            **{"engine": "triton", "triton_url": url, "triton_ca": self.authority},
+            **{"triton_key": key, **other},
+        }
+
+    def worker(self, pool: str) -> psutil.Process:
+        """The process that runs a pool; the newest, where an old one has not ended yet."""
+        found = [
+            child
+            for child in psutil.Process(self.triton.pid).children(recursive=True)
+            if child.status() != psutil.STATUS_ZOMBIE and f"-{pool}" in " ".join(child.cmdline())
+        ]
+        return max(found, key=psutil.Process.create_time)
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """Both names stand for this machine."""
+    assert host in (NAME, OTHER_NAME)
+    return [f"127.0.0.1:{port}"]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    folder = tmp_path_factory.mktemp("triton")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "authority.pem"))
+    write_repository(Config(pools=Pools.model_validate(POOLS)), 0, folder / "models")
+    triton = TlsTriton(folder / "models", folder, authority)
+
+    async def says_ready(address: str) -> bool:
+        trusted = grpc.ssl_channel_credentials(authority.cert_pem.bytes())
+        named = [("grpc.ssl_target_name_override", NAME)]
+        async with grpc.aio.secure_channel(address, trusted, named) as channel:
+            call: Any = channel.unary_unary("/inference.GRPCInferenceService/ServerReady")
+            try:
+                return bool(await call(b"", timeout=5))
+            except grpc.aio.AioRpcError:
+                return False
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "says_ready", says_ready)
+        patch.setattr(addresses, "resolve", resolve)
+        asyncio.run(triton.start())
+        try:
+            yield Shared(triton, folder / "authority.pem")
+        finally:
+            asyncio.run(triton.stop())
+
+
+@pytest.fixture(scope="module")
+def front(shared: Shared) -> Iterator[RunningServer]:
+    """A server that reaches the shared Triton by its name."""
+    with running_server(**shared.settings()) as server:
+        yield server
+
+
+@pytest.fixture(params=ENGINES)
+def bounded(request: pytest.FixtureRequest) -> Iterator[RunningServer]:
+    """A server of each engine whose analysis pool is small."""
+    if request.param != "embedded":
+        yield request.getfixturevalue("front")
+        return
+    with running_server(POOLS) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def request_(pictures: list[Path]) -> ClassifyRequest:
+    return ClassifyRequest(images=[Image(encoded=pictures[0].read_bytes())])
+
+
+def label(response: Any) -> str:
+    return response.results[0].classification.classes[0].label
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def metric(server: RunningServer, name: str, **labels: str) -> float:
+    """A sample of the server's metrics; 0 where there is none yet."""
+    return samples(server).get(name + json.dumps(labels, sort_keys=True), 0.0)
+
+
+async def outcome(engine: Any, task: Any) -> str:
+    """How a job of the analysis pool ended: "answered", or the reason."""
+    try:
+        replies = [reply async for reply in engine.stream(engine.networks()[0], task)]
+    except Failure as failure:
+        assert failure.retry_after is not None or "DEADLINE" in reason_name(failure.reason)
+        return reason_name(failure.reason)
+    error = replies[-1].error
+    known = Failure.from_status(error) if error.code else None
+    return reason_name(known.reason) if known else "answered"
+
+
+def replica_of(server: RunningServer) -> Any:
+    [replica] = server.engine._fleet.replicas()
+    return replica
+
+
+@asynccontextmanager
+async def full_pool(engine: Any, seconds: float = 60) -> AsyncGenerator[Any]:
+    """A job over the budget that the analysis pool computes, and a short one that it keeps waiting.
+
+    What came together with the long one is computed beside it, so a few short ones may be.
+    """
+    long = asyncio.create_task(outcome(engine, canary(100_000, seconds=seconds)))
+    for _ in range(20):
+        short = asyncio.create_task(outcome(engine, canary(1)))
+        done, _ = await asyncio.wait({short}, timeout=1)
+        if not done:
+            break
+    else:
+        raise AssertionError("the pool goes on taking jobs")
+    try:
+        yield long, short
+    finally:
+        long.cancel()
+        await asyncio.wait({long, short})
+
+
+def test_a_pool_over_its_budget_takes_no_more_and_its_queue_is_the_bound(
+    bounded: RunningServer,
+) -> None:
+    async def crowd() -> tuple[list[str], list[str]]:
+        async with full_pool(bounded.engine) as (long, short):
+            crowd = [asyncio.create_task(outcome(bounded.engine, canary(1))) for _ in range(40)]
+            await asyncio.wait([*crowd, short], timeout=1)
+            early = [task.result() for task in (*crowd, short) if task.done()]
+            long.cancel()
+            return early, list(await asyncio.wait_for(asyncio.gather(*crowd, short), 10))
+
+    early, outcomes = bounded.run(crowd())
+    assert set(early) == {"QUEUE_FULL"}
+    assert set(outcomes) == {"QUEUE_FULL", "answered"}
+    # One batch may stand between Triton's queue and the worker.
+    assert WAITING <= outcomes.count("answered") <= 2 * WAITING + 1
+
+
+def test_a_job_out_of_time_gives_its_place_to_those_who_wait(bounded: RunningServer) -> None:
+    async def wait() -> tuple[str, str]:
+        async with full_pool(bounded.engine, seconds=3) as (long, short):
+            return await asyncio.wait_for(long, 10), await asyncio.wait_for(short, 10)
+
+    # The short job could not have been answered before the 100 000 passes, which take minutes.
+    assert bounded.run(wait()) == ("DEADLINE_EXCEEDED", "answered")
+
+
+def test_a_broken_job_does_not_touch_those_that_are_handed_over_with_it(
+    bounded: RunningServer,
+) -> None:
+    async def together() -> list[str]:
+        async with full_pool(bounded.engine) as (long, short):
+            jobs = [canary(2), job("Nonsense", b""), job("Canary", b"\xff\xff"), canary(3)]
+            waiting = [asyncio.create_task(outcome(bounded.engine, task)) for task in jobs]
+            await asyncio.wait([*waiting, short], timeout=0.3)
+            assert not any(task.done() for task in (*waiting, short))
+            long.cancel()
+            return list(await asyncio.wait_for(asyncio.gather(*waiting, short), 10))
+
+    outcomes = bounded.run(together())
+    assert outcomes == ["answered", "NOT_IMPLEMENTED", "INTERNAL", "answered", "answered"]
+
+
+class NoJob:
+    """Bytes in the place of a job that are none."""
+
+    remaining_us = 10_000_000
+    request_id = "test"
+
+    def SerializeToString(self) -> bytes:
+        return b"\xff\xff\xff"
+
+
+def test_bytes_that_are_no_job_do_not_touch_those_that_are_handed_over_with_them(
+    front: RunningServer,
+) -> None:
+    async def together() -> list[str]:
+        async with full_pool(front.engine) as (long, short):
+            jobs = [canary(2), NoJob(), canary(3)]
+            waiting = [asyncio.create_task(outcome(front.engine, task)) for task in jobs]
+            await asyncio.wait([*waiting, short], timeout=0.3)
+            long.cancel()
+            return list(await asyncio.wait_for(asyncio.gather(*waiting), 10))
+
+    assert front.run(together()) == ["answered", "MALFORMED_MESSAGE", "answered"]
+
+    async def unary() -> str:
+        reply = await replica_of(front).infer(INFERENCE, NoJob())
+        failure = Failure.from_status(reply.error)
+        return reason_name(failure.reason) if failure else "answered"
+
+    assert front.run(unary()) == "MALFORMED_MESSAGE"
+
+
+async def fault_of(call: Any) -> TritonFault:
+    try:
+        await call
+    except TritonFault as fault:
+        return fault
+    raise AssertionError("Triton took the job")
+
+
+async def last(replies: Any) -> Any:
+    return [reply async for reply in replies][-1]
+
+
+def test_the_words_of_triton_itself(front: RunningServer) -> None:
+    async def collect() -> dict[Fault, set[str]]:
+        replica = replica_of(front)
+        faults = [
+            await fault_of(replica.infer("other@1-inference", canary(1))),
+            await fault_of(last(replica.stream("other@1-analysis", canary(1)))),
+            await fault_of(replica.infer(ANALYSIS, canary(1))),
+        ]
+        async with full_pool(front.engine):
+            late = [canary(1, seconds=0.1) for _ in range(4 * WAITING)]
+            calls = (fault_of(last(replica.stream(ANALYSIS, task))) for task in late)
+            faults += await asyncio.gather(*calls)
+        found: dict[Fault, set[str]] = {}
+        for fault in faults:
+            found.setdefault(fault.fault, set()).add(fault.text.rpartition("] ")[2])
+        return found
+
+    assert front.run(collect()) == {
+        Fault.NOT_READY: {
+            "Request for unknown model: 'other@1-inference' is not found",
+            "Request for unknown model: 'other@1-analysis' is not found",
+        },
+        Fault.UNKNOWN: {"ModelInfer RPC doesn't support models with decoupled transaction policy"},
+        Fault.QUEUE_FULL: {"Exceeds maximum queue size"},
+        Fault.OUT_OF_TIME: {"Request timeout expired"},
+    }
+
+
+def test_calls_whose_callers_gave_up_are_counted_until_they_end(
+    front: RunningServer, shared: Shared, request_: ClassifyRequest
+) -> None:
+    def abandoned() -> float:
+        return metric(front, "convlens_triton_abandoned_calls", triton=shared.triton.address)
+
+    async def give_up() -> None:
+        engine = front.engine
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(engine.call(engine.networks()[0], canary(1_000)), 0.1)
+
+    pid = shared.triton.pid
+    front.run(give_up())
+    assert abandoned() == 1
+    wait_until(lambda: abandoned() == 0)
+    many = ClassifyRequest(images=list(request_.images) * 64)
+    with front.channel() as channel:
+        stub = classification(channel)
+        calls = [stub.Classify.future(many, timeout=0.02 * i) for i in range(1, 17)]
+        codes = {error.code() for call in calls if (error := call.exception(20))}
+        assert codes == {grpc.StatusCode.DEADLINE_EXCEEDED}
+        wait_until(lambda: abandoned() == 0)
+        assert label(stub.Classify(request_, timeout=20)) == "arrow"
+    assert psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    assert shared.triton.pid == pid
+
+
+@pytest.mark.parametrize(
+    ("pool", "service", "other"),
+    [("analysis", EXPLANATION, CLASSIFICATION), ("inference", CLASSIFICATION, EXPLANATION)],
+)
+def test_exactly_the_services_of_a_dead_pool_do_not_serve(
+    pool: str,
+    service: str,
+    other: str,
+    front: RunningServer,
+    shared: Shared,
+    request_: ClassifyRequest,
+) -> None:
+    # ExplanationService is told of before it is built: its pool is here already.
+    if EXPLANATION not in front.gateway._services:
+        front.gateway._services.append(EXPLANATION)
+    model, others = f"shapes@1-{pool}", set[int]()
+    with front.channel() as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+
+        def check(name: str) -> int:
+            return health.Check(health_pb2.HealthCheckRequest(service=name), timeout=5).status
+
+        def look(status: int) -> bool:
+            others.add(check(other))
+            return check(service) == status
+
+        def known() -> bool:
+            try:
+                return check(EXPLANATION) == check(CLASSIFICATION) == SERVING
+            except grpc.RpcError:
+                return False
+
+        wait_until(known)
+        before = metric(front, "convlens_triton_healings_total", model=model, outcome="healed")
+        shared.worker(pool).kill()
+        call = classification(channel).Classify.future(request_, timeout=20)
+        if pool == "inference":
+            fault = front.run(fault_of(replica_of(front).infer(model, canary(1))))
+            assert fault.text == f"Stub process '{model}_0_0' is not healthy."
+        # Nobody calls the analysis pool: its canary finds out.
+        wait_until(lambda: look(NOT_SERVING))
+        wait_until(lambda: look(SERVING))
+        assert label(call.result(20)) == "arrow"
+    assert others == {SERVING}
+    assert metric(front, "convlens_triton_dead_worker_reports_total", model=model) >= 1
+    healed = metric(front, "convlens_triton_healings_total", model=model, outcome="healed")
+    assert healed == before + 1
+    if pool == "inference":
+        # The call met the dead worker, waited for the healing and was tried once more.
+        assert metric(front, "convlens_triton_retries_total", place="same") >= 1
+
+
+def test_classify_over_tls(front: RunningServer, request_: ClassifyRequest) -> None:
+    with front.channel() as channel:
+        assert label(classification(channel).Classify(request_, timeout=20)) == "arrow"
+
+
+def test_an_authority_that_did_not_sign_is_said_at_once(shared: Shared, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.pem"
+    trustme.CA().cert_pem.write_to_path(str(wrong))
+    started = time.monotonic()
+    with pytest.raises(EngineError) as caught, running_server(**shared.settings(triton_ca=wrong)):
+        pass
+    assert f"{shared.triton.address} (its certificate is not signed by" in str(caught.value)
+    assert "give the file with the certificate of the authority" in str(caught.value)
+    assert time.monotonic() - started < 10
+
+
+def test_a_certificate_for_another_name_is_said_at_once(shared: Shared) -> None:
+    url = f"{OTHER_NAME}:{shared.triton.address.rpartition(':')[2]}"
+    said = pytest.raises(EngineError, match="is for another name: write one of the names")
+    with said, running_server(**shared.settings(triton_url=url)):
+        pass
