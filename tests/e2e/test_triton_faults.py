@@ -276,11 +276,19 @@ def test_a_name_that_stands_for_other_servers_now_and_a_server_that_dies(
             assert well() == [two], "a name that cannot be resolved stands for what it stood for"
             follows(two, one)
             assert {text for _, _, text in seen} == {"arrow"}
+            # Each server has some of these under way when one of them dies.
+            network = engine.networks()[0]
+            jobs = [
+                asyncio.run_coroutine_threadsafe(engine.call(network, canary(150)), front._loop)
+                for _ in range(6)
+            ]
+            wait_until(lambda: all(r.outstanding >= 2 for r in engine._fleet.replicas()))
             triton_of(servers[1]).kill()
             died = time.monotonic()
             wait_until(lambda: well() == [one])
             killed = len(seen)
             wait_until(lambda: len(seen) > killed + 20)
+            assert all(each.result(20).response for each in jobs)
             again = samples(front)['convlens_triton_retries_total{"place": "another"}']
     codes = Counter(text for _, _, text in seen)
     slowest = max(took for sent, took, _ in seen if sent > died)
