@@ -1,95 +1,119 @@
 """The latency of Classify while the analysis pool of the same network computes at full load."""
 
 import asyncio
+import os
+import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.common import Side, jpeg_of_60_kb, show
+import numpy as np
+from rich.console import Console
+
+from benchmarks.common import Side, jpeg_of_60_kb, server, show
+from convlens.client import AsyncClient
 from convlens.internal.v1.canary_pb2 import CanaryRequest
 from convlens.internal.v1.job_pb2 import Job
 from convlens.server.metrics import Metrics, TritonMetrics
 from convlens.server.triton.replica import Replica
 from convlens.server.triton.repository import LocalAddresses
-from convlens.v1.classification_pb2 import ClassifyRequest
-from convlens.v1.image_pb2 import Image
 
-CALLS = 200
+ROUNDS = 3
+CALLS = 100
+# Where nothing isolates, calls take seconds: then a round has fewer of them.
+ROUND_SECONDS = 15.0
 NETWORKS = """\
 networks: [{{name: resnet18, builder: 'torchvision:resnet18', weights: random}}]
 pools: {{analysis: {{niceness: {niceness}}}}}
 """
 
 
-def job(method: str, request: bytes) -> Job:
-    return Job(
-        request_id="benchmark",
-        method=method,
-        request=request,
-        remaining_us=120_000_000,
-        sent_us=time.monotonic_ns() // 1000,
-        clock="benchmark",
-    )
+@dataclass(frozen=True)
+class Settings:
+    """What may keep the pools apart: niceness of the analysis pool, and what idle threads do."""
+
+    niceness: int
+    omp_wait_policy: str
+
+    def __str__(self) -> str:
+        return f"nice {self.niceness}, OMP_WAIT_POLICY={self.omp_wait_policy}"
 
 
-async def classify(replica: Replica, body: bytes) -> list[float]:
+ALL = [
+    Settings(19, "PASSIVE"),
+    Settings(0, "PASSIVE"),
+    Settings(19, "ACTIVE"),
+    Settings(0, "ACTIVE"),
+]
+
+
+async def classify(client: AsyncClient, jpeg: bytes) -> list[float]:
     """Milliseconds of each of many calls, one at a time."""
     values: list[float] = []
-    for _ in range(CALLS):
+    until = time.perf_counter() + ROUND_SECONDS
+    while len(values) < CALLS and time.perf_counter() < until:
         started = time.perf_counter()
-        await replica.infer("resnet18@1-inference", job("ClassificationService/Classify", body))
+        await client.classify(jpeg)
         values.append((time.perf_counter() - started) * 1e3)
-        # Triton 2.51 lets a request wait 0.5 s that comes within microseconds of the last answer.
-        await asyncio.sleep(0.002)
     return values
 
 
 async def analyse(replica: Replica) -> None:
     """Keeps the analysis pool busy until cancelled."""
-    request = CanaryRequest(passes=100_000).SerializeToString()
-    async for _ in replica.stream("resnet18@1-analysis", job("Canary", request)):
+    job = Job(
+        request_id="benchmark",
+        method="Canary",
+        request=CanaryRequest(passes=100_000).SerializeToString(),
+        remaining_us=600_000_000,
+        sent_us=time.monotonic_ns() // 1000,
+        clock="benchmark",
+    )
+    async for _ in replica.stream("resnet18@1-analysis", job):
         pass
 
 
-async def measure(niceness: int, file: Path) -> tuple[Side, Side]:
-    """Classify alone, and beside the analysis pool at this niceness."""
-    file.write_text(NETWORKS.format(niceness=niceness))
-    local, body = LocalAddresses(file), ClassifyRequest(images=[Image(encoded=jpeg_of_60_kb())])
+async def measure(settings: Settings, file: Path) -> tuple[Side, Side]:
+    """Classify through the whole stack, by turns alone and beside the analysis pool."""
+    file.write_text(NETWORKS.format(niceness=settings.niceness))
+    os.environ["OMP_WAIT_POLICY"] = settings.omp_wait_policy
+    alone, beside = Side(f"alone, {settings}", []), Side(f"beside, {settings}", [])
+    local, jpeg = LocalAddresses(file), jpeg_of_60_kb()
     await local.start()
     try:
         [address] = await local.current()
+        [(_, key)] = local.headers
         replica = Replica(address, None, "", local.headers, TritonMetrics(Metrics()))
-        await classify(replica, body.SerializeToString())
-        alone = await classify(replica, body.SerializeToString())
-        attack = asyncio.create_task(analyse(replica))
-        await asyncio.sleep(1)
-        beside = await classify(replica, body.SerializeToString())
-        attack.cancel()
-        await asyncio.gather(attack, return_exceptions=True)
+        with server("triton", flags=["--triton-url", address, "--triton-key", key]) as front:
+            async with AsyncClient(front.server) as client:
+                await classify(client, jpeg)
+                for _ in range(ROUNDS):
+                    alone.values.extend(await classify(client, jpeg))
+                    attack = asyncio.create_task(analyse(replica))
+                    await asyncio.sleep(1)
+                    beside.values.extend(await classify(client, jpeg))
+                    attack.cancel()
+                    await asyncio.gather(attack, return_exceptions=True)
         await replica.close()
     finally:
         await local.stop()
-    return Side("alone", alone), Side(f"beside analysis at nice {niceness}", beside)
-
-
-def p99(side: Side) -> float:
-    """The value that one of a hundred is above."""
-    return sorted(side.values)[int(len(side.values) * 0.99)]
+        del os.environ["OMP_WAIT_POLICY"]
+    return alone, beside
 
 
 def run(json_file: Path | None) -> None:
-    """Measures with and without the niceness of the default configuration."""
-    import tempfile
-
+    """Measures with and without the default niceness and OpenMP setting."""
+    console, sides, ratios = Console(), list[Side](), list[str]()
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "networks.yaml"
-        alone, nice = asyncio.run(measure(19, file))
-        _, rude = asyncio.run(measure(0, file))
-    ratios = ", ".join(f"{side.name}: p99 {p99(side):.0f} ms" for side in (alone, nice, rude))
-    ratio = f"{ratios}; {p99(nice) / p99(alone):.2f} times that alone"
-    show(
-        "Classify ResNet-18 beside a busy analysis pool",
-        "ms",
-        [alone, nice, rude],
-        ratio,
-        json_file,
-    )
+        for settings in ALL:
+            alone, beside = asyncio.run(measure(settings, Path(folder) / "networks.yaml"))
+            sides += [alone, beside]
+            ratios.append(f"{settings}: {words(alone, beside)}")
+            console.print(ratios[-1])
+    title = "Classify ResNet-18 beside a busy analysis pool"
+    show(title, "ms", sides, "\n".join(ratios), json_file)
+
+
+def words(alone: Side, beside: Side) -> str:
+    """The 99th percentiles and their ratio."""
+    first, second = (float(np.percentile(side.values, 99)) for side in (alone, beside))
+    return f"p99 {first:.0f} ms alone, {second:.0f} ms beside ({second / first:.2f} times)"
