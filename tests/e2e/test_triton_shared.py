@@ -220,6 +220,12 @@ def test_a_job_out_of_time_gives_its_place_to_those_who_wait(bounded: RunningSer
     assert bounded.run(wait()) == ("DEADLINE_EXCEEDED", "answered")
 
 
+@pytest.mark.parametrize("seconds", [0.0, -5.0])
+def test_a_job_that_comes_too_late_is_told_so(bounded: RunningServer, seconds: float) -> None:
+    task = outcome(bounded.engine, canary(1, seconds=seconds))
+    assert bounded.run(task) == "DEADLINE_EXCEEDED"
+
+
 def test_a_broken_job_does_not_touch_those_that_are_handed_over_with_it(
     bounded: RunningServer,
 ) -> None:
