@@ -4,8 +4,9 @@
 of some of them from a later pass.
 """
 
+from convlens.workers.anatomy.describe import describe
 from convlens.workers.anatomy.reading import Reading, Tap, read
 from convlens.workers.anatomy.trace import trace
 from convlens.workers.anatomy.values import INPUT, Call, Node, Trace, Value
 
-__all__ = ["INPUT", "Call", "Node", "Reading", "Tap", "Trace", "Value", "read", "trace"]
+__all__ = ["INPUT", "Call", "Node", "Reading", "Tap", "Trace", "Value", "describe", "read", "trace"]

@@ -32,22 +32,29 @@ def _call(few: Record, more: Record, counts: tuple[int, int]) -> Call:
     )
     operands = tuple(leaves(Value, (args, kwargs)))
     return Call(
-        few.index, few.function, args, kwargs, outputs, few.plural, operands, few.overwritten
+        few.index,
+        few.function,
+        args,
+        kwargs,
+        outputs,
+        few.plural,
+        operands,
+        few.overwritten,
+        few.fresh,
     )
 
 
 def _value(few: Value, more: Value, counts: tuple[int, int]) -> Value:
     grows = [
         axis
-        for axis, (one, other) in enumerate(zip(few.shape, more.shape, strict=True))
+        for axis, (one, other) in enumerate(zip(few.batch_shape, more.batch_shape, strict=True))
         if one != other
     ]
     if len(grows) != 1:
         return few
     [axis] = grows
-    each, rest = divmod(few.shape[axis], counts[0])
-    if rest or each * counts[1] != more.shape[axis]:
+    each, rest = divmod(few.batch_shape[axis], counts[0])
+    if rest or each * counts[1] != more.batch_shape[axis]:
         return few
-    kept = () if each == 1 else (each,)
-    shape = few.shape[:axis] + kept + few.shape[axis + 1 :]
-    return replace(few, shape=shape, axis=axis)
+    shape = (*few.batch_shape[:axis], each, *few.batch_shape[axis + 1 :])
+    return replace(few, batch_shape=shape, axis=axis)

@@ -34,4 +34,4 @@ def plain_name(func: Callable[..., Any]) -> str:
         name = name[2:-2]
         if name[0] == "i" and hasattr(Tensor, f"__{name[1:]}__"):
             name = name[1:]
-    return _REFLECTED.get(name, name.rstrip("_") or name)
+    return _REFLECTED.get(name, name.strip("_") or name)

@@ -20,13 +20,13 @@ _MAYBE_VIEWS = frozenset(
         *("to", "type", "float", "double", "half", "bfloat16", "cpu", "cuda"),
     }
 )
-# Modules of torch that compute meta tensors.
+# Modules of torch that compute fake tensors.
 _KERNELS = ("torch._meta_registrations", "torch._refs", "torch._decomp", "torch._prims")
 
 
 @dataclass(slots=True)
 class Record:
-    """A call as it was made; the Values in it have the shape of the whole batch."""
+    """A call as it was made; the Values in it have the shapes of the batch that ran."""
 
     index: int
     function: str
@@ -36,6 +36,7 @@ class Record:
     outputs: tuple[Value, ...] = ()
     plural: bool = False
     overwritten: int | None = None
+    fresh: bool = False
 
 
 @dataclass(slots=True)
@@ -57,7 +58,7 @@ class Recorder(TorchFunctionMode):
         self.records: list[Record] = []
         self._made: dict[int, tuple[Tensor, int]] = {id(pixels): (pixels, INPUT)}
         self._names = {id(tensor): name for name, tensor in tensors.items()}
-        self._memories: dict[int, _Memory] = {}
+        self._memories = {_storage(tensor): _Memory() for tensor in (pixels, *tensors.values())}
 
     @property
     def count(self) -> int:
@@ -81,7 +82,7 @@ class Recorder(TorchFunctionMode):
     ) -> Any:
         caller = inspect.currentframe()
         if caller and caller.f_back and caller.f_back.f_globals["__name__"].startswith(_KERNELS):
-            # Meta tensors are computed in Python. Where that comes up by itself, a scripted
+            # Fake tensors are computed in Python. Where that comes up by itself, a scripted
             # function made the call; with real tensors there would be nothing to see.
             raise RuntimeError("a scripted function is called")
         kwargs = dict(kwargs or {})
@@ -112,6 +113,7 @@ class Recorder(TorchFunctionMode):
         self.records.append(record)
         record.plural = not isinstance(given, Tensor)
         outputs = list(leaves(Tensor, given))
+        record.fresh = all(_storage(tensor) not in self._memories for tensor in outputs)
         for tensor in outputs:
             self._made[id(tensor)] = tensor, record.index
             memory = self._memory(tensor, record, taken)

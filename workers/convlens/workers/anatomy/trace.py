@@ -1,6 +1,6 @@
 """One forward pass, looked at: which calls it makes, in what order, and what feeds what.
 
-The pass runs on meta tensors, which have shapes and no numbers, so that the largest network takes
+The pass runs on fake tensors, which have shapes and no numbers, so that the largest network takes
 milliseconds and no memory; a small network, and one that needs numbers to decide what to do, runs
 on black pictures instead. It runs twice, with 2 and with 3 images: what grows between them is the
 batch.
@@ -8,9 +8,11 @@ batch.
 
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
 from convlens.workers.anatomy.merging import merged
@@ -21,8 +23,8 @@ from convlens.workers.anatomy.values import Trace
 log = logging.getLogger(__name__)
 
 FEW, MORE = 2, 3
-# With so many parameters at most, a network has run before torch has loaded what computes meta
-# tensors (a second).
+# With so many parameters at most, a network has run before torch has loaded what fake tensors
+# need (a second).
 SMALL = 1_000_000
 
 
@@ -35,16 +37,16 @@ def trace(module: nn.Module, image: Sequence[int], *, root: str = "") -> Trace:
     """
     if sum(parameter.numel() for parameter in module.parameters()) > SMALL:
         try:
-            return _trace(module, image, root, meta=True)
+            return _trace(module, image, root, fake=True)
         except Exception as error:
-            # A module that looks at numbers, that holds tensors outside of its parameters and
-            # buffers, or that is scripted. What is really wrong with it is raised below.
-            log.debug("not traced on meta tensors: %s", error)
-    return _trace(module, image, root, meta=False)
+            # A module that looks at numbers, or that is scripted. What is really wrong with it is
+            # raised below.
+            log.debug("not traced on fake tensors: %s", error)
+    return _trace(module, image, root, fake=False)
 
 
-def _trace(module: nn.Module, image: Sequence[int], root: str, *, meta: bool) -> Trace:
-    passes = [_Pass(module, image, root, count, meta) for count in (FEW, MORE)]
+def _trace(module: nn.Module, image: Sequence[int], root: str, *, fake: bool) -> Trace:
+    passes = [_Pass(module, image, root, count, fake) for count in (FEW, MORE)]
     few, more = (each.recorder.records for each in passes)
     calls = merged(few, more, (FEW, MORE))
     naming = passes[0].naming
@@ -57,28 +59,27 @@ class _Pass:
     """One pass with so many images, run and recorded."""
 
     def __init__(
-        self, module: nn.Module, image: Sequence[int], root: str, images: int, meta: bool
+        self, module: nn.Module, image: Sequence[int], root: str, images: int, fake: bool
     ) -> None:
-        tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-        if meta:
-            tensors = {name: _meta(tensor) for name, tensor in tensors.items()}
-        pixels = _pixels((images, *image), tensors.values(), meta)
-        self.recorder = Recorder(pixels, tensors)
-        self.naming = Naming(module, root, self.recorder)
+        tensors: dict[str, Tensor] = {}
+        tensors.update(module.named_parameters())
+        tensors.update(module.named_buffers())
+        mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else nullcontext()
         # Inference tensors do not say when they are written to.
-        with torch.inference_mode(False), torch.no_grad(), self.naming, self.recorder:
-            if meta:
-                functional_call(module, tensors, (pixels,))
-            else:
-                module(pixels)
+        with torch.inference_mode(False), torch.no_grad(), mode:
+            if isinstance(mode, FakeTensorMode):
+                tensors.update({name: mode.from_tensor(each) for name, each in tensors.items()})
+            pixels = _pixels((images, *image), tensors.values())
+            self.recorder = Recorder(pixels, tensors)
+            self.naming = Naming(module, root, self.recorder)
+            with self.naming, self.recorder:
+                if fake:
+                    functional_call(module, tensors, (pixels,))
+                else:
+                    module(pixels)
 
 
-def _meta(tensor: Tensor) -> Tensor:
-    return torch.empty_like(tensor, device="meta")
-
-
-def _pixels(shape: Sequence[int], tensors: Iterable[Tensor], meta: bool) -> Tensor:
+def _pixels(shape: Sequence[int], tensors: Iterable[Tensor]) -> Tensor:
     """Black pictures, of the type and on the device of the first weights."""
     like = next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
-    device = "meta" if meta else like.device
-    return torch.zeros(tuple(shape), dtype=like.dtype, device=device)
+    return torch.zeros(tuple(shape), dtype=like.dtype, device=like.device)

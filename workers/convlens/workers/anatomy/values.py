@@ -15,23 +15,31 @@ INPUT = -1
 class Value:
     """A tensor that a call took or gave.
 
-    `shape` is that of one image. Where the tensor holds a batch, `axis` is the axis along which
-    the images lie, one behind the other (several entries each, as the windows of a Swin
-    transformer do); else it is None: the tensor is the same for every picture, as weights are.
+    `batch_shape` is its shape in a batch of one image. Where it holds a batch, `axis` is the axis
+    along which the images lie, one behind the other (several entries each, as the windows of a
+    Swin transformer do); else it is None: the tensor is the same for every picture, as weights are.
     `source` is the index of the call that made it, INPUT, or None. `parameter` is its name in the
     module, if it is one of its parameters or buffers.
     """
 
-    shape: tuple[int, ...]
+    batch_shape: tuple[int, ...]
     axis: int | None
     dtype: torch.dtype
     source: int | None = None
     parameter: str | None = None
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape for one image, without an axis that only counts images."""
+        axis, shape = self.axis, self.batch_shape
+        if axis is None or shape[axis] != 1:
+            return shape
+        return shape[:axis] + shape[axis + 1 :]
+
+    @property
     def size(self) -> int:
         """How many numbers it has for one image."""
-        return prod(self.shape)
+        return prod(self.batch_shape)
 
     @property
     def bytes(self) -> int:
@@ -53,7 +61,8 @@ class Call:
 
     `function` is its plain name ("conv2d", "add"). `args` and `kwargs` are as given, with a Value
     for each tensor. `plural` says that it gave a tuple or a list. `overwritten` is the index of the
-    first later call that writes, or may write, into what this one gave.
+    first later call that writes, or may write, into what this one gave. `fresh` says that its
+    output is new memory: no view, and not what it took.
     """
 
     index: int
@@ -64,6 +73,7 @@ class Call:
     plural: bool
     operands: tuple[Value, ...]
     overwritten: int | None
+    fresh: bool
 
     @property
     def sources(self) -> tuple[int, ...]:
