@@ -121,7 +121,7 @@ def test_off_may_be_written_as_yaml_reads_it(tmp_path: Path) -> None:
     ("flags", "words"),
     [
         (["--default-network", "nope"], "default_network: No network 'nope' is served"),
-        (["--device", "cuda:7"], "the networks cannot be loaded"),
+        (["--device", "cuda:7"], "there is no cuda:7 on this machine"),
         (["--engine", "triton", "--triton-ca", "missing.pem"], "missing.pem"),
     ],
 )

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as typeless
 
-from convlens.workers.config import Config, ConfigError, load_config
+from convlens.workers.config import Config, ConfigError, NetworkEntry, load_config
 from convlens.workers.main import main, program
 from convlens.workers.triton.repository import write_repository
 
@@ -104,26 +104,39 @@ def test_the_command_says_what_is_served(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("device", "gpus", "kind"),
     [
-        ("networks: []\n", ["networks: List should have at least 1 item"]),
-        ("networks: [{name: 'a b'}]\n", ["networks.0.name"]),
-        ("networks: [{name: a}, {name: a}]\n", ["a@1 is listed twice"]),
-        ("netwoks: []\n", ["netwoks: Extra inputs"]),
-        (
-            "pools: {inference: {queue_timeout: 0, instances: 0}}\n",
-            ["pools.inference.instances", "pools.inference.queue_timeout"],
-        ),
-        ("a: [\n", ["no YAML"]),
+        ("auto", 2, [0, 1]),
+        ("cuda", 2, [0, 1]),
+        ("cuda:1", 2, [1]),
+        ("cpu", 2, []),
+        ("auto", 0, []),
     ],
 )
-def test_every_mistake_in_the_file_is_told(tmp_path: Path, text: str, words: list[str]) -> None:
-    file = tmp_path / "networks.yaml"
-    file.write_text(text)
-    with pytest.raises(ConfigError) as caught:
-        load_config(file)
-    for word in words:
-        assert word in str(caught.value)
+def test_the_device_of_an_entry_is_where_its_instances_are(
+    tmp_path: Path, device: str, gpus: int, kind: list[int]
+) -> None:
+    config = Config(networks=[NetworkEntry(name="shapes", device=device)])
+    write_repository(config, gpus, tmp_path)
+    [group] = parsed(tmp_path / "shapes@1-inference").instance_group
+    assert list(group.gpus) == kind
+    on_gpu = group.kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
+    assert on_gpu == bool(kind)
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("cuda", 0), ("cuda:2", 2)])
+def test_a_device_that_is_not_there(tmp_path: Path, device: str, gpus: int) -> None:
+    config = Config(networks=[NetworkEntry(name="shapes", device=device)])
+    with pytest.raises(ConfigError, match="shapes@1: device: there is no"):
+        write_repository(config, gpus, tmp_path)
+
+
+def test_what_a_stub_reads_is_the_entry(config: Config, tmp_path: Path) -> None:
+    write_repository(config, 0, tmp_path)
+    for entry in config.entries:
+        model = parsed(tmp_path / f"{entry.reference}-analysis")
+        text = model.parameters["network"].string_value
+        assert NetworkEntry.model_validate_json(text).model_dump() == entry.model_dump()
 
 
 def test_a_wrong_file_is_one_line_and_exit_code_1(

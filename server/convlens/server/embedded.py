@@ -162,11 +162,19 @@ class EmbeddedEngine(Engine):
 
         try:
             self._config: Config = load_config(self._file)
-            for entry in self._config.networks:
+        except ConfigError as error:
+            raise EngineError(str(error)) from None
+        mistakes: list[str] = []
+        for entry in self._config.networks:
+            try:
                 self._serve(entry)
-        except (ConfigError, OSError, RuntimeError) as error:
-            # RuntimeError is torch's word for a device that is not there.
-            raise EngineError(f"the networks cannot be loaded: {error}") from None
+            except ConfigError as error:
+                mistakes.append(str(error))
+            except (OSError, RuntimeError) as error:
+                # torch's words, such as for memory that is used up.
+                mistakes.append(f"{entry.reference} cannot be loaded: {error}")
+        if mistakes:
+            raise EngineError("\n".join(mistakes))
 
     def _serve(self, entry: "NetworkEntry") -> None:
         from convlens.workers.catalog import load_network

@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         asyncio.run(serve(build(settings), settings))
     except EngineError as error:
-        print(f"convlens-server: {error}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"convlens-server: {line}", file=sys.stderr)
         return 1
     return 0
 

@@ -1,41 +1,18 @@
 """networks.yaml: which networks are served, and how their pools are laid out."""
 
 from pathlib import Path
-from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from convlens.contract.pools import Pool
+from convlens.workers.entries import NetworkEntry, Part
+from convlens.workers.mistakes import raise_mistakes
+from convlens.workers.yaml_file import ConfigError, YamlFile
+
+__all__ = ["Config", "ConfigError", "NetworkEntry", "PoolConfig", "Pools", "load_config"]
 
 
-class ConfigError(Exception):
-    """The file is wrong; the message has one line for each mistake."""
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class NetworkEntry(_Part):
-    """One version of one network."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9_.]+$")
-    version: str = Field(default="1", pattern=r"^[A-Za-z0-9_.]+$")
-    # What is built: "bundled:NAME", by default with the entry's own name, or "torchvision:NAME".
-    builder: str = Field(default="", pattern=r"^((bundled|torchvision):\w+)?$")
-    # A safetensors file. Bundled networks bring their own; "random" is for measuring speed.
-    weights: Path | Literal["random"] | None = None
-    # Share of the requests that name no version, against the other versions of the network.
-    traffic_weight: float = Field(default=1.0, ge=0, le=1e6)
-
-    @property
-    def reference(self) -> str:
-        """ "name@version"."""
-        return f"{self.name}@{self.version}"
-
-
-class PoolConfig(_Part):
+class PoolConfig(Part):
     """How one pool of every network runs."""
 
     # Processes for each device; each holds the weights once.
@@ -58,7 +35,7 @@ class PoolConfig(_Part):
     budget: int = Field(default=100_000, ge=1)
 
 
-class Pools(_Part):
+class Pools(Part):
     """The two pools of every network."""
 
     inference: PoolConfig = PoolConfig()
@@ -70,23 +47,23 @@ class Pools(_Part):
         return self.inference if pool == "inference" else self.analysis
 
 
-class Config(_Part):
+class Config(Part):
     """networks.yaml."""
 
     # Served from the start.
     networks: list[NetworkEntry] = Field(default=[NetworkEntry(name="shapes")], min_length=1)
     # May be loaded while the server runs.
-    loadable: list[NetworkEntry] = []
+    loadable: list[NetworkEntry] = Field(default=[])
     pools: Pools = Pools()
 
-    @model_validator(mode="after")
-    def _each_once(self) -> "Config":
-        seen: set[str] = set()
-        for entry in self.entries:
-            if entry.reference in seen:
-                raise ValueError(f"{entry.reference} is listed twice")
-            seen.add(entry.reference)
-        return self
+    @field_validator("networks", "loadable")
+    @classmethod
+    def _each_once(cls, value: list[NetworkEntry], info: ValidationInfo) -> list[NetworkEntry]:
+        references = [entry.reference for entry in (*info.data.get("networks", ()), *value)]
+        for reference in references:
+            if references.count(reference) > 1:
+                raise ValueError(f"{reference} is listed twice; give one of them another version")
+        return value
 
     @property
     def entries(self) -> list[NetworkEntry]:
@@ -95,24 +72,21 @@ class Config(_Part):
 
 
 def load_config(file: Path | None) -> Config:
-    """The configuration in `file`, or the bundled networks; raises ConfigError."""
+    """The configuration in `file`, or the bundled networks.
+
+    Raises ConfigError with every mistake of the file, each with its line.
+    """
     if file is None:
         return Config()
+    source = YamlFile(file)
     try:
-        values: object = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        return Config.model_validate(values)
-    except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: no YAML: {' '.join(str(error).split())}") from None
+        config = Config.model_validate(source.values, context={"folder": file.absolute().parent})
     except ValidationError as error:
-        raise ConfigError("\n".join(_lines(file, error))) from None
-
-
-def _lines(file: Path, error: ValidationError) -> list[str]:
-    lines: list[str] = []
-    for mistake in error.errors():
-        place = ".".join(str(part) for part in mistake["loc"])
-        text = mistake["msg"].removeprefix("Value error, ")
-        lines.append(f"{file}: {place + ': ' if place else ''}{text}")
-    return lines
+        raise_mistakes(source, Config, error)
+        raise
+    raise_mistakes(source, Config, None)
+    for key, entries in (("networks", config.networks), ("loadable", config.loadable)):
+        for index, entry in enumerate(entries):
+            keys = ("", *NetworkEntry.model_fields)
+            entry.remember({name: source.at((key, index, name)) for name in keys})
+    return config

@@ -1,11 +1,18 @@
 """The command `convlens-workers`."""
 
+import logging
 import sys
 from pathlib import Path
 
 import click
 
-from convlens.workers.config import ConfigError, load_config
+from convlens.workers.config import Config, ConfigError, load_config
+
+config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="networks.yaml; left out, the bundled networks.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -14,11 +21,7 @@ def program() -> None:
 
 
 @program.command()
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="networks.yaml; left out, the bundled networks.",
-)
+@config_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -31,6 +34,8 @@ def program() -> None:
 def repository(config: Path | None, out: Path, gpus: int | None) -> None:
     """Write the model repository that Triton serves, one model for each pool of each network.
 
+    Weights that have a name are downloaded first, unless they are here.
+
     \b
     convlens-workers repository --config networks.yaml --out models
     tritonserver --model-repository models --model-control-mode explicit …
@@ -38,6 +43,7 @@ def repository(config: Path | None, out: Path, gpus: int | None) -> None:
     from convlens.workers.triton.repository import write_repository
 
     loaded = load_config(config)
+    _fetch(loaded)
     if gpus is None:
         import torch
 
@@ -50,13 +56,61 @@ def repository(config: Path | None, out: Path, gpus: int | None) -> None:
         click.echo(f"{word} {name}")
 
 
+@program.command()
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_context
+def check(ctx: click.Context, config: Path | None, as_json: bool) -> None:
+    """Load every network, run each method once on a sample, and say what works.
+
+    The exit code is 0 where everything does, else 1.
+
+    \b
+    Examples:
+      convlens-workers check --config networks.yaml
+      convlens-workers check --config networks.yaml --json | jq '.networks[] | select(.ok | not)'
+    """
+    entries = load_config(config).entries
+    from convlens.workers.check import Report, check_network
+    from convlens.workers.check_report import as_document, print_report
+
+    reports: list[Report] = []
+    for number, entry in enumerate(entries, start=1):
+        click.echo(f"checking {entry.reference} ({number} of {len(entries)}) …", err=True)
+        reports.append(check_network(entry))
+        if not as_json:
+            print_report(reports[-1])
+    if as_json:
+        click.echo(as_document(reports))
+    ctx.exit(0 if all(report.ok for report in reports) else 1)
+
+
+def _fetch(config: Config) -> None:
+    """Downloads what is served from the start; raises ConfigError with everything that fails."""
+    mistakes: list[str] = []
+    for entry in config.networks:
+        try:
+            entry.fetch()
+        except ConfigError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+
+
 def main() -> None:
     """Runs the command; errors are one line each. Exit codes: 0, 1 (failed), 2 (wrong use)."""
+    # Downloads are long enough to be told of.
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("convlens").setLevel(logging.INFO)
     try:
         program(prog_name="convlens-workers")
     except ConfigError as error:
         for line in str(error).splitlines():
             click.echo(f"convlens-workers: {line}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"convlens-workers: {where}{error.strerror or error}", err=True)
         sys.exit(1)
 
 

@@ -1,6 +1,8 @@
 """A network as it is served: pixels in [0, 1] in, scores before the softmax out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -10,18 +12,43 @@ from convlens.contract import digest
 from convlens.v1 import network_pb2, receipt_pb2
 
 
-class Normalized(nn.Module):
-    """A classifier with its normalisation inside, so that gradients are those of pixels."""
+@dataclass(frozen=True)
+class Computation:
+    """How a network computes; `rows` are those of a full micro-batch in the analysis pool."""
 
-    def __init__(self, body: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    bfloat16: bool = False
+    channels_last: bool = True
+    compiled: bool = False
+    rows: int = 8
+
+
+class Normalized(nn.Module):
+    """A classifier with its normalisation inside, so that gradients are those of pixels.
+
+    Pixels, scores and gradients are float32 in any precision. In bfloat16 it computes by autocast
+    over weights in float32: convolutions and matrix products, which take the time, round to
+    bfloat16, and normalisations, softmax and sums, which would lose digits, do not. Weights that
+    were converted once would save half of their memory and cost those digits.
+    """
+
+    def __init__(
+        self, body: nn.Module, mean: Sequence[float], std: Sequence[float], bfloat16: bool = False
+    ) -> None:
         super().__init__()
         self.body = body
+        self.in_bfloat16 = bfloat16
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Scores [n, classes] of pixels [n, channels, height, width] in [0, 1]."""
-        return self.body((pixels - self.get_buffer("mean")) / self.get_buffer("std"))
+        inputs = (pixels - self.get_buffer("mean")) / self.get_buffer("std")
+        if not self.in_bfloat16:
+            return self.body(inputs)
+        with torch.autocast(pixels.device.type, torch.bfloat16):
+            scores = self.body(inputs)
+        # What is no tensor is told of by who looks at a new network.
+        return scores.float() if isinstance(scores, Tensor) else scores
 
 
 class ServedNetwork:
@@ -30,23 +57,60 @@ class ServedNetwork:
     `facts` needs name, version, kind, labels, input and accuracies; the rest is filled in here.
     """
 
-    def __init__(self, body: nn.Module, facts: network_pb2.Network, device: torch.device) -> None:
+    def __init__(
+        self,
+        body: nn.Module,
+        facts: network_pb2.Network,
+        device: torch.device,
+        computation: Computation | None = None,
+    ) -> None:
         self.device = device
-        module = Normalized(body, facts.input.mean, facts.input.std).eval().requires_grad_(False)
-        self.module = module.to(device).to(memory_format=torch.channels_last)
+        computation = computation or Computation()
+        self._layout = torch.channels_last if computation.channels_last else torch.contiguous_format
+        size, bfloat16 = facts.input, computation.bfloat16
+        module = Normalized(body, size.mean, size.std, bfloat16).eval().requires_grad_(False)
+        self.module = module.to(device).to(memory_format=self._layout)
+        # The module itself stays as it is, for those who look inside while it computes.
+        self._scores = cast(
+            "Callable[[Tensor], Tensor]",
+            torch.compile(self.module) if computation.compiled else self.module,
+        )
         self.facts = network_pb2.Network()
         self.facts.CopyFrom(facts)
         self.labels: list[str] = list(facts.labels)
-        self._fill_in(body)
+        self._fill_in(body, computation)
 
-    def _fill_in(self, body: nn.Module) -> None:
+    def name_classes(self, labels: Sequence[str]) -> None:
+        """Gives the classes their names, in the order of the scores."""
+        self.labels = list(labels)
+        del self.facts.labels[:]
+        self.facts.labels.extend(labels)
+
+    def _fill_in(self, body: nn.Module, computation: Computation) -> None:
         facts = self.facts
         facts.parameters = sum(parameter.numel() for parameter in body.parameters())
-        facts.precision = receipt_pb2.PRECISION_FLOAT32
+        facts.precision = (
+            receipt_pb2.PRECISION_BFLOAT16
+            if computation.bfloat16
+            else receipt_pb2.PRECISION_FLOAT32
+        )
+        facts.channels_last = computation.channels_last
+        facts.compiled = computation.compiled
+        facts.rows = computation.rows
         facts.device_kind = device_kind(self.device)
         facts.digest = digest(facts.input.SerializeToString(deterministic=True), *_bits(body))
         facts.convlens_version = convlens.workers.__version__
         facts.torch_version = torch.__version__
+
+    def place(self, pixels: Tensor) -> Tensor:
+        """A copy of pixels on the device, in the memory layout in which the network computes."""
+        return pixels.to(self.device, memory_format=self._layout, copy=True)
+
+    @torch.inference_mode()
+    def outputs(self, pixels: Tensor) -> object:
+        """What the network itself returns for pixels, whatever that is."""
+        outputs: object = self.module(self.place(pixels))
+        return outputs
 
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
@@ -54,9 +118,7 @@ class ServedNetwork:
 
         `pixels` is float32 [n, channels, height, width] in [0, 1].
         """
-        batch = pixels.to(self.device, memory_format=torch.channels_last)
-        scores: Tensor = self.module(batch)
-        return scores.float().cpu()
+        return self._scores(pixels.to(self.device, memory_format=self._layout)).cpu()
 
     def warm_up(self, rows: int) -> None:
         """Computes once for one row and once for `rows`, so that no caller pays for it."""
@@ -70,11 +132,10 @@ class ServedNetwork:
 
     def gradient(self, pixels: Tensor) -> Tensor:
         """Gradient of each row's best score by its pixels, float32 on the CPU."""
-        batch = pixels.to(self.device, memory_format=torch.channels_last, copy=True)
-        batch.requires_grad_()
-        scores: Tensor = self.module(batch)
+        batch = self.place(pixels).requires_grad_()
+        scores = self._scores(batch)
         [gradient] = torch.autograd.grad(scores.amax(dim=1).sum(), batch)
-        return gradient.float().cpu()
+        return gradient.cpu()
 
     def receipt(self) -> receipt_pb2.Receipt:
         """The part of a receipt that is the same for every answer."""
@@ -88,6 +149,8 @@ class ServedNetwork:
             device_kind=facts.device_kind,
             threads=torch.get_num_threads(),
             precision=facts.precision,
+            channels_last=facts.channels_last,
+            compiled=facts.compiled,
         )
 
 

@@ -8,6 +8,7 @@ from convlens.contract import ErrorReason, Failure
 from convlens.contract.pools import CANARY, DESCRIBE
 from convlens.internal.v1.canary_pb2 import CanaryRequest, CanaryResponse
 from convlens.internal.v1.job_pb2 import Stages
+from convlens.v1.network_pb2 import ListPretrainedRequest
 from convlens.workers.classification import Classifier
 from convlens.workers.images import Limits
 from convlens.workers.jobs import Ticket, alone, fail
@@ -29,9 +30,15 @@ class InferenceWorker:
             "ClassificationService/Classify": Classifier(
                 self._network, self._executor, Limits(), ROWS
             ).run,
+            "NetworkService/ListPretrained": self._list_pretrained,
             DESCRIBE: self._describe,
             CANARY: self._canary,
         }
+
+    @property
+    def methods(self) -> frozenset[str]:
+        """The methods of the jobs that it answers."""
+        return frozenset(self._methods)
 
     def run(self, tickets: Sequence[Ticket]) -> None:
         """Answers each ticket, whatever happens."""
@@ -49,6 +56,16 @@ class InferenceWorker:
     def _describe(self, tickets: Sequence[Ticket]) -> None:
         for ticket in tickets:
             ticket.answer(self._network.facts.SerializeToString(), Stages())
+
+    def _list_pretrained(self, tickets: Sequence[Ticket]) -> None:
+        # torchvision takes a second to import, which only who asks for the list shall wait for.
+        from convlens.workers.builders.pretrained import list_pretrained
+
+        for ticket in tickets:
+            with alone(ticket):
+                request = ListPretrainedRequest.FromString(ticket.job.request)
+                answer = list_pretrained(request.name_contains)
+                ticket.answer(answer.SerializeToString(), Stages())
 
     def _canary(self, tickets: Sequence[Ticket]) -> None:
         for ticket in tickets:

@@ -41,7 +41,7 @@ class LocalAddresses(Addresses):
         )
         out, error = await process.communicate()
         if process.returncode != 0:
-            raise EngineError(f"the model repository cannot be written: {error.decode().strip()}")
+            raise EngineError(_mistakes(error.decode()))
         lines = (line.partition(" ") for line in out.decode().splitlines())
         return [name for word, _, name in lines if word == "served"]
 
@@ -60,3 +60,10 @@ class LocalAddresses(Addresses):
             await self._triton.stop()
         if self._folder:
             self._folder.cleanup()
+
+
+def _mistakes(error: str) -> str:
+    """The lines in which the command says what is wrong; all of them where it says nothing so."""
+    prefix = "convlens-workers: "
+    said = [line.removeprefix(prefix) for line in error.splitlines() if line.startswith(prefix)]
+    return "\n".join(said) or f"the model repository cannot be written: {error.strip()}"

@@ -14,7 +14,7 @@ def write_repository(config: Config, gpus: int, out: Path) -> list[str]:
     """Writes `out`/NAME/config.pbtxt and the model, for `gpus` GPUs; returns the names.
 
     The same configuration gives the same bytes. What is in `out` already is left alone, unless it
-    is a model of the same name.
+    is a model of the same name. Raises ConfigError where an entry's device is not there.
     """
     names: list[str] = []
     lists = _lists(config)
@@ -47,7 +47,8 @@ def model_config(
     entry: NetworkEntry, pool: Pool, settings: PoolConfig, lists: str, gpus: int
 ) -> str:
     """The config.pbtxt of one pool of one network."""
-    kind = f"KIND_GPU\n    gpus: {list(range(gpus))}" if gpus else "KIND_CPU"
+    chosen = _gpus(entry, gpus)
+    kind = f"KIND_GPU\n    gpus: {chosen}" if chosen else "KIND_CPU"
     return f"""\
 name: "{model_name(entry.name, entry.version, pool)}"
 backend: "python"
@@ -74,11 +75,25 @@ dynamic_batching {{
   }}
 }}
 model_transaction_policy {{ decoupled: {"true" if pool == "analysis" else "false"} }}
-{_parameter("network", entry.model_dump_json())}
+{_parameter("network", entry.model_dump_json(exclude_defaults=True))}
 {_parameter("pool", settings.model_dump_json())}
 {_parameter("lists", lists)}
 {_parameter("generation", "0")}
 """
+
+
+def _gpus(entry: NetworkEntry, count: int) -> list[int]:
+    """The GPUs that an entry's device means, of as many as there are; none is the CPU."""
+    if entry.device in ("auto", "cuda"):
+        if not count and entry.device == "cuda":
+            raise entry.mistake("device", "there is no GPU; use auto or cpu")
+        return list(range(count))
+    if entry.device == "cpu":
+        return []
+    index = int(entry.device.partition(":")[2])
+    if index >= count:
+        raise entry.mistake("device", f"there is no {entry.device}; the GPUs are {count}")
+    return [index]
 
 
 def _parameter(key: str, value: str) -> str:

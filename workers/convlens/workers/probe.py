@@ -1,0 +1,86 @@
+"""Sees whether a network is one that can be served, by one black picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from convlens.workers.builders import BuildError
+from convlens.workers.network import ServedNetwork
+from convlens.workers.raised import in_words
+
+
+def classes_of(network: ServedNetwork) -> int:
+    """How many classes it scores; raises BuildError where it gives no scores."""
+    outputs = _outputs(network)
+    if not isinstance(outputs, Tensor):
+        raise BuildError(
+            "builder",
+            f"the network returns a {type(outputs).__name__}; must be one tensor of scores "
+            "[images, classes], before the softmax: return it from a function of your own",
+        )
+    if outputs.ndim != 2 or len(outputs) != 1 or not outputs.is_floating_point():
+        given = f"{outputs.dtype} {list(outputs.shape)}".removeprefix("torch.")
+        raise BuildError(
+            "builder",
+            f"the network returns {given} for one image; must be its scores, float [1, classes]",
+        )
+    _check_compiled(network)
+    return outputs.shape[1]
+
+
+def labels_of(given: Sequence[str] | Path | None, known: Sequence[str], classes: int) -> list[str]:
+    """The names of the classes: those given, or the builder's where their count fits.
+
+    Without either they are called by their numbers. Raises BuildError where the count is wrong.
+    """
+    labels = _read(given) if isinstance(given, Path) else list(given or ())
+    if labels and len(labels) != classes:
+        raise BuildError(
+            "labels", f"there are {len(labels)} labels and the network scores {classes} classes"
+        )
+    if labels or len(known) == classes:
+        return labels or list(known)
+    return [f"class {index}" for index in range(classes)]
+
+
+def _read(file: Path) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BuildError("labels", f"{file} cannot be read as text: {error}") from None
+    while lines and not lines[-1].strip():
+        lines.pop()
+    labels = [line.strip() for line in lines]
+    if not all(labels):
+        empty = labels.index("") + 1 if labels else 1
+        raise BuildError("labels", f"{file}: line {empty} is empty; must be one name in each line")
+    return labels
+
+
+def _outputs(network: ServedNetwork) -> object:
+    try:
+        return network.outputs(network.blank())
+    except Exception as error:
+        size = network.facts.input
+        words = in_words(error)
+        text = (
+            f"the network cannot compute an input of {size.channels} x {size.height} x "
+            f"{size.width}: {words}"
+        )
+        # torch says so to whoever calls view() on tensors whose channels lie last.
+        if network.facts.channels_last and "view size is not compatible" in words:
+            raise BuildError("channels_last", f"{text} Or set channels_last: false.") from None
+        raise BuildError("input", text) from None
+
+
+def _check_compiled(network: ServedNetwork) -> None:
+    """Compiling happens at the first call, and has reasons of its own to fail."""
+    if not network.facts.compiled:
+        return
+    try:
+        network.logits(network.blank())
+    except Exception as error:
+        raise BuildError(
+            "compile", f"torch.compile fails: {in_words(error)}; set compile: false"
+        ) from None

@@ -1,0 +1,90 @@
+"""What `convlens-workers check` tries: every method of the pools, once, on a sample.
+
+A new method is one more line in TRIALS; a test compares them with what the workers answer.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Protocol
+
+from convlens.contract.pools import CANARY, Pool
+from convlens.internal.v1.canary_pb2 import CanaryRequest, CanaryResponse
+from convlens.v1.classification_pb2 import ClassifyRequest, ClassifyResponse
+from convlens.v1.image_pb2 import Image
+from convlens.v1.tensor_pb2 import DATA_TYPE_UINT8, Tensor
+from convlens.workers.network import ServedNetwork
+
+SAMPLE = "star-1"
+
+
+class Bench(Protocol):
+    """Where a trial runs."""
+
+    @property
+    def network(self) -> ServedNetwork: ...
+
+    def ask(self, pool: Pool, method: str, request: bytes) -> bytes:
+        """What a pool answers to a job; raises Failure, or what broke the job."""
+        ...
+
+
+class TrialError(Exception):
+    """An answer came, and is none."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A way to use a network. `run` returns what came out, in a few words.
+
+    `method` is the job's, where it is one; it raises whatever goes wrong.
+    """
+
+    name: str
+    method: str
+    run: Callable[[Bench], str]
+
+
+def _classify(bench: Bench) -> str:
+    request = ClassifyRequest(images=[sample()], top_k=1)
+    body = bench.ask("inference", "ClassificationService/Classify", request.SerializeToString())
+    [result] = ClassifyResponse.FromString(body).results
+    if result.HasField("error"):
+        raise TrialError(result.error.message)
+    [best] = result.classification.classes
+    if not math.isfinite(best.logit) or not math.isfinite(best.probability):
+        raise TrialError("the scores are not finite; the weights may hold NaN, or need fp32")
+    return f"a drawn star: {best.label} {best.probability:.1%}"
+
+
+def _canary(bench: Bench) -> str:
+    request = CanaryRequest(passes=1).SerializeToString()
+    passes = CanaryResponse.FromString(bench.ask("analysis", CANARY, request)).passes
+    return f"{passes} pass forward and backward"
+
+
+def _micro_batch(bench: Bench) -> str:
+    rows = bench.network.facts.rows
+    gradient = bench.network.gradient(bench.network.blank().repeat(rows, 1, 1, 1))
+    if not gradient.isfinite().all():
+        raise TrialError("the gradient is not finite; the weights may hold NaN, or need fp32")
+    return f"{rows} rows in one pass, a full micro-batch"
+
+
+TRIALS: tuple[Trial, ...] = (
+    Trial("Classify", "ClassificationService/Classify", _classify),
+    Trial("gradient", CANARY, _canary),
+    Trial("gradient of rows", "", _micro_batch),
+)
+
+
+@cache
+def sample() -> Image:
+    """A drawn star, 256 x 256, which every network resizes to its own input."""
+    from convlens.workers.shapes.samples import SAMPLES
+    from convlens.workers.shapes.samples import sample as draw
+
+    pixels = draw(SAMPLES[SAMPLE]).image
+    shape = list(pixels.shape)
+    return Image(tensor=Tensor(dtype=DATA_TYPE_UINT8, shape=shape, data=pixels.tobytes()))
