@@ -308,7 +308,7 @@ def _list_pretrained(
         network="resnet18",
         weights="IMAGENET1K_V1",
         is_default=True,
-        accuracy=network_pb2.Accuracy(dataset="ImageNet-1K", top1=0.69758, top5=0.89078),
+        accuracy=network_pb2.Accuracy(dataset="ImageNet-1K validation", top1=0.69758, top5=0.89078),
         parameters=11_689_512,
         multiply_adds=1_814_000_000,
         file_bytes=46_830_453,

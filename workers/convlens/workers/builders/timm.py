@@ -73,7 +73,8 @@ def _timm() -> Any:
         return importlib.import_module("timm")
     except ModuleNotFoundError:
         raise ValueError(
-            "timm is not installed; install it beside the workers: pip install timm"
+            "timm is not installed; install it beside the workers: "
+            'pip install "convlens-workers[timm]"'
         ) from None
 
 

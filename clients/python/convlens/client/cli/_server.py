@@ -7,26 +7,58 @@ import click
 
 from convlens.client import Client, Health, NetworkSummary
 from convlens.client.cli import _options as options
+from convlens.client.cli import _pretrained as pretrained
 
 
 @click.command()
+@click.argument("name", default="")
+@click.option(
+    "--available", is_flag=True, help="List the pretrained weights that it could serve instead."
+)
+@click.option(
+    "--sort",
+    type=click.Choice([pretrained.BY_NAME, *pretrained.ORDERS]),
+    default=pretrained.BY_NAME,
+    show_default=True,
+    help="Order of --available: the most accurate or the cheapest first.",
+)
 @options.server
 @options.timeout
 @options.as_json("one JSON document")
-def networks(server: str, timeout: float, as_json: bool) -> None:
+def networks(
+    name: str, available: bool, sort: str, server: str, timeout: float, as_json: bool
+) -> None:
     """List the networks that a server has.
+
+    With --available the pretrained weights that its torchvision knows, with their accuracy on
+    ImageNet-1K, parameters, multiply-adds and recipe; NAME leaves those whose network contains it.
 
     \b
     Examples:
       convlens networks
       convlens networks --server gpu-1:50051 --json | jq -r '.networks[].name'
+      convlens networks --available resnet --sort top1
     """
+    if available:
+        _list_available(name, sort, server, timeout, as_json)
+        return
+    if name or sort != pretrained.BY_NAME:
+        raise click.UsageError("NAME and --sort are for --available.")
     with Client(server, timeout=timeout, max_attempts=1) as client:
         served = client.networks()
     if as_json:
         click.echo(json.dumps({"server": server, "networks": [asdict(entry) for entry in served]}))
     else:
         _print_networks(served, server)
+
+
+def _list_available(name: str, sort: str, server: str, timeout: float, as_json: bool) -> None:
+    with Client(server, timeout=timeout, max_attempts=1) as client:
+        weights = pretrained.in_order(client.pretrained(name), sort)
+    if as_json:
+        click.echo(pretrained.as_document(weights, server))
+    else:
+        pretrained.print_weights(weights, name, server)
 
 
 def _print_networks(served: list[NetworkSummary], server: str) -> None:
