@@ -187,7 +187,7 @@ class NetworkEntry(Part):
     @classmethod
     def _labels(cls, value: object, info: ValidationInfo) -> object:
         if isinstance(value, str | Path):
-            return _existing(value, info)
+            return str(_existing(value, info))
         if isinstance(value, list | tuple) and value:
             for index, label in enumerate(cast("list[object]", value)):
                 if not isinstance(label, str) or not label:
