@@ -3,40 +3,18 @@
 import threading
 import time
 import warnings
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
-from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from convlens.workers.anatomy import INPUT, Reading, read, trace
 from convlens.workers.anatomy.trace import SMALL
 from convlens.workers.network import Normalized
 
-
-class Weightless(TorchFunctionMode):
-    """Weights without memory; what a builder computes with is left as it is."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        meta = {"device": "meta"} if func is torch.empty else {}
-        return func(*args, **{**(kwargs or {}), **meta})
-
-
-def build(name: str, *, weights: bool = False, **given: object) -> nn.Module:
-    """A network of torchvision, ready to evaluate; without `weights` in memory nobody touches."""
-    options: dict[str, Any] = dict(given)
-    if name in ("googlenet", "inception_v3"):
-        options["init_weights"] = False
-    torch.manual_seed(0)
-    if weights:
-        return models.get_model(name, **options).eval()
-    with Weightless():
-        module = models.get_model(name, **options).eval()
-    return module.to_empty(device="cpu")
+from .networks import build
 
 
 def fx_names(module: nn.Module) -> list[str]:

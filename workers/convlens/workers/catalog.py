@@ -7,7 +7,7 @@ from convlens.workers.builders import BuildError, Built, builder_of
 from convlens.workers.entries import NetworkEntry
 from convlens.workers.inputs import input_of
 from convlens.workers.network import Computation, ServedNetwork
-from convlens.workers.probe import classes_of, labels_of
+from convlens.workers.probe import check_trace, classes_of, labels_of
 
 
 def load_network(entry: NetworkEntry, device: str = "auto") -> ServedNetwork:
@@ -29,6 +29,7 @@ def load_network(entry: NetworkEntry, device: str = "auto") -> ServedNetwork:
         place = _device(entry.device if device == "auto" else device)
         network = _placed(built, facts, place, _computation(entry, place))
         network.name_classes(labels_of(entry.labels, built.labels, classes_of(network)))
+        check_trace(network)
     except BuildError as error:
         raise entry.mistake(error.key, str(error)) from None
     return network

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 import convlens.workers
 from convlens.contract import digest
 from convlens.v1 import network_pb2, receipt_pb2
+from convlens.workers.anatomy import Trace, describe, trace
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,12 @@ class Normalized(nn.Module):
 class ServedNetwork:
     """One network on one device, frozen, with everything that callers may know about it.
 
-    `facts` needs name, version, kind, labels, input and accuracies; the rest is filled in here.
+    `facts` needs name, version, kind, labels, input and accuracies; the rest is filled in here, the
+    anatomy by `dissect`.
     """
+
+    #: What a forward pass calls; there once `dissect` has run.
+    trace: Trace
 
     def __init__(
         self,
@@ -85,6 +90,15 @@ class ServedNetwork:
         self.labels = list(labels)
         del self.facts.labels[:]
         self.facts.labels.extend(labels)
+
+    def dissect(self) -> None:
+        """Traces one forward pass and fills in the anatomy; once, before anybody else computes.
+
+        Raises RuntimeError where the network makes other calls for more images.
+        """
+        size = self.facts.input
+        self.trace = trace(self.module, (size.channels, size.height, size.width), root="body")
+        self.facts.anatomy.CopyFrom(describe(self.trace, self.module.body))
 
     def _fill_in(self, body: nn.Module, computation: Computation) -> None:
         facts = self.facts

@@ -29,6 +29,17 @@ def classes_of(network: ServedNetwork) -> int:
     return outputs.shape[1]
 
 
+def check_trace(network: ServedNetwork) -> None:
+    """Traces the network; raises BuildError where it is not the same for each image of a batch."""
+    try:
+        network.dissect()
+    except Exception as error:
+        words = str(error).strip().partition("\n")[0]
+        raise BuildError(
+            "builder", f"the network cannot be traced: {type(error).__name__}: {words}"
+        ) from None
+
+
 def labels_of(given: Sequence[str] | Path | None, known: Sequence[str], classes: int) -> list[str]:
     """The names of the classes: those given, or the builder's where their count fits.
 

@@ -77,20 +77,20 @@ def folded(words: Sequence[Word]) -> list[Word]:
 
 
 def _folded(words: Sequence[Word], size: int) -> list[Word]:
-    """The words with runs of groups of this size folded."""
+    """The words with runs of groups of this size folded; a pooling ends groups, as in lectures."""
     done: list[Word] = []
     at = 0
-    while at < len(words):
+    while at + size <= len(words):
         group, times = tuple(words[at : at + size]), 1
         while tuple(words[at + times * size : at + (times + 1) * size]) == group:
             times += 1
-        if times > 1 and len(group) == size:
+        if times > 1 and group[0] != "POOL":
             done.append(Run(group, times))
             at += times * size
         else:
             done.append(words[at])
             at += 1
-    return done
+    return [*done, *words[at:]]
 
 
 def _text(word: Word) -> str:

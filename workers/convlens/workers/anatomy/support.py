@@ -70,5 +70,7 @@ def _heard(trace: Trace) -> set[int]:
         index = waiting.pop()
         if index != INPUT and index not in heard:
             heard.add(index)
-            waiting.extend(trace.calls[index].sources)
+            # What is the same for every picture tells nothing of whatever gave it its shape.
+            told = (value for value in trace.calls[index].operands if value.axis is not None)
+            waiting.extend(value.source for value in told if value.source is not None)
     return heard

@@ -35,7 +35,8 @@ def trace(module: nn.Module, image: Sequence[int], *, root: str = "") -> Trace:
     the module and removes them: nobody else may run it meanwhile. Raises RuntimeError where its
     calls depend on the number of images, and whatever the module itself raises.
     """
-    if sum(parameter.numel() for parameter in module.parameters()) > SMALL:
+    weights = list(module.parameters())
+    if sum(weight.numel() for weight in weights) > SMALL and not any(w.is_meta for w in weights):
         try:
             return _trace(module, image, root, fake=True)
         except Exception as error:
