@@ -56,8 +56,8 @@ async def ask_triton(replica: Replica, request: ClassifyRequest) -> None:
         sent_us=time.monotonic_ns() // 1000,
         clock="benchmark",
     )
-    reply = await replica.infer(MODEL, job)
-    assert reply.response
+    async for reply in replica.stream(MODEL, job):
+        assert reply.response
 
 
 async def timed(call: Any) -> list[float]:

@@ -32,6 +32,10 @@ def canary(passes: int, **options: float) -> Job:
     return job("Canary", CanaryRequest(passes=passes).SerializeToString(), **options)
 
 
+async def last(replies: Any) -> Any:
+    return [reply async for reply in replies][-1]
+
+
 async def analyse(engine: Any, task: Job) -> tuple[Any, float]:
     """The last reply of a job of the analysis pool, and the seconds that it took."""
     started = time.monotonic()

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as typeless
 
-from convlens.workers.config import Config, ConfigError, NetworkEntry, load_config
+from convlens.workers.config import Config, ConfigError, NetworkEntry, PoolConfig, load_config
 from convlens.workers.main import main, program
 from convlens.workers.triton.repository import write_repository
 
@@ -19,7 +19,7 @@ networks:
 loadable:
   - {name: shapes, version: "2", traffic_weight: 0}
 pools:
-  inference: {instances: 2, threads: 1, queue_delay_us: 500, queue_timeout: 2.5, max_batch: 8}
+  inference: {instances: 2, threads: 1, queue_size: 7, max_batch: 8}
 """
 
 
@@ -55,18 +55,17 @@ def test_the_settings_of_a_pool_reach_triton(config: Config, tmp_path: Path) -> 
     inference = parsed(tmp_path / "shapes@1-inference")
     [group] = inference.instance_group
     assert (group.count, group.kind) == (2, model_config_pb2.ModelInstanceGroup.KIND_CPU)
-    assert inference.max_batch_size == 8
-    assert not inference.model_transaction_policy.decoupled
-    batching = inference.dynamic_batching
-    assert batching.max_queue_delay_microseconds == 500
-    policy = batching.default_queue_policy
-    assert policy.default_timeout_microseconds == 2_500_000
-    assert policy.allow_timeout_override
-    assert policy.max_queue_size == 256
-    assert inference.input[0].allow_ragged_batch
-    analysis = parsed(tmp_path / "shapes@1-analysis")
-    assert analysis.model_transaction_policy.decoupled
-    assert analysis.dynamic_batching.default_queue_policy.default_timeout_microseconds > 0
+    settings = PoolConfig.model_validate_json(inference.parameters["pool"].string_value)
+    assert (settings.threads, settings.queue_size, settings.max_batch) == (1, 7, 8)
+
+
+def test_triton_neither_queues_nor_batches(config: Config, tmp_path: Path) -> None:
+    for name in write_repository(config, 0, tmp_path):
+        model = parsed(tmp_path / name)
+        assert model.model_transaction_policy.decoupled
+        # Its batcher lets requests wait for half a second: see docs/decisions/0010.
+        assert not model.HasField("dynamic_batching")
+        assert model.max_batch_size == 0
 
 
 def test_on_gpus_every_pool_has_an_instance_on_each(config: Config, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from google.rpc.status_pb2 import Status
 from convlens.v1 import error_pb2, options_pb2
 
 DOMAIN = "convlens"
+# When a caller may try again whom a full queue or a missing worker turned away.
+RETRY_SECONDS = 0.25
 PREFIX = "ERROR_REASON_"
 # gRPC cuts off a call whose trailing metadata is above 8 KiB, so an error must stay well below it.
 MAX_VIOLATIONS = 16

@@ -6,17 +6,13 @@ from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, Full, Queue
-from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 import structlog
 
-from convlens.contract import ErrorReason, Failure
 from convlens.contract.pools import Pool
 from convlens.internal.v1.job_pb2 import Job, Reply
 from convlens.server.engine import (
-    RETRY_SECONDS,
     Engine,
     EngineError,
     allow_list,
@@ -27,12 +23,8 @@ from convlens.server.metrics import Metrics
 from convlens.v1.network_pb2 import Network
 
 if TYPE_CHECKING:
-    from convlens.workers.config import Config, NetworkEntry, PoolConfig
-    from convlens.workers.jobs import Ticket
-    from convlens.workers.worker import AnalysisWorker, InferenceWorker
-
-    Worker = InferenceWorker | AnalysisWorker
-
+    from convlens.workers.config import Config, NetworkEntry
+    from convlens.workers.intake import Intake
 
 log = structlog.get_logger()
 
@@ -41,99 +33,11 @@ CLOSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """A job in the queue."""
-
-    job: Job
-    arrived: float
-    future: Future[Reply]
-
-
-class PoolThread:
-    """A bounded queue and one thread that hands whatever waits to the worker, as one batch."""
-
-    def __init__(self, name: str, settings: "PoolConfig", worker: "Worker") -> None:
-        self.name = name
-        self._settings = settings
-        self._worker = worker
-        self._queue: Queue[Waiting | None] = Queue(settings.queue_size)
-        self._lock = Lock()
-        self._bytes = 0
-        self._thread = Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
-
-    def __len__(self) -> int:
-        return self._queue.qsize()
-
-    def submit(self, job: Job) -> Future[Reply]:
-        """Queues a job; raises Failure QUEUE_FULL where there is no place."""
-        entry, size = Waiting(job, time.monotonic(), Future()), len(job.request)
-        try:
-            if self._bytes and self._bytes + size > self._settings.queue_bytes:
-                raise Full
-            self._queue.put_nowait(entry)
-        except Full:
-            raise Failure(
-                ErrorReason.ERROR_REASON_QUEUE_FULL, retry_after=RETRY_SECONDS, pool=self.name
-            ) from None
-        self._hold(size)
-        entry.future.add_done_callback(lambda _: self._release(job, size))
-        return entry.future
-
-    def _hold(self, size: int) -> None:
-        with self._lock:
-            self._bytes += size
-
-    def _release(self, job: Job, size: int) -> None:
-        """Gives the bytes back of a job that is answered, or whose caller left while it waited."""
-        job.ClearField("request")
-        self._hold(-size)
-
-    def close(self, seconds: float) -> None:
-        """Lets the worker finish what waits, and ends it; gives up on it after `seconds`."""
-        self._queue.put(None)
-        self._thread.join(seconds)
-        self._worker.close()
-
-    def _work(self) -> None:
-        while batch := self._take():
-            self._worker.run([_ticket(entry) for entry in batch])
-
-    def _take(self) -> list[Waiting]:
-        """Waits for a job and takes what waits beside it; nothing once the pool is closed."""
-        batch: list[Waiting] = []
-        entry = self._queue.get()
-        while entry is not None:
-            batch.append(entry)
-            if len(batch) == self._settings.max_batch:
-                return batch
-            try:
-                entry = self._queue.get_nowait()
-            except Empty:
-                return batch
-        if batch:
-            # The end mark came behind the last jobs: put it back for the next look.
-            self._queue.put(None)
-        return batch
-
-
-def _ticket(entry: Waiting) -> "Ticket":
-    from convlens.workers.jobs import Ticket
-
-    def reply(answer: Reply) -> None:
-        if entry.future.set_running_or_notify_cancel():
-            entry.future.set_result(answer)
-
-    deadline = entry.arrived + entry.job.remaining_us / 1e6
-    return Ticket(entry.job, entry.arrived, deadline, entry.future.cancelled, reply)
-
-
-@dataclass(frozen=True)
 class Served:
     """A network in this process, with its pools."""
 
     facts: Network
-    pools: dict[Pool, PoolThread]
+    pools: "dict[Pool, Intake]"
 
 
 class EmbeddedEngine(Engine):
@@ -178,19 +82,20 @@ class EmbeddedEngine(Engine):
 
     def _serve(self, entry: "NetworkEntry") -> None:
         from convlens.workers.catalog import load_network
+        from convlens.workers.intake import Intake
         from convlens.workers.worker import AnalysisWorker, InferenceWorker
 
         network = load_network(entry, self._device)
         name, pools = entry.reference, self._config.pools
-        threads: dict[Pool, PoolThread] = {
-            "inference": PoolThread(f"{name}-inference", pools.inference, InferenceWorker(network)),
-            "analysis": PoolThread(
-                f"{name}-analysis", pools.analysis, AnalysisWorker(network, pools.analysis.budget)
-            ),
+        inference = InferenceWorker(network)
+        analysis = AnalysisWorker(network, pools.analysis.budget)
+        intakes: dict[Pool, Intake] = {
+            "inference": Intake(f"{name}-inference", pools.inference, inference),
+            "analysis": Intake(f"{name}-analysis", pools.analysis, analysis),
         }
-        for pool, thread in threads.items():
-            self._metrics.watch_queue(name, pool, thread.__len__)
-        self._served[name] = Served(network.facts, threads)
+        for pool, intake in intakes.items():
+            self._metrics.watch_queue(name, pool, intake.__len__)
+        self._served[name] = Served(network.facts, intakes)
 
     async def stop(self) -> None:
         """Answers what waits, then ends the threads."""
@@ -214,10 +119,20 @@ class EmbeddedEngine(Engine):
         yield await asyncio.wrap_future(self._submit(network, "analysis", job))
 
     def _submit(self, network: Network, pool: Pool, job: Job) -> Future[Reply]:
+        from convlens.workers.jobs import Ticket
+
         served = self._served.get(f"{network.name}@{network.version}")
         if served is None:
             raise unavailable(network, "it was unloaded")
-        return served.pools[pool].submit(job)
+        arrived, future = time.monotonic(), Future[Reply]()
+
+        def reply(answer: Reply) -> None:
+            if future.set_running_or_notify_cancel():
+                future.set_result(answer)
+
+        deadline = arrived + job.remaining_us / 1e6
+        served.pools[pool].submit(Ticket(job, arrived, deadline, future.cancelled, reply))
+        return future
 
     async def load(self, name: str, version: str, traffic_weight: float | None) -> Network:
         """Loads an entry of the allow list of networks.yaml."""

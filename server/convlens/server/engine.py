@@ -3,13 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 
-from convlens.contract import ErrorReason, Failure
+from convlens.contract import RETRY_SECONDS, ErrorReason, Failure
 from convlens.contract.pools import Pool
 from convlens.internal.v1.job_pb2 import Job, Reply
 from convlens.v1.network_pb2 import Network
-
-# When a caller may try again whom a full queue or a missing worker turned away.
-RETRY_SECONDS = 0.25
 
 
 class Engine(ABC):

@@ -89,12 +89,6 @@ class TritonMetrics:
     """What the Triton engine counts, beside the metrics of its server."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self._abandoned = Gauge(
-            "convlens_triton_abandoned_calls",
-            "Calls whose callers left, and which run on since Triton may not be told.",
-            ["triton"],
-            registry=metrics.registry,
-        )
         self.retries = Counter(
             "convlens_triton_retries",
             "Jobs tried once more: at another Triton, or at the same one after its healing.",
@@ -113,14 +107,6 @@ class TritonMetrics:
             ["model", "outcome"],
             registry=metrics.registry,
         )
-
-    def watch_abandoned(self, address: str, count: Callable[[], int]) -> None:
-        """Reads the number of abandoned calls to a Triton whenever somebody looks."""
-        self._abandoned.labels(address).set_function(count)
-
-    def forget(self, address: str) -> None:
-        """Shows no more of a Triton that is on no list any more."""
-        self._abandoned.remove(address)
 
 
 class MetricsPort:

@@ -23,14 +23,10 @@ class PoolConfig(Part):
     niceness: int = Field(default=0, ge=0, le=19)
     # Jobs handed to a worker at a time.
     max_batch: int = Field(default=64, ge=1, le=1024)
-    # How long Triton waits for company, in microseconds.
-    queue_delay_us: int = Field(default=0, ge=0, le=1_000_000)
     # Jobs that may wait.
     queue_size: int = Field(default=256, ge=1, le=100_000)
     # Bytes of requests that may wait; a single larger one is taken when nothing else waits.
     queue_bytes: int = Field(default=512 * 2**20, ge=2**20)
-    # Seconds that a job may wait; never 0, or Triton would ignore the caller's own.
-    queue_timeout: float = Field(default=60.0, gt=0, le=86_400)
     # Passes under way above which an analysis pool takes no more jobs; what comes then, waits.
     budget: int = Field(default=100_000, ge=1)
 

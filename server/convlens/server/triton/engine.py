@@ -8,11 +8,10 @@ from contextlib import aclosing
 import grpc
 import structlog
 
-from convlens.contract import ErrorReason, Failure
+from convlens.contract import RETRY_SECONDS, ErrorReason, Failure
 from convlens.contract.pools import Pool, model_name
 from convlens.internal.v1.job_pb2 import Job, Reply
 from convlens.server.engine import (
-    RETRY_SECONDS,
     Engine,
     allow_list,
     not_loadable,
@@ -73,22 +72,17 @@ class TritonEngine(Engine):
 
     async def call(self, network: Network, job: Job) -> Reply:
         """Runs a job on the least busy server; once more, elsewhere if possible, if it broke."""
-        model = model_name(network.name, network.version, "inference")
-        first = self._choose(model, network)
-        try:
-            return await first.infer(model, job)
-        except TritonFault as fault:
-            if not fault.retry:
-                raise _failure(fault, network, "inference", job) from fault
-        second = await self._second(model, network, first, job)
-        try:
-            return await second.infer(model, job)
-        except TritonFault as fault:
-            raise _failure(fault, network, "inference", job) from fault
+        async with aclosing(self._run(network, "inference", job)) as replies:
+            async for reply in replies:
+                return reply
+        raise unavailable(network, "its worker took the job and did not answer")
 
-    async def stream(self, network: Network, job: Job) -> AsyncGenerator[Reply, None]:
+    def stream(self, network: Network, job: Job) -> AsyncGenerator[Reply, None]:
         """Runs a job on the least busy server; once more if it broke before its first reply."""
-        model = model_name(network.name, network.version, "analysis")
+        return self._run(network, "analysis", job)
+
+    async def _run(self, network: Network, pool: Pool, job: Job) -> AsyncGenerator[Reply, None]:
+        model = model_name(network.name, network.version, pool)
         replica = self._choose(model, network)
         for attempt in (1, 2):
             started = False
@@ -101,7 +95,7 @@ class TritonEngine(Engine):
                 return
             except TritonFault as fault:
                 if attempt == 2 or started or not fault.retry:
-                    raise _failure(fault, network, "analysis", job) from fault
+                    raise _failure(fault, network, pool, job) from fault
             replica = await self._second(model, network, replica, job)
 
     def _choose(self, model: str, network: Network) -> Replica:
@@ -182,11 +176,8 @@ def _able(replicas: Sequence[Replica], model: str) -> list[Replica]:
 
 
 def _load(replica: Replica) -> tuple[int, float]:
-    """How much a server has to do; of equals, who had no work for the longest time comes first.
-
-    What callers left behind is computed all the same.
-    """
-    return replica.outstanding + replica.abandoned, replica.last_taken
+    """How much a server has to do; of equals, who had no work for the longest time comes first."""
+    return replica.outstanding, replica.last_taken
 
 
 def _unchanged(fault: TritonFault | TimeoutError, name: str, version: str) -> Failure:

@@ -122,7 +122,6 @@ class Fleet:
         for address in set(self._replicas) - set(wanted):
             log.info("triton left", triton=address)
             self._lists.pop(address, None)
-            self._metrics.forget(address)
             self._spawn(self._retire(self._replicas.pop(address)))
         for address, host in wanted.items():
             if address not in self._replicas:
@@ -132,13 +131,12 @@ class Fleet:
         log.info("triton added", triton=address, name=host)
         replica = Replica(address, self._credentials, host, self._addresses.headers, self._metrics)
         self._replicas[address] = replica
-        self._metrics.watch_abandoned(address, lambda: replica.abandoned)
 
     async def _retire(self, replica: Replica) -> None:
         """Closes a connection once the jobs on it are answered; it gets no new ones."""
         self._retiring.add(replica)
         until = time.monotonic() + RETIRE_SECONDS
-        while replica.outstanding + replica.abandoned and time.monotonic() < until:
+        while replica.outstanding and time.monotonic() < until:
             await asyncio.sleep(0.1)
         self._retiring.discard(replica)
         await replica.close()

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, Awaitable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -15,7 +16,8 @@ from tritonclient.grpc import (  # pyright: ignore[reportMissingTypeStubs]
     service_pb2_grpc,
 )
 
-from convlens.contract.pools import CANARY, DESCRIBE, model_name, network_of
+from convlens.contract import ErrorReason, Failure
+from convlens.contract.pools import CANARY, DESCRIBE, POOLS, model_name, network_of
 from convlens.internal.v1.canary_pb2 import CanaryRequest
 from convlens.internal.v1.job_pb2 import Job, Reply
 from convlens.server.dispatch import CLOCK
@@ -29,11 +31,23 @@ T = TypeVar("T")
 # Triton's own messages, which come without types.
 triton: Any = service_pb2
 
-# Unary calls carry no timeout of gRPC: cancelling one can crash Triton before this version.
-SAFE_TO_CANCEL = (2, 59)
 CANARY_SECONDS = 10.0
+# After so long without an answer a pool is asked to compute something, to see that it can.
 IDLE_SECONDS = 5.0
 HEAL_SECONDS = 120.0
+
+
+@dataclass(eq=False)
+class Asked:
+    """A job that was sent and is not answered. It is lost if a worker of its model has died."""
+
+    call: Any
+    lost: bool = False
+
+    def lose(self) -> None:
+        """Ends it: a dead worker answers nobody, and Triton does not tell those who wait."""
+        self.lost = True
+        self.call.cancel()
 
 
 @dataclass
@@ -44,6 +58,7 @@ class Model:
     last_reply: float = field(default_factory=time.monotonic)
     loaded: float = 0.0
     healing: "asyncio.Task[None] | None" = None
+    asked: set[Asked] = field(default_factory=set[Asked])
 
 
 class Replica:
@@ -69,7 +84,6 @@ class Replica:
         self.trouble = ""
         self.networks: dict[str, Network] = {}
         self._models: dict[str, Model] = {}
-        self._abandoned: set[asyncio.Task[Any]] = set()
         options = _options(host if credentials else "")
         self._channel = (
             grpc.aio.secure_channel(address, credentials, options)
@@ -77,12 +91,6 @@ class Replica:
             else grpc.aio.insecure_channel(address, options)
         )
         self._stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
-        self._cancellable = False
-
-    @property
-    def abandoned(self) -> int:
-        """Calls whose callers left, and which run on because cancelling could crash Triton."""
-        return len(self._abandoned)
 
     def can_answer(self, model: str) -> bool:
         """Whether the model answers here, as far as is known."""
@@ -96,70 +104,40 @@ class Replica:
                 model.healing.cancel()
         await self._channel.close()
 
-    async def infer(self, model: str, job: Job) -> Reply:
-        """Runs a job in a unary model; raises TritonFault."""
-        request, started = _request(model, job), time.monotonic()
-        self._take()
-        try:
-            answer = await self._unary(self._stub.ModelInfer, request)
-        except TritonFault as fault:
-            self._note_fault(model, fault, started)
-            raise
-        finally:
-            self.outstanding -= 1
-        self._note_reply(model)
-        return _reply(answer)
-
-    async def stream(self, model: str, job: Job) -> AsyncGenerator[Reply, None]:
-        """Runs a job in a decoupled model; closing the generator cancels it."""
-        started = time.monotonic()
-        call = self._stub.ModelStreamInfer(timeout=job.remaining_us / 1e6 + 1)
-        self._take()
-        try:
-            await call.write(_request(model, job))
-            await call.done_writing()
-            async for message in call:
-                if message.error_message:
-                    raise fault_of_text(message.error_message)
-                self._note_reply(model)
-                yield _reply(message.infer_response)
-        except grpc.aio.AioRpcError as error:
-            fault = fault_of_error(error)
-            self._note_fault(model, fault, started)
-            raise fault from error
-        except TritonFault as fault:
-            self._note_fault(model, fault, started)
-            raise
-        finally:
-            self.outstanding -= 1
-            call.cancel()
-
-    def _take(self) -> None:
+    async def stream(self, name: str, job: Job) -> AsyncGenerator[Reply, None]:
+        """Runs a job in a model; closing the generator cancels it. Raises TritonFault."""
+        model, started = self._models.setdefault(name, Model()), time.monotonic()
+        asked = Asked(self._stub.ModelStreamInfer(timeout=job.remaining_us / 1e6 + 1))
+        model.asked.add(asked)
         self.outstanding += 1
-        self.last_taken = time.monotonic()
+        self.last_taken = started
+        try:
+            async for answer in _answers(asked, name, job):
+                self._note_reply(name, job)
+                yield Reply.FromString(answer.raw_output_contents[0])
+        except TritonFault as fault:
+            self._note_fault(name, fault, started)
+            raise
+        finally:
+            self.outstanding -= 1
+            model.asked.discard(asked)
+            asked.call.cancel()
+
+    async def _first(self, name: str, job: Job) -> Reply:
+        async with aclosing(self.stream(name, job)) as replies:
+            async for reply in replies:
+                return reply
+        raise TritonFault(Fault.UNKNOWN, "no answer")
 
     async def _manage(self, method: Any, request: Any) -> Any:
         """A call that lists, loads or unloads models, which Triton may be told to restrict."""
         return await _awaited(method(request, metadata=self._headers))
 
-    async def _unary(self, method: Any, request: Any) -> Any:
-        call = asyncio.ensure_future(_awaited(method(request)))
-        try:
-            return await (call if self._cancellable else asyncio.shield(call))
-        except asyncio.CancelledError:
-            if not call.done():
-                self._abandoned.add(call)
-                call.add_done_callback(self._forget)
-            raise
-
-    def _forget(self, call: "asyncio.Task[Any]") -> None:
-        self._abandoned.discard(call)
-        if not call.cancelled():
-            call.exception()
-
-    def _note_reply(self, name: str) -> None:
+    def _note_reply(self, name: str, job: Job) -> None:
         model = self._models.setdefault(name, Model())
-        model.healthy, model.last_reply, self.reachable = True, time.monotonic(), True
+        model.healthy = self.reachable = True
+        if job.method != DESCRIBE:
+            model.last_reply = time.monotonic()
 
     def _note_fault(self, name: str, fault: TritonFault, started: float) -> None:
         """What a fault says about a model and its server; `started` is when its call began.
@@ -177,22 +155,22 @@ class Replica:
         elif fault.fault is Fault.DEAD_WORKER and not model.healing and started > model.loaded:
             model.healthy = False
             model.healing = asyncio.create_task(self._heal(name, model))
+            for asked in model.asked:
+                asked.lose()
 
     async def _heal(self, name: str, model: Model) -> None:
         started = time.monotonic()
         log.warning("healing", model=name, triton=self.address)
         try:
             async with asyncio.timeout(HEAL_SECONDS):
-                config = await self._config(name)
-                generation = config["parameters"]["generation"]["string_value"]
-                config["parameters"]["generation"]["string_value"] = str(int(generation) + 1)
-                await self._load(name, config)
+                await self._load(name, _next_generation(await self._config(name)))
             model.healthy = True
             model.loaded = model.last_reply = time.monotonic()
             seconds = round(time.monotonic() - started, 2)
             log.warning("healed", model=name, triton=self.address, seconds=seconds)
             self._metrics.healings.labels(name, "healed").inc()
-        except (TritonFault, TimeoutError) as error:
+        except Exception as error:
+            # The next call that meets the dead worker tries again.
             log.error("healing failed", model=name, triton=self.address, error=str(error))
             self._metrics.healings.labels(name, "failed").inc()
         finally:
@@ -202,11 +180,12 @@ class Replica:
         """Waits while a model is loaded again."""
         healing = self._models.setdefault(name, Model()).healing
         if healing:
-            await asyncio.shield(healing)
+            # Not the task itself: what cancels the healing is not to cancel who waits for it.
+            await asyncio.wait({healing})
 
     async def _config(self, name: str) -> dict[str, Any]:
         """The configuration of a model, as loading takes it."""
-        answer = await self._unary(self._stub.ModelConfig, triton.ModelConfigRequest(name=name))
+        answer = await _awaited(self._stub.ModelConfig(triton.ModelConfigRequest(name=name)))
         return MessageToDict(answer.config, preserving_proto_field_name=True)
 
     async def _load(self, name: str, config: dict[str, Any] | None) -> None:
@@ -217,11 +196,13 @@ class Replica:
 
     async def load(self, name: str, version: str, traffic_weight: float | None) -> None:
         """Loads both pools of a network, or loads them again with another weight."""
-        for pool in ("inference", "analysis"):
+        loaded = await self.index(ready=True)
+        for pool in POOLS:
             model = model_name(name, version, pool)
-            await self._load(model, None)
+            if model not in loaded:
+                await self._load(model, None)
             if traffic_weight is not None:
-                config = await self._config(model)
+                config = _next_generation(await self._config(model))
                 entry = json.loads(config["parameters"]["network"]["string_value"])
                 entry["traffic_weight"] = traffic_weight
                 config["parameters"]["network"]["string_value"] = json.dumps(entry)
@@ -231,7 +212,7 @@ class Replica:
     async def unload(self, name: str, version: str) -> None:
         """Unloads both pools of a network; Triton answers what it has taken first."""
         self.networks.pop(f"{name}@{version}", None)
-        for pool in ("inference", "analysis"):
+        for pool in POOLS:
             request = triton.RepositoryModelUnloadRequest(
                 model_name=model_name(name, version, pool)
             )
@@ -249,49 +230,78 @@ class Replica:
         return Lists.of((await self._config(ours[0])).get("parameters", {})) if ours else Lists()
 
     async def refresh(self) -> None:
-        """Learns what is loaded, and describes it; that is a canary for the inference pools too."""
+        """Learns what is loaded, describes it, and sees that idle pools compute."""
         async with asyncio.timeout(CANARY_SECONDS):
-            await self._check_version()
             loaded = await self.index(ready=True)
+        self.reachable = True
         networks: dict[str, Network] = {}
         for model in loaded:
-            known = network_of(model)
-            if known and known[2] == "inference":
-                name, version, _ = known
+            if not (known := network_of(model)):
+                continue
+            name, version, pool = known
+            await self._canary(model)
+            if pool == "inference":
                 facts = await self._describe(model) or self.networks.get(f"{name}@{version}")
                 if facts:
                     networks[f"{name}@{version}"] = facts
-            elif known:
-                await self._canary(model)
         self.networks, self.trouble = networks, ""
         for gone in set(self._models) - set(loaded):
-            del self._models[gone]
-
-    async def _check_version(self) -> None:
-        answer = await self._unary(self._stub.ServerMetadata, triton.ServerMetadataRequest())
-        major, minor, *_ = (int(part) for part in answer.version.split("."))
-        self._cancellable = (major, minor) >= SAFE_TO_CANCEL
-        self.reachable = True
+            # While it heals Triton may not list it, and what is known of it is needed after.
+            if not self._models[gone].healing:
+                del self._models[gone]
 
     async def _describe(self, model: str) -> Network | None:
         try:
             async with asyncio.timeout(CANARY_SECONDS):
-                reply = await self.infer(model, _job(DESCRIBE, b""))
+                reply = await self._first(model, _job(DESCRIBE, b""))
         except (TritonFault, TimeoutError):
             return None
         return None if reply.HasField("error") else Network.FromString(reply.response)
 
-    async def _canary(self, model: str) -> None:
-        """Sees whether an analysis pool computes that had nothing to do for a while."""
-        known = self._models.setdefault(model, Model())
-        if known.healing or time.monotonic() - known.last_reply < IDLE_SECONDS:
+    async def _canary(self, name: str) -> None:
+        """Sees whether a pool lives that gave no answer for a while.
+
+        An idle one computes a pass; one with jobs only answers, since it computes anyway.
+        """
+        model = self._models.setdefault(name, Model())
+        idle = not model.asked
+        if model.healing or (idle and time.monotonic() - model.last_reply < IDLE_SECONDS):
             return
-        body = CanaryRequest(passes=1).SerializeToString()
+        body = CanaryRequest(passes=1 if idle else 0).SerializeToString()
         try:
-            async for _ in self.stream(model, _job(CANARY, body)):
-                pass
-        except TritonFault:
+            async with asyncio.timeout(CANARY_SECONDS):
+                reply = await self._first(name, _job(CANARY, body))
+        except (TritonFault, TimeoutError):
             return
+        known = Failure.from_status(reply.error) if reply.HasField("error") else None
+        # A full queue and a missed deadline are answers of a pool that lives.
+        if known and known.reason is ErrorReason.ERROR_REASON_INTERNAL:
+            log.error("canary failed", model=name, triton=self.address)
+            model.healthy = False
+
+
+async def _answers(asked: Asked, model: str, job: Job) -> AsyncGenerator[Any, None]:
+    """Triton's answers to a job; raises TritonFault."""
+    try:
+        await asked.call.write(_request(model, job))
+        await asked.call.done_writing()
+        async for message in asked.call:
+            if message.error_message:
+                raise fault_of_text(message.error_message)
+            yield message.infer_response
+    except grpc.aio.AioRpcError as error:
+        raise fault_of_error(error) from error
+    except asyncio.CancelledError as error:
+        if asked.lost:
+            raise TritonFault(Fault.DEAD_WORKER, "the worker died") from error
+        raise
+
+
+def _next_generation(config: dict[str, Any]) -> dict[str, Any]:
+    """The same configuration changed in what nobody reads, so that Triton loads it again."""
+    generation = config["parameters"]["generation"]
+    generation["string_value"] = str(int(generation["string_value"]) + 1)
+    return config
 
 
 async def _awaited(call: Awaitable[T]) -> T:
@@ -305,15 +315,10 @@ def _request(model: str, job: Job) -> Any:
     """The job's bytes as a tensor, without tritonclient's copies of them."""
     body = job.SerializeToString()
     request = triton.ModelInferRequest(model_name=model, id=job.request_id)
-    request.inputs.add(name="request", datatype="UINT8", shape=[1, len(body)])
+    request.inputs.add(name="request", datatype="UINT8", shape=[len(body)])
     request.outputs.add(name="response")
-    request.parameters["timeout"].int64_param = max(1, job.remaining_us)
     request.raw_input_contents.append(body)
     return request
-
-
-def _reply(answer: Any) -> Reply:
-    return Reply.FromString(answer.raw_output_contents[0])
 
 
 def _job(method: str, request: bytes) -> Job:
@@ -331,7 +336,7 @@ def _options(host: str) -> Sequence[tuple[str, Any]]:
     options: list[tuple[str, Any]] = [
         ("grpc.max_send_message_length", -1),
         ("grpc.max_receive_message_length", -1),
-        # A silent connection is found by pings, since unary calls have no deadline of gRPC's.
+        # A silent connection is found by pings, long before the deadlines of long jobs.
         ("grpc.keepalive_time_ms", 10_000),
         ("grpc.keepalive_timeout_ms", 5_000),
         ("grpc.http2.max_pings_without_data", 0),

@@ -52,9 +52,9 @@ def model_config(
     return f"""\
 name: "{model_name(entry.name, entry.version, pool)}"
 backend: "python"
-max_batch_size: {settings.max_batch}
+max_batch_size: 0
 input [
-  {{ name: "request" data_type: TYPE_UINT8 dims: [ -1 ] allow_ragged_batch: true }}
+  {{ name: "request" data_type: TYPE_UINT8 dims: [ -1 ] }}
 ]
 output [
   {{ name: "response" data_type: TYPE_UINT8 dims: [ -1 ] }}
@@ -65,16 +65,7 @@ instance_group [
     kind: {kind}
   }}
 ]
-dynamic_batching {{
-  max_queue_delay_microseconds: {settings.queue_delay_us}
-  default_queue_policy {{
-    timeout_action: REJECT
-    default_timeout_microseconds: {round(settings.queue_timeout * 1e6)}
-    allow_timeout_override: true
-    max_queue_size: {settings.queue_size}
-  }}
-}}
-model_transaction_policy {{ decoupled: {"true" if pool == "analysis" else "false"} }}
+model_transaction_policy {{ decoupled: true }}
 {_parameter("network", entry.model_dump_json(exclude_defaults=True))}
 {_parameter("pool", settings.model_dump_json())}
 {_parameter("lists", lists)}

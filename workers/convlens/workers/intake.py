@@ -1,0 +1,106 @@
+"""The way into a pool: what waits is bounded, and what waits together is worked on together."""
+
+from collections import deque
+from collections.abc import Sequence
+from threading import Condition, Thread
+from typing import Protocol
+
+from convlens.contract import RETRY_SECONDS, ErrorReason, Failure
+from convlens.workers.config import PoolConfig
+from convlens.workers.jobs import Ticket
+
+
+class Worker(Protocol):
+    """What an intake hands jobs to, always in the same thread."""
+
+    def run(self, tickets: Sequence[Ticket]) -> None:
+        """Takes jobs, answers each now or later, and returns when it can take more."""
+        ...
+
+    def is_idle(self) -> bool:
+        """Whether every job that was taken is answered."""
+        ...
+
+    def close(self) -> None:
+        """Ends after the jobs that were taken."""
+        ...
+
+
+class Intake:
+    """A bounded queue, and one thread that hands whatever waits to the worker, as one batch.
+
+    So the batch is as large as the load makes it: nobody waits for company, and while the worker
+    is busy the next batch grows. `name` is the pool's, for those whom a full queue turns away.
+    """
+
+    def __init__(self, name: str, settings: PoolConfig, worker: Worker) -> None:
+        self._name = name
+        self._settings = settings
+        self._worker = worker
+        self._waiting: deque[Ticket] = deque()
+        self._bytes = 0
+        self._busy = False
+        self._closed = False
+        self._changed = Condition()
+        self._thread = Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def submit(self, ticket: Ticket) -> None:
+        """Queues a job, or tells its caller that there is no place; any thread may call."""
+        with self._changed:
+            if not self._has_room(ticket):
+                self._sweep()
+            if taken := self._has_room(ticket):
+                self._waiting.append(ticket)
+                self._bytes += _size(ticket)
+                self._changed.notify()
+        if not taken:
+            reason = ErrorReason.ERROR_REASON_QUEUE_FULL
+            ticket.fail(Failure(reason, retry_after=RETRY_SECONDS, pool=self._name))
+
+    def is_idle(self) -> bool:
+        """Whether every job that was taken is answered."""
+        with self._changed:
+            return not (self._waiting or self._busy) and self._worker.is_idle()
+
+    def close(self, seconds: float) -> None:
+        """Lets the worker finish what waits, and ends it; gives up on it after `seconds`."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(seconds)
+        self._worker.close()
+
+    def _has_room(self, ticket: Ticket) -> bool:
+        """Whether a job may wait; a large one may where no other takes up bytes."""
+        bytes_fit = not self._bytes or self._bytes + _size(ticket) <= self._settings.queue_bytes
+        return bytes_fit and len(self._waiting) < self._settings.queue_size and not self._closed
+
+    def _sweep(self) -> None:
+        """Lets go of jobs that nobody waits for any more."""
+        for ticket in list(self._waiting):
+            if not ticket.is_open("in the queue"):
+                self._waiting.remove(ticket)
+                self._bytes -= _size(ticket)
+
+    def _work(self) -> None:
+        while batch := self._take():
+            self._worker.run(batch)
+            with self._changed:
+                self._bytes -= sum(_size(ticket) for ticket in batch)
+                self._busy = False
+
+    def _take(self) -> list[Ticket]:
+        """Waits for jobs and takes what waits; nothing once the pool is closed and empty."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            count = min(len(self._waiting), self._settings.max_batch)
+            self._busy = count > 0
+            return [self._waiting.popleft() for _ in range(count)]
+
+
+def _size(ticket: Ticket) -> int:
+    return len(ticket.job.request)
