@@ -74,7 +74,9 @@ def _digest(file: Path) -> str:
 
 
 def _reason(error: Exception) -> str:
-    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    wrapped = isinstance(error, urllib.error.URLError)
+    answered = isinstance(error, urllib.error.HTTPError)
+    reason = error.reason if wrapped and not answered else error
     if isinstance(reason, socket.gaierror):
         return "there is no network: the host's name is not known"
     return str(reason) or type(reason).__name__

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -63,7 +64,9 @@ def read_weights(file: Path) -> State:
     try:
         if file.suffix == ".safetensors":
             return OrderedDict(load_file(file))
-        with file.open("rb") as opened:
+        with file.open("rb") as opened, warnings.catch_warnings():
+            # torch warns of pickles that it does not know, before it refuses them.
+            warnings.simplefilter("ignore", UserWarning)
             found: object = torch.load(opened, map_location="cpu", weights_only=True)
     except OSError as error:
         raise BuildError("weights", f"{file}: {error.strerror or error}") from None
@@ -83,7 +86,8 @@ def read_weights(file: Path) -> State:
 def _refused(file: Path, reason: str) -> str:
     named = GLOBAL.search(reason)
     if not named:
-        return f"{file} is damaged or no file of torch.save: {reason.partition(chr(10))[0]}"
+        words = reason.partition("\n")[0].partition(", which")[0]
+        return f"{file} is damaged or no file of torch.save, and was not unpickled: {words}"
     return (
         f"{file} holds objects ({named[1]}) beside or instead of weights; it was not opened, since "
         "a pickle can run any code. Save the weights alone, where you trust it: "
