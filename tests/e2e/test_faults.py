@@ -160,9 +160,9 @@ def test_the_queue_is_bounded_in_bytes_and_forgets_what_nobody_waits_for(
             stub.Classify(big, timeout=20)
         assert reason_of(caught.value) == "QUEUE_FULL"
         waiting.cancel()
-        wait_until(lambda: pool._bytes < 700_000)
+        wait_until(lambda: pool._waiting[0].is_over())
         again = stub.Classify.future(big, timeout=20)
-        wait_until(lambda: pool._bytes > 700_000)
+        wait_until(lambda: not pool._waiting[0].is_over())
         slow.gate.set()
         assert first.result(20).results
         assert again.result(20).results

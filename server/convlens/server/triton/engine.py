@@ -85,6 +85,8 @@ class TritonEngine(Engine):
         model = model_name(network.name, network.version, pool)
         replica = self._choose(model, network)
         for attempt in (1, 2):
+            # What is sent to a model that is being healed would still reach the dead worker.
+            await _healed(replica, model, network)
             started = False
             try:
                 # Closed here and now when the caller leaves, which is what cancels the job.
@@ -96,7 +98,9 @@ class TritonEngine(Engine):
             except TritonFault as fault:
                 if attempt == 2 or started or not fault.retry:
                     raise _failure(fault, network, pool, job) from fault
-            replica = await self._second(model, network, replica, job)
+            replica = self._second(model, replica)
+            job.remaining_us -= time.monotonic_ns() // 1000 - job.sent_us
+            job.sent_us = time.monotonic_ns() // 1000
 
     def _choose(self, model: str, network: Network) -> Replica:
         """The least busy server, of those where the model is well if there are any."""
@@ -105,23 +109,11 @@ class TritonEngine(Engine):
             raise unavailable(network, "no server of its pool is in reach")
         return min(_able(reachable, model) or reachable, key=_load)
 
-    async def _second(self, model: str, network: Network, first: Replica, job: Job) -> Replica:
-        """Who may try a broken job again: another server, or the same one when it has healed.
-
-        What the first try took is taken off the job's time.
-        """
-        started = time.monotonic()
+    def _second(self, model: str, first: Replica) -> Replica:
+        """Who may try a broken job again: another server, or the same one when it has healed."""
         others = _able([each for each in self._fleet.replicas() if each is not first], model)
         chosen = min(others, key=_load, default=first)
-        if chosen is first:
-            try:
-                async with asyncio.timeout(HEALING_SECONDS):
-                    await first.healed(model)
-            except TimeoutError:
-                raise unavailable(network, "its worker died and is being started again") from None
         self._metrics.retries.labels("same" if chosen is first else "another").inc()
-        job.remaining_us -= round((time.monotonic() - started) * 1e6)
-        job.sent_us = time.monotonic_ns() // 1000
         return chosen
 
     async def load(self, name: str, version: str, traffic_weight: float | None) -> Network:
@@ -169,6 +161,15 @@ class TritonEngine(Engine):
         except TritonFault as fault:
             raise _unchanged(fault, name, version) from fault
         return replicas
+
+
+async def _healed(replica: Replica, model: str, network: Network) -> None:
+    """Waits while the model is being healed; raises Failure where that takes too long."""
+    try:
+        async with asyncio.timeout(HEALING_SECONDS):
+            await replica.healed(model)
+    except TimeoutError:
+        raise unavailable(network, "its worker died and is being started again") from None
 
 
 def _able(replicas: Sequence[Replica], model: str) -> list[Replica]:

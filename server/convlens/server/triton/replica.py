@@ -23,7 +23,13 @@ from convlens.internal.v1.job_pb2 import Job, Reply
 from convlens.server.dispatch import CLOCK
 from convlens.server.metrics import TritonMetrics
 from convlens.server.triton.lists import Lists
-from convlens.server.triton.texts import Fault, TritonFault, fault_of_error, fault_of_text
+from convlens.server.triton.texts import (
+    Fault,
+    TritonFault,
+    fault_of_error,
+    fault_of_status,
+    fault_of_text,
+)
 from convlens.v1.network_pb2 import Network
 
 log = structlog.get_logger()
@@ -107,7 +113,7 @@ class Replica:
     async def stream(self, name: str, job: Job) -> AsyncGenerator[Reply, None]:
         """Runs a job in a model; closing the generator cancels it. Raises TritonFault."""
         model, started = self._models.setdefault(name, Model()), time.monotonic()
-        asked = Asked(self._stub.ModelStreamInfer(timeout=job.remaining_us / 1e6 + 1))
+        asked = Asked(self._stub.ModelStreamInfer(timeout=max(0, job.remaining_us) / 1e6 + 1))
         model.asked.add(asked)
         self.outstanding += 1
         self.last_taken = started
@@ -241,7 +247,8 @@ class Replica:
             name, version, pool = known
             await self._canary(model)
             if pool == "inference":
-                facts = await self._describe(model) or self.networks.get(f"{name}@{version}")
+                known_facts = self.networks.get(f"{name}@{version}")
+                facts = await self._describe(model) or known_facts
                 if facts:
                     networks[f"{name}@{version}"] = facts
         self.networks, self.trouble = networks, ""
@@ -251,6 +258,8 @@ class Replica:
                 del self._models[gone]
 
     async def _describe(self, model: str) -> Network | None:
+        if self._models[model].healing:
+            return None
         try:
             async with asyncio.timeout(CANARY_SECONDS):
                 reply = await self._first(model, _job(DESCRIBE, b""))
@@ -291,6 +300,9 @@ async def _answers(asked: Asked, model: str, job: Job) -> AsyncGenerator[Any, No
             yield message.infer_response
     except grpc.aio.AioRpcError as error:
         raise fault_of_error(error) from error
+    except asyncio.InvalidStateError as error:
+        # The call had ended before anything could be written.
+        raise fault_of_status(await asked.call.code(), await asked.call.details()) from error
     except asyncio.CancelledError as error:
         if asked.lost:
             raise TritonFault(Fault.DEAD_WORKER, "the worker died") from error

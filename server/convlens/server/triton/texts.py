@@ -59,12 +59,17 @@ def fault_of_text(text: str) -> TritonFault:
 
 def fault_of_error(error: grpc.aio.AioRpcError) -> TritonFault:
     """The fault behind an error of gRPC."""
-    known = fault_of_text(error.details() or "")
+    return fault_of_status(error.code(), error.details())
+
+
+def fault_of_status(code: grpc.StatusCode, details: str | None) -> TritonFault:
+    """The fault behind the status with which a call of gRPC ended."""
+    known = fault_of_text(details or "")
     if known.fault is not Fault.UNKNOWN:
         return known
-    if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return TritonFault(Fault.OUT_OF_REACH, known.text or "the connection broke")
-    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         # Of a stream, which alone carries a timeout of gRPC's.
         return TritonFault(Fault.OUT_OF_TIME, known.text)
     return known
