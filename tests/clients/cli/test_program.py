@@ -17,7 +17,7 @@ from convlens.client.cli._program import program
 from convlens.contract import ErrorReason, Failure
 from convlens.v1 import network_pb2
 
-COMMANDS = ["classify", "completion", "demo", "health", "networks"]
+COMMANDS = ["anatomy", "classify", "completion", "demo", "health", "networks"]
 
 
 def test_help_teaches(run):

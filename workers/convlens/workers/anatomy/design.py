@@ -49,8 +49,10 @@ def _about(call: Call, first: bool) -> Iterator[Finding]:
             anatomy_pb2.DESIGN_WARNING_KIND_LARGE_POOLING,
             f"The pooling window is {shape}: larger than 3 × 3 is usually too destructive.",
         )
-    yield from _skips(found)
-    yield from _tiling(call, found)
+    if any(window.stride > window.extent for window in found):
+        yield _skips(found)
+    else:
+        yield from _tiling(call, found)
 
 
 def _is_coarse(found: tuple[Window, Window]) -> bool:
@@ -58,16 +60,14 @@ def _is_coarse(found: tuple[Window, Window]) -> bool:
     return all(w.kernel >= COARSE_WINDOW and COARSE_STRIDE <= w.stride < w.kernel for w in found)
 
 
-def _skips(found: tuple[Window, Window]) -> Iterator[Finding]:
+def _skips(found: tuple[Window, Window]) -> Finding:
     """A stride larger than the window."""
-    if all(window.stride <= window.extent for window in found):
-        return
     seen = 1.0
     for window in found:
         seen *= min(1, window.extent / window.stride)
     strides = " × ".join(str(window.stride) for window in found)
     shape = " × ".join(str(window.extent) for window in found)
-    yield (
+    return (
         anatomy_pb2.DESIGN_WARNING_KIND_STRIDE_SKIPS,
         f"The stride of {strides} is larger than the window of {shape}: it never sees "
         f"{1 - seen:.0%} of its input.",

@@ -20,6 +20,7 @@ UNWRITABLE = frozenset({errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno
 
 # The commands and the first sentence of each; its module is imported when it is used.
 COMMANDS = {
+    "anatomy": "Show the layers of a network and what they cost.",
     "classify": "Say what is in pictures.",
     "completion": "Print what makes a shell complete this command.",
     "demo": "Start a server, classify a few pictures through it, and end it again.",
