@@ -37,6 +37,8 @@ T = TypeVar("T")
 # Triton's own messages, which come without types.
 triton: Any = service_pb2
 
+# What Triton calls the last answer to a request.
+FINAL = "triton_final_response"
 CANARY_SECONDS = 10.0
 # After so long without an answer a pool is asked to compute something, to see that it can.
 IDLE_SECONDS = 5.0
@@ -45,10 +47,11 @@ HEAL_SECONDS = 120.0
 
 @dataclass(eq=False)
 class Asked:
-    """A job that was sent and is not answered. It is lost if a worker of its model has died."""
+    """A job that was sent. It is lost if a worker of its model died before the last answer."""
 
     call: Any
     lost: bool = False
+    answered: bool = False
 
     def lose(self) -> None:
         """Ends it: a dead worker answers nobody, and Triton does not tell those who wait."""
@@ -90,6 +93,8 @@ class Replica:
         self.trouble = ""
         self.networks: dict[str, Network] = {}
         self._models: dict[str, Model] = {}
+        # Held until they end, since gRPC cancels what nobody holds.
+        self._ending: set[Any] = set()
         options = _options(host if credentials else "")
         self._channel = (
             grpc.aio.secure_channel(address, credentials, options)
@@ -120,6 +125,7 @@ class Replica:
         try:
             async for answer in _answers(asked, name, job):
                 self._note_reply(name, job)
+                asked.answered = answer.parameters[FINAL].bool_param
                 yield Reply.FromString(answer.raw_output_contents[0])
         except TritonFault as fault:
             self._note_fault(name, fault, started)
@@ -127,7 +133,15 @@ class Replica:
         finally:
             self.outstanding -= 1
             model.asked.discard(asked)
+            self._end(asked)
+
+    def _end(self, asked: Asked) -> None:
+        """Cancels a job, unless it is answered: then its stream ends by itself in a moment."""
+        if not asked.answered:
             asked.call.cancel()
+        elif not asked.call.done():
+            self._ending.add(asked.call)
+            asked.call.add_done_callback(self._ending.discard)
 
     async def _first(self, name: str, job: Job) -> Reply:
         async with aclosing(self.stream(name, job)) as replies:
