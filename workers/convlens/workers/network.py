@@ -136,8 +136,16 @@ class ServedNetwork:
 
     def warm_up(self, rows: int) -> None:
         """Computes once for one row and once for `rows`, so that no caller pays for it."""
-        for count in (1, rows):
+        # Compiled code is made for one row, for the next size that comes, and then for any size.
+        counts = (1, rows, rows - 1) if self.facts.compiled else (1, rows)
+        for count in counts:
             self.logits(self.blank().repeat(count, 1, 1, 1))
+
+    def warm_up_gradients(self) -> None:
+        """Computes a gradient for one row, and for a micro-batch where its first time is long."""
+        counts = (1, self.facts.rows) if self.facts.compiled or self.device.type != "cpu" else (1,)
+        for count in counts:
+            self.gradient(self.blank().repeat(count, 1, 1, 1))
 
     def blank(self) -> Tensor:
         """One row of black pixels."""

@@ -89,7 +89,7 @@ class AnalysisWorker:
 
     def __init__(self, network: ServedNetwork, budget: int) -> None:
         self._network = network
-        self._network.gradient(self._network.blank())
+        self._network.warm_up_gradients()
         self._runner = Runner("runner", budget)
 
     def run(self, tickets: Sequence[Ticket]) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast, final
 
@@ -35,18 +35,22 @@ PORTED: Mapping[str, object] = {
 }
 # Names as Python wrote them before modules could have no dots in their names.
 OLD_DENSE = re.compile(
-    r"(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))"
+    r"(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\."
+    r"(?:weight|bias|running_mean|running_var|num_batches_tracked))"
 )
 
 
 class Weights(Protocol):
     """A member of one of torchvision's enums of weights, as far as it is used here."""
 
-    name: str
-    url: str
-    meta: dict[str, Any]
-
-    def transforms(self) -> Any: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def meta(self) -> dict[str, Any]: ...
+    @property
+    def transforms(self) -> Callable[[], Any]: ...
 
 
 @final
@@ -170,7 +174,8 @@ def _body(order: Order, facts: Weights) -> Any:
     except Exception as error:
         given = ", ".join(f"{key}: {value}" for key, value in order.arguments.items())
         raise BuildError(
-            "arguments", f"torchvision:{order.name} cannot be built with {given}: {error}"
+            "arguments" if given else "input",
+            f"torchvision:{order.name} cannot be built{' with ' if given else ''}{given}: {error}",
         ) from None
 
 
