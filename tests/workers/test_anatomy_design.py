@@ -1,5 +1,7 @@
 """What layers support, design warnings, and the lectures' grammar."""
 
+from functools import cache
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,9 +14,15 @@ from convlens.workers.anatomy.grammar import Run, folded
 from .networks import build
 
 
-def anatomy_of(module: nn.Module | str, *image: int) -> Anatomy:
-    module = build(module).to("meta") if isinstance(module, str) else module.eval()
-    return describe(trace(module, image or (3, 224, 224)), module)
+def anatomy_of(module: nn.Module, *image: int) -> Anatomy:
+    return describe(trace(module.eval(), image), module)
+
+
+@cache
+def known(name: str) -> Anatomy:
+    """The anatomy of one of torchvision's networks."""
+    size = 299 if name == "inception_v3" else 224
+    return anatomy_of(build(name).to("meta"), 3, size, size)
 
 
 def supporting(anatomy: Anatomy, what: str) -> list[str]:
@@ -36,9 +44,7 @@ def supporting(anatomy: Anatomy, what: str) -> list[str]:
     ],
 )
 def test_grad_cam_looks_at_maps(name, last):
-    size = 299 if name == "inception_v3" else 224
-    anatomy = anatomy_of(name, 3, size, size)
-    assert supporting(anatomy, "grad_cam")[-1] == last
+    assert supporting(known(name), "grad_cam")[-1] == last
 
 
 @pytest.mark.parametrize(
@@ -46,7 +52,7 @@ def test_grad_cam_looks_at_maps(name, last):
     ["alexnet", "vgg11_bn", "resnet18", "densenet121", "googlenet", "squeezenet1_0", "mnasnet0_5"],
 )
 def test_deconvnet_starts_anywhere_in_a_plain_network(name):
-    anatomy = anatomy_of(name)
+    anatomy = known(name)
     assert len(supporting(anatomy, "deconvnet")) == len(anatomy.layers)
 
 
@@ -61,7 +67,7 @@ def test_deconvnet_starts_anywhere_in_a_plain_network(name):
     ],
 )
 def test_deconvnet_ends_where_it_cannot_go_back(name, last):
-    assert supporting(anatomy_of(name), "deconvnet")[-1] == last
+    assert supporting(known(name), "deconvnet")[-1] == last
 
 
 class Gated(nn.Module):
@@ -83,7 +89,7 @@ def test_support_follows_the_data():
 
 
 def test_a_layer_that_returns_a_tuple_has_no_codes():
-    anatomy = anatomy_of("vit_b_16")
+    anatomy = known("vit_b_16")
     [first, *_] = [layer for layer in anatomy.layers if layer.kind == "MultiheadAttention"]
     assert not first.supports_features
     assert list(first.output_shape) == [197, 768]
@@ -162,12 +168,12 @@ def test_a_coarse_first_layer():
 
 
 def test_warnings_of_alexnet_and_vgg():
-    alexnet = anatomy_of("alexnet").warnings
+    alexnet = known("alexnet").warnings
     assert [(w.layer, DesignWarningKind.Name(w.kind)[20:]) for w in alexnet] == [
         ("features.0", "COARSE_FIRST_LAYER"),
         ("features.0", "DOES_NOT_TILE"),
     ]
-    assert not anatomy_of("vgg16").warnings
+    assert not known("vgg16").warnings
 
 
 @pytest.mark.parametrize(
@@ -194,7 +200,7 @@ def test_warnings_of_alexnet_and_vgg():
     ],
 )
 def test_grammar(name, grammar):
-    assert anatomy_of(name).grammar == grammar
+    assert known(name).grammar == grammar
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,19 @@ def test_names_are_relative_to_the_body_of_a_served_network():
     assert traced.nodes["conv"].parameters == ("body.conv.weight", "body.conv.bias")
 
 
+def test_autocast_is_seen():
+    network = Normalized(build("resnet18", weights=True), [0.5] * 3, [0.25] * 3, bfloat16=True)
+    network.eval().requires_grad_(False)
+    traced, x = trace(network, (3, 64, 64), root="body"), torch.rand(2, 3, 64, 64)
+    names = ["conv1", "layer2.0.add", "avgpool", "fc"]
+    with torch.inference_mode():
+        outputs = read(traced, network, x, [traced.call(name) for name in names])
+        scores = network(x)
+    assert [traced.output(name).dtype for name in names] == [output.dtype for output in outputs]
+    assert torch.equal(outputs[-1].float(), scores)
+    assert outputs[0].dtype == torch.bfloat16
+
+
 def step_by_step(module: Small, x: Tensor) -> dict[str, Tensor]:
     """What each call of Small gives, written out without anything in place."""
     given = {"conv": module.conv(x)}
