@@ -46,7 +46,7 @@ def labels_of(given: Sequence[str] | Path | None, known: Sequence[str], classes:
     Without either they are called by their numbers. Raises BuildError where the count is wrong.
     """
     labels = _read(given) if isinstance(given, Path) else list(given or ())
-    if labels and len(labels) != classes:
+    if given is not None and len(labels) != classes:
         raise BuildError(
             "labels", f"there are {len(labels)} labels and the network scores {classes} classes"
         )
