@@ -1,5 +1,8 @@
 """Networks as they are loaded: labels, precision, layout, rows, devices, compiled code."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -142,16 +145,19 @@ def test_compiled_code_gives_the_same(plain: ServedNetwork, pixels: torch.Tensor
 
 
 @pytest.mark.slow
-def test_without_a_compiler_the_error_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from torch._inductor import config
-
-    monkeypatch.setattr(config.cpp, "cxx", ("/nonexistent/compiler",))
-    # What was compiled before would need no compiler.
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    words = refusal(compile=True)
-    assert words.startswith("shapes@1: compile: torch.compile fails: InductorError: ")
+def test_without_a_compiler_the_error_says_what_to_do(tmp_path: Path) -> None:
+    # In a process of its own, where nothing was compiled before.
+    script = (
+        "from convlens.workers.catalog import load_network;"
+        "from convlens.workers.config import NetworkEntry;"
+        "load_network(NetworkEntry(name='shapes', compile=True), 'cpu')"
+    )
+    nowhere = {"CXX": "/nonexistent/compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", script]
+    environment = {**os.environ, **nowhere}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    words = result.stderr.strip().splitlines()[-1]
+    assert "ConfigError: shapes@1: compile: torch.compile fails: InductorError: " in words
     assert "compiler" in words and words.endswith("; set compile: false")
 
 

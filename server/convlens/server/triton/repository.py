@@ -1,6 +1,7 @@
 """A Triton of one's own: its repository is written first, by the workers' command."""
 
 import asyncio
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from convlens.server.engine import EngineError
 from convlens.server.triton.addresses import Addresses
 from convlens.server.triton.local import LocalTriton, check_platform
 
+# What a model says of its entry of networks.yaml, among Triton's own words.
+MISTAKE = re.compile(r"ConfigError: (.+)")
 COMMAND = (sys.executable, "-m", "convlens.workers.main", "repository")
 
 
@@ -28,7 +31,10 @@ class LocalAddresses(Addresses):
         repository = Path(self._folder.name)
         served = await self._write(repository)
         self._triton = LocalTriton(repository, served)
-        await self._triton.start()
+        try:
+            await self._triton.start()
+        except EngineError as error:
+            raise EngineError(_said_by_models(str(error))) from None
 
     async def _write(self, folder: Path) -> list[str]:
         """Writes the models, and returns those that are to be loaded."""
@@ -67,3 +73,8 @@ def _mistakes(error: str) -> str:
     prefix = "convlens-workers: "
     said = [line.removeprefix(prefix) for line in error.splitlines() if line.startswith(prefix)]
     return "\n".join(said) or f"the model repository cannot be written: {error.strip()}"
+
+
+def _said_by_models(reasons: str) -> str:
+    """Each mistake that a model found in its entry, once; all of the text where there is none."""
+    return "\n".join(dict.fromkeys(MISTAKE.findall(reasons))) or reasons
