@@ -160,13 +160,13 @@ def check_vanishing_clients(seconds: float, image: Image, capsys: Any) -> None:
         assert triton_of(server).pid == triton
         with server.channel() as channel:
             stub = classification(channel)
-            # What was left behind runs on until its deadline, since Triton 2.51 may not be told.
-            time.sleep(2)
             assert outcome(lambda: stub.Classify(ClassifyRequest(images=[image]))) == "arrow"
         with capsys.disabled():
             print(f"\n{calls} calls left early: {memory[0]} to {memory[-1]} MB, shm {shm} B")
         assert memory[-1] < memory[0] * 1.1 + 50
-        assert shm_bytes() <= 2 * shm
+        # Regions grow with what is in flight at a time and never shrink: 6 MiB after ten minutes and
+        # 129 000 calls. A leak of 1 kB a call would be 129 MB.
+        assert shm_bytes() <= shm + 16 * 2**20
 
 
 def test_clients_that_vanish_do_no_harm(image: Image, capsys: Any) -> None:

@@ -30,6 +30,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The message does not parse as what the RPC takes."""
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 3
     """A message is above the limit of the server or of the client."""
+    ERROR_REASON_RESPONSE_TOO_LARGE: _ErrorReason.ValueType  # 4
+    """An answer above the limit on messages, found before anything is computed."""
     ERROR_REASON_IMAGE_EMPTY: _ErrorReason.ValueType  # 10
     """An image without bytes."""
     ERROR_REASON_IMAGE_UNREADABLE: _ErrorReason.ValueType  # 11
@@ -44,6 +46,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No such network, or no such version of it."""
     ERROR_REASON_NETWORK_NOT_LOADABLE: _ErrorReason.ValueType  # 21
     """Loading at run time is off, or the network is not on the allow list."""
+    ERROR_REASON_LAYER_NOT_FOUND: _ErrorReason.ValueType  # 22
+    """A layer that GetNetwork does not list."""
+    ERROR_REASON_LAYER_NOT_APPLICABLE: _ErrorReason.ValueType  # 23
+    """A layer that cannot give what was asked."""
     ERROR_REASON_NOT_IMPLEMENTED: _ErrorReason.ValueType  # 30
     """The RPC is part of the contract but this server does not answer it."""
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 40
@@ -74,6 +80,8 @@ ERROR_REASON_MALFORMED_MESSAGE: ErrorReason.ValueType  # 2
 """The message does not parse as what the RPC takes."""
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 3
 """A message is above the limit of the server or of the client."""
+ERROR_REASON_RESPONSE_TOO_LARGE: ErrorReason.ValueType  # 4
+"""An answer above the limit on messages, found before anything is computed."""
 ERROR_REASON_IMAGE_EMPTY: ErrorReason.ValueType  # 10
 """An image without bytes."""
 ERROR_REASON_IMAGE_UNREADABLE: ErrorReason.ValueType  # 11
@@ -88,6 +96,10 @@ ERROR_REASON_NETWORK_NOT_FOUND: ErrorReason.ValueType  # 20
 """No such network, or no such version of it."""
 ERROR_REASON_NETWORK_NOT_LOADABLE: ErrorReason.ValueType  # 21
 """Loading at run time is off, or the network is not on the allow list."""
+ERROR_REASON_LAYER_NOT_FOUND: ErrorReason.ValueType  # 22
+"""A layer that GetNetwork does not list."""
+ERROR_REASON_LAYER_NOT_APPLICABLE: ErrorReason.ValueType  # 23
+"""A layer that cannot give what was asked."""
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 30
 """The RPC is part of the contract but this server does not answer it."""
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 40

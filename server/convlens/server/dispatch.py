@@ -19,10 +19,13 @@ CLOCK = uuid.uuid4().hex
 class Dispatcher:
     """Sends requests to the engine and brings back answers."""
 
-    def __init__(self, engine: Engine, networks: Networks, metrics: Metrics) -> None:
+    def __init__(
+        self, engine: Engine, networks: Networks, metrics: Metrics, max_response_bytes: int
+    ) -> None:
         self._engine = engine
         self._networks = networks
         self._metrics = metrics
+        self._max_response_bytes = max_response_bytes
 
     async def run(self, call: Call, rpc: Rpc, network: str, body: bytes) -> bytes:
         """The response's bytes; raises Failure."""
@@ -35,6 +38,7 @@ class Dispatcher:
             sent_us=time.monotonic_ns() // 1000,
             clock=CLOCK,
             traceparent=call.traceparent,
+            max_response_bytes=self._max_response_bytes,
         )
         served = self._networks.resolve(network, call.request_id)
         reply = await self._engine.call(served, job)

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import grpc
 import structlog
+from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
@@ -18,13 +19,15 @@ from convlens.server.dispatch import Dispatcher
 from convlens.server.engine import Engine, EngineError
 from convlens.server.metrics import Metrics, MetricsPort
 from convlens.server.networks import Networks
-from convlens.server.rpc import Implementations, Onion
+from convlens.server.rpc import Implementations, Onion, Streaming
 from convlens.server.settings import Address, Settings, parse_address
 from convlens.server.streams import Stream, StreamLimits
 from convlens.v1.classification_pb2 import ClassifyResponse, ClassifyStreamResponse
+from convlens.v1.feature_pb2 import ExtractFeaturesResponse, ExtractFeaturesStreamResponse
 
 log = structlog.get_logger()
 
+FEATURES = "/convlens.v1.FeatureService"
 CLASSIFICATION = "/convlens.v1.ClassificationService"
 NETWORKS = "/convlens.v1.NetworkService"
 HEALTH_SECONDS = 0.25
@@ -94,19 +97,16 @@ class Gateway:
             networks.resolve("", "")
         except Failure as failure:
             raise EngineError(f"default_network: {failure}") from None
-        dispatcher = Dispatcher(self._engine, networks, self._metrics)
-        classify = f"{CLASSIFICATION}/Classify"
-        stream = Stream(
-            classify,
-            ClassifyStreamResponse,
-            ClassifyResponse,
-            dispatcher,
-            self._metrics,
-            StreamLimits(
-                settings.stream_window, 2 * settings.max_message_bytes, settings.default_timeout
-            ),
-            self._onion.stopping,
+        dispatcher = Dispatcher(self._engine, networks, self._metrics, settings.max_message_bytes)
+        limits = StreamLimits(
+            settings.stream_window, 2 * settings.max_message_bytes, settings.default_timeout
         )
+
+        def stream(path: str, response: type[Message], answer: type[Message]) -> Streaming:
+            stop = self._onion.stopping
+            return Stream(path, response, answer, dispatcher, self._metrics, limits, stop).run
+
+        classify, extract = f"{CLASSIFICATION}/Classify", f"{FEATURES}/ExtractFeatures"
         return Implementations(
             unary={
                 f"{NETWORKS}/ListNetworks": networks.list,
@@ -115,8 +115,14 @@ class Gateway:
                 f"{NETWORKS}/UnloadNetwork": networks.unload,
                 f"{NETWORKS}/ListPretrained": dispatcher.by_default,
                 classify: dispatcher.unary(classify),
+                extract: dispatcher.unary(extract),
             },
-            streaming={f"{CLASSIFICATION}/ClassifyStream": stream.run},
+            streaming={
+                f"{classify}Stream": stream(classify, ClassifyStreamResponse, ClassifyResponse),
+                f"{extract}Stream": stream(
+                    extract, ExtractFeaturesStreamResponse, ExtractFeaturesResponse
+                ),
+            },
         )
 
     def _open_ports(self) -> None:

@@ -9,14 +9,12 @@ from convlens.contract.pools import CANARY, DESCRIBE
 from convlens.internal.v1.canary_pb2 import CanaryRequest, CanaryResponse
 from convlens.internal.v1.job_pb2 import Stages
 from convlens.v1.network_pb2 import ListPretrainedRequest
-from convlens.workers.classification import Classifier
-from convlens.workers.images import Limits
+from convlens.workers.classification import classifier
+from convlens.workers.features import extractor
 from convlens.workers.jobs import Ticket, alone, fail
 from convlens.workers.network import ServedNetwork
+from convlens.workers.passes import ROWS
 from convlens.workers.runner import Runner, Steps
-
-# A forward pass of so many images is as fast per image as any larger one, and its memory is small.
-ROWS = 32
 
 
 class InferenceWorker:
@@ -27,9 +25,8 @@ class InferenceWorker:
         self._network.warm_up(ROWS)
         self._executor = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
         self._methods: dict[str, Callable[[Sequence[Ticket]], None]] = {
-            "ClassificationService/Classify": Classifier(
-                self._network, self._executor, Limits(), ROWS
-            ).run,
+            "ClassificationService/Classify": classifier(network, self._executor).run,
+            "FeatureService/ExtractFeatures": extractor(network, self._executor).run,
             "NetworkService/ListPretrained": self._list_pretrained,
             DESCRIBE: self._describe,
             CANARY: self._canary,

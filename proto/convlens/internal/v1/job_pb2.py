@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63onvlens/internal/v1/job.proto\x12\x14\x63onvlens.internal.v1\x1a\x17google/rpc/status.proto\"\x85\x01\n\x03Job\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\x12\x14\n\x0cremaining_us\x18\x04 \x01(\x03\x12\x0f\n\x07sent_us\x18\x05 \x01(\x03\x12\x13\n\x0btraceparent\x18\x06 \x01(\t\x12\r\n\x05\x63lock\x18\x07 \x01(\t\"y\n\x05Reply\x12\x12\n\x08response\x18\x01 \x01(\x0cH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12,\n\x06stages\x18\x03 \x01(\x0b\x32\x1c.convlens.internal.v1.StagesB\t\n\x07outcome\"i\n\x06Stages\x12\x0f\n\x07wait_us\x18\x01 \x01(\x03\x12\x11\n\tdecode_us\x18\x02 \x01(\x03\x12\x12\n\ncompute_us\x18\x03 \x01(\x03\x12\x11\n\tencode_us\x18\x04 \x01(\x03\x12\x14\n\x0c\x62\x61tch_images\x18\x05 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63onvlens/internal/v1/job.proto\x12\x14\x63onvlens.internal.v1\x1a\x17google/rpc/status.proto\"\xa1\x01\n\x03Job\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\x12\x14\n\x0cremaining_us\x18\x04 \x01(\x03\x12\x0f\n\x07sent_us\x18\x05 \x01(\x03\x12\x13\n\x0btraceparent\x18\x06 \x01(\t\x12\r\n\x05\x63lock\x18\x07 \x01(\t\x12\x1a\n\x12max_response_bytes\x18\x08 \x01(\x03\"y\n\x05Reply\x12\x12\n\x08response\x18\x01 \x01(\x0cH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12,\n\x06stages\x18\x03 \x01(\x0b\x32\x1c.convlens.internal.v1.StagesB\t\n\x07outcome\"i\n\x06Stages\x12\x0f\n\x07wait_us\x18\x01 \x01(\x03\x12\x11\n\tdecode_us\x18\x02 \x01(\x03\x12\x12\n\ncompute_us\x18\x03 \x01(\x03\x12\x11\n\tencode_us\x18\x04 \x01(\x03\x12\x14\n\x0c\x62\x61tch_images\x18\x05 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,9 +33,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'convlens.internal.v1.job_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_JOB']._serialized_start=82
-  _globals['_JOB']._serialized_end=215
-  _globals['_REPLY']._serialized_start=217
-  _globals['_REPLY']._serialized_end=338
-  _globals['_STAGES']._serialized_start=340
-  _globals['_STAGES']._serialized_end=445
+  _globals['_JOB']._serialized_end=243
+  _globals['_REPLY']._serialized_start=245
+  _globals['_REPLY']._serialized_end=366
+  _globals['_STAGES']._serialized_start=368
+  _globals['_STAGES']._serialized_end=473
 # @@protoc_insertion_point(module_scope)

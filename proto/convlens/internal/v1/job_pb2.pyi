@@ -30,6 +30,7 @@ class Job(_message.Message):
     SENT_US_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     CLOCK_FIELD_NUMBER: _builtins.int
+    MAX_RESPONSE_BYTES_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Names the call in logs, metrics and errors."""
     method: _builtins.str
@@ -44,6 +45,8 @@ class Job(_message.Message):
     """W3C trace context."""
     clock: _builtins.str
     """Names the server's clock: times of different servers have nothing to do with each other."""
+    max_response_bytes: _builtins.int
+    """Bytes that the answer may have at most."""
     def __init__(
         self,
         *,
@@ -54,10 +57,11 @@ class Job(_message.Message):
         sent_us: _builtins.int = ...,
         traceparent: _builtins.str = ...,
         clock: _builtins.str = ...,
+        max_response_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock", "method", b"method", "remaining_us", b"remaining_us", "request", b"request", "request_id", b"request_id", "sent_us", b"sent_us", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock", "max_response_bytes", b"max_response_bytes", "method", b"method", "remaining_us", b"remaining_us", "request", b"request", "request_id", b"request_id", "sent_us", b"sent_us", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,24 @@
+"""Receipts: how an answer came about, so that it can be checked and computed again."""
+
+from google.protobuf.any_pb2 import Any
+from google.protobuf.message import Message
+
+from convlens.contract import digest
+from convlens.v1.receipt_pb2 import Receipt
+from convlens.workers.network import ServedNetwork
+
+
+def receipt(
+    network: ServedNetwork, request: Message, parameters: Message, *, forward_passes: int
+) -> Receipt:
+    """The receipt of an answer to `request`, which has every default and the network's version.
+
+    `parameters` are the request without its images. `forward_passes` counts images.
+    """
+    made = network.receipt()
+    made.request_digest = digest(request.SerializeToString(deterministic=True))
+    made.cost.forward_passes = forward_passes
+    packed = Any()
+    packed.Pack(parameters, deterministic=True)
+    made.parameters.CopyFrom(packed)
+    return made
