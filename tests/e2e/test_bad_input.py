@@ -18,8 +18,6 @@ from convlens.contract.errors import reason_name
 from convlens.v1.classification_pb2 import ClassifyRequest
 from convlens.v1.explanation_pb2 import ExplainRequest, ExplainStreamRequest
 from convlens.v1.explanation_pb2_grpc import ExplanationServiceStub
-from convlens.v1.feature_pb2 import ExtractFeaturesRequest
-from convlens.v1.feature_pb2_grpc import FeatureServiceStub
 from convlens.v1.image_pb2 import GEOMETRY_AS_IS, Image
 from convlens.v1.network_pb2 import GetNetworkRequest, LoadNetworkRequest, UnloadNetworkRequest
 from convlens.v1.network_pb2_grpc import NetworkServiceStub
@@ -216,9 +214,6 @@ def test_a_message_over_the_size_limit_is_refused_by_grpc_itself(server, channel
 def test_what_is_not_built_says_so(channel) -> None:
     explain = ExplanationServiceStub(channel)
     calls: dict[str, Callable[[], Any]] = {
-        "FeatureService/ExtractFeatures": lambda: FeatureServiceStub(channel).ExtractFeatures(
-            ExtractFeaturesRequest(), timeout=10
-        ),
         "ExplanationService/Explain": lambda: explain.Explain(ExplainRequest(), timeout=10),
         "ExplanationService/ExplainStream": lambda: list(
             explain.ExplainStream(ExplainStreamRequest(), timeout=10)

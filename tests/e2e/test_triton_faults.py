@@ -164,8 +164,8 @@ def check_vanishing_clients(seconds: float, image: Image, capsys: Any) -> None:
         with capsys.disabled():
             print(f"\n{calls} calls left early: {memory[0]} to {memory[-1]} MB, shm {shm} B")
         assert memory[-1] < memory[0] * 1.1 + 50
-        # Regions grow with what is in flight at a time and never shrink: 6 MiB after ten minutes and
-        # 129 000 calls. A leak of 1 kB a call would be 129 MB.
+        # Regions grow with what is in flight at a time and never shrink: 6 MiB after ten minutes
+        # and 129 000 calls. A leak of 1 kB a call would be 129 MB.
         assert shm_bytes() <= shm + 16 * 2**20
 
 

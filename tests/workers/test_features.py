@@ -83,7 +83,7 @@ def check_against_torchvision(name: str, size: int, layers: list[str]) -> None:
     for module in body.modules():
         if hasattr(module, "inplace"):
             # Or torchvision's extractor gives what the rectifier after a layer made of it.
-            module.inplace = False
+            module.inplace = False  # pyright: ignore[reportArgumentType]
     theirs: dict[str, Tensor] = create_feature_extractor(body, layers)(
         normalized.to(memory_format=torch.channels_last)
     )

@@ -136,7 +136,7 @@ def _check_size(selected: Sequence[Selected], images: int, limit: int) -> None:
     if fewer := limit // size(1):
         advice.append(f"{_count(fewer, 'image')} at a time would fit")
     words = "; ".join(advice) or "Ask for fewer layers"
-    raise Failure(ErrorReason.ERROR_REASON_RESPONSE_TOO_LARGE, detail=detail, advice=f"{words}.")
+    raise Failure(ErrorReason.ERROR_REASON_RESPONSE_TOO_LARGE, detail=detail, advice=words)
 
 
 def _count(number: int, what: str) -> str:

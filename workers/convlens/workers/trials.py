@@ -12,6 +12,12 @@ from typing import Protocol
 from convlens.contract.pools import CANARY, Pool
 from convlens.internal.v1.canary_pb2 import CanaryRequest, CanaryResponse
 from convlens.v1.classification_pb2 import ClassifyRequest, ClassifyResponse
+from convlens.v1.feature_pb2 import (
+    POOLING_FLATTEN,
+    ExtractFeaturesRequest,
+    ExtractFeaturesResponse,
+    LayerSelection,
+)
 from convlens.v1.image_pb2 import Image
 from convlens.v1.tensor_pb2 import DATA_TYPE_UINT8, Tensor
 from convlens.workers.network import ServedNetwork
@@ -58,6 +64,18 @@ def _classify(bench: Bench) -> str:
     return f"a drawn star: {best.label} {best.probability:.1%}"
 
 
+def _extract(bench: Bench) -> str:
+    layers = [LayerSelection(layer="cnn-code", pooling=POOLING_FLATTEN)]
+    request = ExtractFeaturesRequest(images=[sample()], layers=layers)
+    method = "FeatureService/ExtractFeatures"
+    body = bench.ask("inference", method, request.SerializeToString())
+    [result] = ExtractFeaturesResponse.FromString(body).results
+    if result.HasField("error"):
+        raise TrialError(result.error.message)
+    [code] = result.features.codes
+    return f"{code.layer}, the vector before the classifier: {code.values.shape[0]} numbers"
+
+
 def _canary(bench: Bench) -> str:
     request = CanaryRequest(passes=1).SerializeToString()
     passes = CanaryResponse.FromString(bench.ask("analysis", CANARY, request)).passes
@@ -74,6 +92,7 @@ def _micro_batch(bench: Bench) -> str:
 
 TRIALS: tuple[Trial, ...] = (
     Trial("Classify", "ClassificationService/Classify", _classify),
+    Trial("ExtractFeatures", "FeatureService/ExtractFeatures", _extract),
     Trial("gradient", CANARY, _canary),
     Trial("gradient of rows", "", _micro_batch),
 )
