@@ -21,8 +21,15 @@ class Blocking:
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         return getattr(self.client, method)(*args, **kwargs)
 
-    def stream(self, source: Any, *, take: int | None = None, **kwargs: Any) -> Iterator[Any]:
-        with closing(self.client.classify_stream(source, **kwargs)) as results:
+    def stream(
+        self,
+        source: Any,
+        *args: Any,
+        method: str = "classify_stream",
+        take: int | None = None,
+        **kwargs: Any,
+    ) -> Iterator[Any]:
+        with closing(getattr(self.client, method)(source, *args, **kwargs)) as results:
             yield from islice(results, take)
 
     def close_client(self) -> None:
@@ -42,8 +49,15 @@ class Async:
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         return self.runner.run(getattr(self.client, method)(*args, **kwargs))
 
-    def stream(self, source: Any, *, take: int | None = None, **kwargs: Any) -> Iterator[Any]:
-        results = self.client.classify_stream(source, **kwargs)
+    def stream(
+        self,
+        source: Any,
+        *args: Any,
+        method: str = "classify_stream",
+        take: int | None = None,
+        **kwargs: Any,
+    ) -> Iterator[Any]:
+        results = getattr(self.client, method)(source, *args, **kwargs)
 
         async def following() -> Any:
             return await anext(results)

@@ -20,11 +20,13 @@ PUBLIC = [
     "ClassScore",
     "Classification",
     "Client",
+    "CodeType",
     "ConvLensError",
     "Cost",
     "DeadlineExceeded",
     "DesignWarning",
     "FailedPrecondition",
+    "Features",
     "FieldExtent",
     "Geometry",
     "Health",
@@ -36,6 +38,8 @@ PUBLIC = [
     "InvalidImage",
     "InvalidRequest",
     "Layer",
+    "LayerCode",
+    "LayerSelection",
     "MessageTooLarge",
     "Network",
     "NetworkSummary",
@@ -43,6 +47,7 @@ PUBLIC = [
     "OnError",
     "Overloaded",
     "PermissionDenied",
+    "Pooling",
     "PretrainedWeights",
     "Receipt",
     "ReceptiveField",
@@ -51,6 +56,7 @@ PUBLIC = [
     "Unavailable",
     "Unimplemented",
     "Violation",
+    "features_table",
 ]
 
 WITHOUT_TORCH = """

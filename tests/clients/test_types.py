@@ -10,13 +10,17 @@ from convlens.client import (
     Classification,
     Client,
     ConvLensError,
+    Features,
     Health,
     Network,
     NetworkSummary,
     PretrainedWeights,
 )
 
-OPERATIONS = ["classify", "classify_stream", "networks", "network", "pretrained", "health"]
+OPERATIONS = [
+    *("classify", "classify_stream", "extract_features", "extract_features_stream"),
+    *("networks", "network", "pretrained", "health"),
+]
 
 
 def test_types_of_the_client(server):
@@ -31,6 +35,11 @@ def test_types_of_the_client(server):
         assert_type(outcomes, list[Classification | ConvLensError])
         assert_type(stream, Classification)
         assert_type(with_errors, Classification | ConvLensError)
+        assert_type(client.extract_features(b"x", "logits"), Features)
+        assert_type(client.extract_features([b"x"], ["logits"]), list[Features])
+        codes = client.extract_features([b"x"], "logits", on_error="return")
+        assert_type(codes, list[Features | ConvLensError])
+        assert_type(next(client.extract_features_stream([b"x"], "logits")), Features)
         assert_type(client.networks(), list[NetworkSummary])
         assert_type(client.network("pets"), Network)
         assert_type(client.pretrained("resnet"), list[PretrainedWeights])
@@ -54,6 +63,11 @@ async def test_types_of_the_async_client(server):
         assert_type(outcomes, list[Classification | ConvLensError])
         assert_type(stream, Classification)
         assert_type(with_errors, Classification | ConvLensError)
+        assert_type(await client.extract_features(b"x", "logits"), Features)
+        assert_type(await client.extract_features([b"x"], ["logits"]), list[Features])
+        codes = await client.extract_features([b"x"], "logits", on_error="return")
+        assert_type(codes, list[Features | ConvLensError])
+        assert_type(await anext(client.extract_features_stream([b"x"], "logits")), Features)
         assert_type(await client.networks(), list[NetworkSummary])
         assert_type(await client.network("pets"), Network)
         assert_type(await client.pretrained("resnet"), list[PretrainedWeights])

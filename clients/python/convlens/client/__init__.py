@@ -35,6 +35,14 @@ if TYPE_CHECKING:
         Unimplemented,
         Violation,
     )
+    from convlens.client._features import (
+        CodeType,
+        Features,
+        LayerCode,
+        LayerSelection,
+        Pooling,
+        features_table,
+    )
     from convlens.client._images import ArrayLike, Geometry, ImageInput
     from convlens.client._operations import OnError
     from convlens.client._results import (
@@ -61,11 +69,13 @@ __all__ = [
     "ClassScore",
     "Classification",
     "Client",
+    "CodeType",
     "ConvLensError",
     "Cost",
     "DeadlineExceeded",
     "DesignWarning",
     "FailedPrecondition",
+    "Features",
     "FieldExtent",
     "Geometry",
     "Health",
@@ -77,6 +87,8 @@ __all__ = [
     "InvalidImage",
     "InvalidRequest",
     "Layer",
+    "LayerCode",
+    "LayerSelection",
     "MessageTooLarge",
     "Network",
     "NetworkSummary",
@@ -84,6 +96,7 @@ __all__ = [
     "OnError",
     "Overloaded",
     "PermissionDenied",
+    "Pooling",
     "PretrainedWeights",
     "Receipt",
     "ReceptiveField",
@@ -92,9 +105,13 @@ __all__ = [
     "Unavailable",
     "Unimplemented",
     "Violation",
+    "features_table",
 ]
 
-HOMES = ("_errors", "_anatomy", "_results", "_images", "_operations", "_client", "_async_client")
+HOMES = (
+    *("_errors", "_anatomy", "_results", "_features", "_images", "_operations"),
+    *("_client", "_async_client"),
+)
 
 
 def __getattr__(name: str) -> object:

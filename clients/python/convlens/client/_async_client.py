@@ -96,6 +96,8 @@ class AsyncClient:
 
     classify = unary(operations.classify)
     classify_stream = streaming(operations.classify_stream)
+    extract_features = unary(operations.extract_features)
+    extract_features_stream = streaming(operations.extract_features_stream)
     networks = unary(operations.networks)
     network = unary(operations.network)
     pretrained = unary(operations.pretrained)

@@ -11,16 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
-from google.rpc.error_details_pb2 import BadRequest
 from grpc_health.v1 import health_pb2
 
 from convlens.client._errors import CODES, DETAILS_KEY, REQUEST_ID_KEY
+from convlens.client._fake_answers import NAME, Answer, default_answers
 from convlens.contract import ErrorReason, Failure, digest, violations, with_defaults
 from convlens.contract.rules import kind_of
 from convlens.v1 import (
@@ -33,14 +33,6 @@ from convlens.v1 import (
     synthesis_pb2,
 )
 
-#: The network that a FakeServer has.
-NAME = "pets"
-
-#: A message, an error, or a function that gives or raises one: of the request for an RPC with one
-#: request, of the iterator of requests (and then giving an iterator) for a stream. A message is the
-#: answer to each request of a stream, under the request's id.
-Answer: TypeAlias = Message | Failure | Callable[[Any], Any]
-
 SERVICES = [
     service
     for module in (
@@ -50,7 +42,8 @@ SERVICES = [
     for service in module.DESCRIPTOR.services_by_name.values()
 ]
 METHODS = {f"/{m.containing_service.full_name}/{m.name}": m for s in SERVICES for m in s.methods}
-RPCS = sorted({method.name for method in METHODS.values()})
+METHODS_BY_RPC = {method.name: method for method in METHODS.values()}
+RPCS = sorted(METHODS_BY_RPC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +60,9 @@ class FakeServer:
     """Answers like a ConvLens server with one network that finds a cat in everything.
 
     `answers` has answers of your own by the name of the RPC: "Classify", "ClassifyStream",
-    "GetNetwork"; a name of none is a ValueError. Without one for ClassifyStream, its requests are
-    answered one by one as Classify would, and a Failure becomes the answer to its request.
+    "GetNetwork"; a name of none is a ValueError. Without one for a stream as ClassifyStream, its
+    requests are answered one by one as Classify would, and a Failure becomes the answer to its
+    request.
     `requests` has what came in, in order. `max_message_bytes` is the largest request that it takes;
     -1 is any.
 
@@ -131,8 +125,9 @@ class FakeServer:
 
     def answers_to(self, rpc: str, requests: Iterator[Any]) -> Iterator[Any]:
         """What the server says to the requests of a stream."""
-        if rpc == "ClassifyStream" and rpc not in self.answers:
-            return map(self._classify_one, requests)
+        single = rpc.removesuffix("Stream")
+        if rpc not in self.answers and single in RPCS:
+            return (self._one(rpc, single, request) for request in requests)
         if isinstance(self.answers.get(rpc), Message):
             return (_under_id(self.answer(rpc, request), request) for request in requests)
         return self._said(rpc, requests)
@@ -145,12 +140,11 @@ class FakeServer:
             raise answer
         return answer if isinstance(answer, Message) else answer(asked)
 
-    def _classify_one(
-        self, item: classification_pb2.ClassifyStreamRequest
-    ) -> classification_pb2.ClassifyStreamResponse:
-        response = classification_pb2.ClassifyStreamResponse
+    def _one(self, rpc: str, single: str, item: Any) -> Message:
+        """The stream's response to one of its requests: what a single call would have got."""
+        response = GetMessageClass(METHODS_BY_RPC[rpc].output_type)
         try:
-            return response(id=item.id, response=self.answer("Classify", item.request))
+            return response(id=item.id, response=self.answer(single, item.request))
         except Failure as failure:
             return response(id=item.id, error=failure.status())
 
@@ -219,36 +213,6 @@ def _answering(context: grpc.ServicerContext) -> Generator[None, None, None]:
         context.abort(CODES[status.code], status.message)
 
 
-def _classify(
-    request: classification_pb2.ClassifyRequest,
-) -> classification_pb2.ClassifyResponse:
-    """A cat in every image; an error for an image without pixels."""
-    _check_network(request.network)
-    scores = [
-        classification_pb2.ClassScore(class_index=0, label="cat", probability=0.9, logit=2.0),
-        classification_pb2.ClassScore(class_index=1, label="dog", probability=0.1, logit=-0.2),
-    ]
-    if request.top_k > len(scores):
-        words = f"is {request.top_k}; must be at most 2, the classes of this network"
-        problem = BadRequest.FieldViolation(field="top_k", description=words)
-        raise Failure(ErrorReason.ERROR_REASON_INVALID_REQUEST, violations=[problem])
-    answer = classification_pb2.Classification(classes=scores[: request.top_k or None])
-    empty = Failure(ErrorReason.ERROR_REASON_IMAGE_EMPTY, formats="PNG").status()
-    results = [
-        classification_pb2.ClassifyResult(classification=answer)
-        if image.encoded or image.HasField("tensor")
-        else classification_pb2.ClassifyResult(error=empty)
-        for image in request.images
-    ]
-    return classification_pb2.ClassifyResponse(results=results)
-
-
-def _check_network(name: str) -> None:
-    if name not in ("", NAME, f"{NAME}@1"):
-        reason = ErrorReason.ERROR_REASON_NETWORK_NOT_FOUND
-        raise Failure(reason, network=name, served=f"{NAME}@1")
-
-
 def _with_receipt(answer: Message, request: Message) -> Message:
     """The answer, with a receipt if it has room for one and none of its own."""
     fields = kind_of(answer).fields_by_name
@@ -283,63 +247,3 @@ def _copy(message: Message) -> Message:
     copy = type(message)()
     copy.CopyFrom(message)
     return copy
-
-
-def _get_network(request: network_pb2.GetNetworkRequest) -> network_pb2.GetNetworkResponse:
-    _check_network(request.network)
-    network = network_pb2.Network(
-        name=NAME,
-        version="1",
-        kind=network_pb2.NETWORK_KIND_IMAGE,
-        labels=["cat", "dog"],
-        input=network_pb2.InputGeometry(height=32, width=32, channels=3),
-        precision=receipt_pb2.PRECISION_FLOAT32,
-        device_kind="cpu",
-        traffic_weight=1,
-    )
-    return network_pb2.GetNetworkResponse(network=network)
-
-
-def _list_pretrained(
-    request: network_pb2.ListPretrainedRequest,
-) -> network_pb2.ListPretrainedResponse:
-    """ResNet-18's weights, with what torchvision says of them."""
-    weights = network_pb2.PretrainedWeights(
-        network="resnet18",
-        weights="IMAGENET1K_V1",
-        is_default=True,
-        accuracy=network_pb2.Accuracy(dataset="ImageNet-1K validation", top1=0.69758, top5=0.89078),
-        parameters=11_689_512,
-        multiply_adds=1_814_000_000,
-        file_bytes=46_830_453,
-        input=network_pb2.InputGeometry(
-            height=224,
-            width=224,
-            channels=3,
-            resize=256,
-            interpolation=network_pb2.INTERPOLATION_BILINEAR,
-        ),
-        classes=1000,
-        recipe="https://github.com/pytorch/vision/tree/main/references/classification#resnet",
-    )
-    found = [weights] if request.name_contains in weights.network else []
-    return network_pb2.ListPretrainedResponse(weights=found, torchvision_version="fake")
-
-
-def default_answers() -> dict[str, Answer]:
-    """What a FakeServer says where it was told nothing else."""
-    summary = network_pb2.NetworkSummary(
-        name=NAME,
-        version="1",
-        kind=network_pb2.NETWORK_KIND_IMAGE,
-        classes=2,
-        is_default=True,
-        traffic_weight=1,
-    )
-    return {
-        "Classify": _classify,
-        "ListNetworks": network_pb2.ListNetworksResponse(networks=[summary]),
-        "GetNetwork": _get_network,
-        "ListPretrained": _list_pretrained,
-        "Check": health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING),
-    }

@@ -1,0 +1,156 @@
+"""What a FakeServer says where it was told nothing else."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest
+from grpc_health.v1 import health_pb2
+
+from convlens.contract import ErrorReason, Failure
+from convlens.v1 import (
+    classification_pb2,
+    feature_pb2,
+    image_pb2,
+    network_pb2,
+    receipt_pb2,
+    tensor_pb2,
+)
+
+#: The network that a FakeServer has, and its only layer.
+NAME = "pets"
+LAYER = "avgpool"
+
+#: A message, an error, or a function that gives or raises one: of the request for an RPC with one
+#: request, of the iterator of requests (and then giving an iterator) for a stream. A message is the
+#: answer to each request of a stream, under the request's id.
+Answer: TypeAlias = Message | Failure | Callable[[Any], Any]
+
+
+def _classify(
+    request: classification_pb2.ClassifyRequest,
+) -> classification_pb2.ClassifyResponse:
+    """A cat in every image; an error for an image without pixels."""
+    _check_network(request.network)
+    scores = [
+        classification_pb2.ClassScore(class_index=0, label="cat", probability=0.9, logit=2.0),
+        classification_pb2.ClassScore(class_index=1, label="dog", probability=0.1, logit=-0.2),
+    ]
+    if request.top_k > len(scores):
+        words = f"is {request.top_k}; must be at most 2, the classes of this network"
+        problem = BadRequest.FieldViolation(field="top_k", description=words)
+        raise Failure(ErrorReason.ERROR_REASON_INVALID_REQUEST, violations=[problem])
+    answer = classification_pb2.Classification(classes=scores[: request.top_k or None])
+    result = classification_pb2.ClassifyResult
+    results = [
+        result(classification=answer) if _has_pixels(image) else result(error=_EMPTY)
+        for image in request.images
+    ]
+    return classification_pb2.ClassifyResponse(results=results)
+
+
+def _extract_features(
+    request: feature_pb2.ExtractFeaturesRequest,
+) -> feature_pb2.ExtractFeaturesResponse:
+    """The numbers 0 to 3 at every layer, whatever is done to it; that is LAYER for the aliases."""
+    _check_network(request.network)
+    numbers = np.arange(4)
+    codes: list[feature_pb2.LayerCode] = []
+    for wanted in request.layers:
+        half = wanted.dtype == tensor_pb2.DATA_TYPE_FLOAT16
+        values = tensor_pb2.Tensor(
+            dtype=wanted.dtype or tensor_pb2.DATA_TYPE_FLOAT32,
+            shape=numbers.shape,
+            data=numbers.astype("<f2" if half else "<f4").tobytes(),
+        )
+        positions = tensor_pb2.Tensor(
+            dtype=tensor_pb2.DATA_TYPE_INT64, shape=[4, 2], data=bytes(4 * 2 * 8)
+        )
+        pooled = wanted.pooling == feature_pb2.POOLING_MAX
+        layer = LAYER if wanted.layer in ("cnn-code", "logits") else wanted.layer
+        code = feature_pb2.LayerCode(layer=layer, values=values)
+        if pooled:
+            code.positions.CopyFrom(positions)
+        codes.append(code)
+    answer = feature_pb2.Features(codes=codes)
+    result = feature_pb2.ExtractFeaturesResult
+    results = [
+        result(features=answer) if _has_pixels(image) else result(error=_EMPTY)
+        for image in request.images
+    ]
+    return feature_pb2.ExtractFeaturesResponse(results=results)
+
+
+_EMPTY = Failure(ErrorReason.ERROR_REASON_IMAGE_EMPTY, formats="PNG").status()
+
+
+def _has_pixels(image: image_pb2.Image) -> bool:
+    return bool(image.encoded) or image.HasField("tensor")
+
+
+def _check_network(name: str) -> None:
+    if name not in ("", NAME, f"{NAME}@1"):
+        reason = ErrorReason.ERROR_REASON_NETWORK_NOT_FOUND
+        raise Failure(reason, network=name, served=f"{NAME}@1")
+
+
+def _get_network(request: network_pb2.GetNetworkRequest) -> network_pb2.GetNetworkResponse:
+    _check_network(request.network)
+    network = network_pb2.Network(
+        name=NAME,
+        version="1",
+        kind=network_pb2.NETWORK_KIND_IMAGE,
+        labels=["cat", "dog"],
+        input=network_pb2.InputGeometry(height=32, width=32, channels=3),
+        precision=receipt_pb2.PRECISION_FLOAT32,
+        device_kind="cpu",
+        traffic_weight=1,
+    )
+    return network_pb2.GetNetworkResponse(network=network)
+
+
+def _list_pretrained(
+    request: network_pb2.ListPretrainedRequest,
+) -> network_pb2.ListPretrainedResponse:
+    """ResNet-18's weights, with what torchvision says of them."""
+    weights = network_pb2.PretrainedWeights(
+        network="resnet18",
+        weights="IMAGENET1K_V1",
+        is_default=True,
+        accuracy=network_pb2.Accuracy(dataset="ImageNet-1K validation", top1=0.69758, top5=0.89078),
+        parameters=11_689_512,
+        multiply_adds=1_814_000_000,
+        file_bytes=46_830_453,
+        input=network_pb2.InputGeometry(
+            height=224,
+            width=224,
+            channels=3,
+            resize=256,
+            interpolation=network_pb2.INTERPOLATION_BILINEAR,
+        ),
+        classes=1000,
+        recipe="https://github.com/pytorch/vision/tree/main/references/classification#resnet",
+    )
+    found = [weights] if request.name_contains in weights.network else []
+    return network_pb2.ListPretrainedResponse(weights=found, torchvision_version="fake")
+
+
+def default_answers() -> dict[str, Answer]:
+    """What a FakeServer says where it was told nothing else."""
+    summary = network_pb2.NetworkSummary(
+        name=NAME,
+        version="1",
+        kind=network_pb2.NETWORK_KIND_IMAGE,
+        classes=2,
+        is_default=True,
+        traffic_weight=1,
+    )
+    return {
+        "Classify": _classify,
+        "ExtractFeatures": _extract_features,
+        "ListNetworks": network_pb2.ListNetworksResponse(networks=[summary]),
+        "GetNetwork": _get_network,
+        "ListPretrained": _list_pretrained,
+        "Check": health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING),
+    }

@@ -1,0 +1,68 @@
+"""What an operation is: what a client sends, and what it makes of the answer."""
+
+# Kept as written, so that help() shows names and not what they stand for.
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+
+from google.protobuf.message import Message
+
+from convlens.client._errors import ConvLensError, InvalidRequest
+from convlens.client._transport import check_count, time_of
+
+S = TypeVar("S")
+T = TypeVar("T")
+M = TypeVar("M", bound=Message)
+
+OnError: TypeAlias = Literal["raise", "return"]
+# Requests of a stream that are under way at a time, unless the caller says otherwise.
+IN_FLIGHT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[T]):
+    """One call: the request that goes to `path`, and what the answer's bytes mean.
+
+    `decode` also gets the id of the request, for the errors of single items. `missing` says what
+    the server does not have where it says NOT_FOUND and no more.
+    """
+
+    path: str
+    request: Message
+    decode: Callable[[bytes, str], T]
+    timeout: float | None
+    missing: str = ""
+
+    def __post_init__(self) -> None:
+        time_of(self.timeout)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream(Generic[S, T]):
+    """Many requests on one call, answered in their order.
+
+    `encode` makes the request of an item; without an item, one that the server refuses: it holds
+    the place of an item that cannot be sent. `decode` gives the number of the request and its
+    result or error.
+    """
+
+    path: str
+    encode: Callable[[int, S | None], Message]
+    decode: Callable[[bytes, str], tuple[int, T | ConvLensError]]
+    on_error: OnError
+    in_flight: int
+    timeout: float | None
+
+    def __post_init__(self) -> None:
+        check_count("in_flight", self.in_flight)
+        time_of(self.timeout)
+
+
+def message_of(kind: type[M], **values: Any) -> M:
+    """A message, or InvalidRequest where a value is of a wrong type or does not fit."""
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(f"The request is not valid: {error}.") from error

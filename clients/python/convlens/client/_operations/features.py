@@ -1,0 +1,152 @@
+"""Operations of the FeatureService."""
+
+# Kept as written, so that help() shows names and not what they stand for.
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, overload
+
+from convlens.client._errors import ConvLensError
+from convlens.client._features import (
+    CodeType,
+    Features,
+    LayerSelection,
+    Pooling,
+    features,
+    selections_of,
+)
+from convlens.client._images import Geometry, ImageInput
+from convlens.client._operations.base import IN_FLIGHT, OnError, Operation, Stream
+from convlens.client._operations.per_image import PerImage
+from convlens.client._transport import Settings
+from convlens.v1 import feature_pb2
+
+SERVICE = feature_pb2.DESCRIPTOR.services_by_name["FeatureService"]
+
+
+@overload
+def extract_features(
+    settings: Settings,
+    images: ImageInput,
+    layers: str | LayerSelection | Sequence[str | LayerSelection],
+    *,
+    pooling: Pooling = "none",
+    dtype: CodeType = "float32",
+    l2_normalize: bool = False,
+    network: str = "",
+    geometry: Geometry = "network",
+    timeout: float | None = None,
+) -> Operation[Features]: ...
+@overload
+def extract_features(
+    settings: Settings,
+    images: Sequence[ImageInput],
+    layers: str | LayerSelection | Sequence[str | LayerSelection],
+    *,
+    pooling: Pooling = "none",
+    dtype: CodeType = "float32",
+    l2_normalize: bool = False,
+    network: str = "",
+    geometry: Geometry = "network",
+    on_error: Literal["raise"] = "raise",
+    timeout: float | None = None,
+) -> Operation[list[Features]]: ...
+@overload
+def extract_features(
+    settings: Settings,
+    images: Sequence[ImageInput],
+    layers: str | LayerSelection | Sequence[str | LayerSelection],
+    *,
+    pooling: Pooling = "none",
+    dtype: CodeType = "float32",
+    l2_normalize: bool = False,
+    network: str = "",
+    geometry: Geometry = "network",
+    on_error: Literal["return"],
+    timeout: float | None = None,
+) -> Operation[list[Features | ConvLensError]]: ...
+def extract_features(
+    settings: Settings,
+    images: ImageInput | Sequence[ImageInput],
+    layers: str | LayerSelection | Sequence[str | LayerSelection],
+    *,
+    pooling: Pooling = "none",
+    dtype: CodeType = "float32",
+    l2_normalize: bool = False,
+    network: str = "",
+    geometry: Geometry = "network",
+    on_error: OnError = "raise",
+    timeout: float | None = None,
+) -> Operation[Any]:
+    """Gives what a network computes at any of its layers, as numpy arrays.
+
+    `layers` is a name ("features.10", "cnn-code", "logits"; `network` lists them), a
+    LayerSelection, or a list of those; `pooling`, `dtype` and `l2_normalize` go for all that do not
+    say it themselves, and mean what LayerSelection says. The network computes no further than the
+    deepest of them. The other parameters are those of `classify`. Raises NotFound where the network
+    has no such layer, FailedPrecondition where the layer cannot be read so, InvalidRequest where
+    the answer would be larger than a message may be.
+    """
+    selections = selections_of(layers, pooling, dtype, l2_normalize)
+    call = _extraction(selections).call
+    return call(settings, images, geometry, on_error, timeout, network=network, layers=selections)
+
+
+@overload
+def extract_features_stream(
+    settings: Settings,
+    layers: str | LayerSelection | Sequence[str | LayerSelection],
+    *,
+    pooling: Pooling = "none",
+    dtype: CodeType = "float32",
+    l2_normalize: bool = False,
+    network: str = "",
+    geometry: Geometry = "network",
+    on_error: Literal["raise"] = "raise",
+    in_flight: int = IN_FLIGHT,
+    timeout: float | None = None,
+) -> Stream[ImageInput, Features]: ...
+@overload
+def extract_features_stream(
+    settings: Settings,
+    layers: str | LayerSelection | Sequence[str | LayerSelection],
+    *,
+    pooling: Pooling = "none",
+    dtype: CodeType = "float32",
+    l2_normalize: bool = False,
+    network: str = "",
+    geometry: Geometry = "network",
+    on_error: Literal["return"],
+    in_flight: int = IN_FLIGHT,
+    timeout: float | None = None,
+) -> Stream[ImageInput, Features | ConvLensError]: ...
+def extract_features_stream(
+    settings: Settings,
+    layers: str | LayerSelection | Sequence[str | LayerSelection],
+    *,
+    pooling: Pooling = "none",
+    dtype: CodeType = "float32",
+    l2_normalize: bool = False,
+    network: str = "",
+    geometry: Geometry = "network",
+    on_error: OnError = "raise",
+    in_flight: int = IN_FLIGHT,
+    timeout: float | None = None,
+) -> Stream[ImageInput, Any]:
+    """Gives the codes of any number of pictures, in their order and in constant memory.
+
+    `layers` and what is done to them are as in `extract_features`; the stream behaves like
+    `classify_stream`.
+    """
+    selections = selections_of(layers, pooling, dtype, l2_normalize)
+    stream = _extraction(selections).stream
+    return stream(
+        settings, geometry, on_error, in_flight, timeout, network=network, layers=selections
+    )
+
+
+def _extraction(selections: Sequence[feature_pb2.LayerSelection]) -> PerImage[Features]:
+    selected = tuple(selection.layer for selection in selections)
+    return PerImage(
+        SERVICE, "ExtractFeatures", lambda message, receipt: features(message, receipt, selected)
+    )
