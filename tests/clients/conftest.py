@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import islice
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -69,7 +69,7 @@ class Async:
         except StopAsyncIteration:
             return
         finally:
-            self.runner.run(cast(Any, results.aclose()))
+            self.runner.run(results.aclose())
 
     def close_client(self) -> None:
         self.runner.run(self.client.close())

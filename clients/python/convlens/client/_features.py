@@ -37,7 +37,8 @@ class LayerSelection:
     `layer` is a name that `Client.network` lists, or "cnn-code" or "logits". `pooling` is what
     becomes of the places of a map: "none" [channels, height, width], "avg" and "max" [channels],
     "flatten" [channels * height * width]. `dtype` is "float32" or "float16"; `l2_normalize` scales
-    the code to Euclidean length 1. None takes what the call says for all layers.
+    the code to Euclidean length 1. None takes what the call says for all layers, and that the
+    server's defaults.
     """
 
     layer: str
@@ -91,8 +92,8 @@ class Features:
 
 def selections_of(
     layers: str | LayerSelection | Sequence[str | LayerSelection],
-    pooling: Pooling,
-    dtype: CodeType,
+    pooling: Pooling | None,
+    dtype: CodeType | None,
     l2_normalize: bool,
 ) -> list[feature_pb2.LayerSelection]:
     """The contract's selections; raises InvalidRequest where one is none."""
@@ -101,7 +102,7 @@ def selections_of(
 
 
 def _selection(
-    layer: object, pooling: Pooling, dtype: CodeType, l2_normalize: bool
+    layer: object, pooling: Pooling | None, dtype: CodeType | None, l2_normalize: bool
 ) -> feature_pb2.LayerSelection:
     chosen = layer if isinstance(layer, LayerSelection) else LayerSelection(cast(Any, layer))
     if not isinstance(cast(object, chosen.layer), str):
@@ -116,7 +117,9 @@ def _selection(
     )
 
 
-def _one_of(name: str, known: dict[str, Any], value: str) -> Any:
+def _one_of(name: str, known: dict[str, Any], value: str | None) -> Any:
+    if value is None:
+        return None
     if value not in known:
         raise InvalidRequest(f"{name} is {value!r}; it must be one of {', '.join(known)}.")
     return known[value]

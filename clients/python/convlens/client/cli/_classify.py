@@ -10,31 +10,13 @@ from dataclasses import asdict
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from convlens.client import (
-    Classification,
-    Client,
-    ConvLensError,
-    FailedPrecondition,
-    InvalidImage,
-    InvalidRequest,
-    MessageTooLarge,
-    NotFound,
-    PermissionDenied,
-    Unauthenticated,
-    Unimplemented,
-)
+from convlens.client import Classification, Client, ConvLensError
 from convlens.client.cli import _options as options
-from convlens.client.cli._pictures import SUFFIXES, find
+from convlens.client.cli._outcomes import end_if_of_all, error_json
+from convlens.client.cli._pictures import found
+from convlens.client.cli._progress import progress
 from convlens.client.cli._rows import Rows, printable
-
-# From so many pictures on, a bar shows how far it is.
-MANY = 20
-# Errors that every picture would have, and invalid requests that are not about the picture.
-OF_ALL = (NotFound, FailedPrecondition, PermissionDenied, Unauthenticated, Unimplemented)
-OF_ONE = (InvalidImage, MessageTooLarge)
 
 
 @click.command()
@@ -70,48 +52,19 @@ def classify(
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other.", ctx)
-    paths = find(pictures)
-    if not paths:
-        kinds = ", ".join(sorted(SUFFIXES))
-        raise click.ClickException(f"No pictures in {', '.join(pictures)}; looked for {kinds}.")
+    paths = found(pictures)
     report = _Json() if as_json else _Csv() if as_csv else _Text([str(path) for path in paths])
-    with Client(server) as client, _progress(len(paths)) as progress:
-        task = progress.add_task("", total=len(paths))
+    with Client(server) as client, progress("classifying", len(paths)) as bar:
+        task = bar.add_task("", total=len(paths))
         results = client.classify_stream(paths, network=network, top_k=top_k, on_error="return")
         with closing(results):
             for path, result in zip(paths, results, strict=True):
-                _end_if_of_all(result)
+                end_if_of_all(result)
                 report.add(str(path), result)
-                progress.advance(task)
+                bar.advance(task)
     if report.failed:
         click.echo(f"convlens: {report.failed} of {len(paths)} pictures failed.", err=True)
         ctx.exit(1)
-
-
-def _end_if_of_all(result: Classification | ConvLensError) -> None:
-    """Raises an error that is not the picture's own."""
-    if isinstance(result, OF_ALL) or (
-        isinstance(result, InvalidRequest) and not isinstance(result, OF_ONE)
-    ):
-        result.index = None
-        raise result
-
-
-def _progress(total: int) -> Progress:
-    """A bar on stderr where that is a terminal, and there is something to wait for."""
-    console = Console(stderr=True)
-    return Progress(
-        "classifying",
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=total < MANY or not console.is_terminal,
-        transient=True,
-        # On one terminal the lines go above the bar; into a pipe they must go by themselves.
-        redirect_stdout=sys.stdout.isatty(),
-        redirect_stderr=True,
-    )
 
 
 class _Report(ABC):
@@ -183,8 +136,3 @@ def classification_json(result: Classification) -> dict[str, Any]:
         "network": f"{receipt.network}@{receipt.network_version}",
         "classes": [asdict(score) for score in result.classes],
     }
-
-
-def error_json(error: ConvLensError) -> dict[str, Any]:
-    """An error as the command's JSON has it."""
-    return {"reason": error.reason, "code": error.code.name, "message": error.message}

@@ -2,8 +2,10 @@
 
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+
+import click
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
 
@@ -15,6 +17,15 @@ def find(names: Iterable[str]) -> list[Path]:
     of nothing is kept as it is: whoever opens it will say so.
     """
     return [path for name in names for path in _expand(name)]
+
+
+def found(names: Sequence[str]) -> list[Path]:
+    """The same, or an error where there is no picture."""
+    pictures = find(names)
+    if not pictures:
+        kinds = ", ".join(sorted(SUFFIXES))
+        raise click.ClickException(f"No pictures in {', '.join(names)}; looked for {kinds}.")
+    return pictures
 
 
 def _expand(name: str) -> Iterator[Path]:
