@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest
 from grpc_health.v1 import health_pb2
 
-from convlens.contract import ErrorReason, Failure
+from convlens.contract import ErrorReason, Failure, digest
 from convlens.v1 import (
     classification_pb2,
     feature_pb2,
@@ -104,6 +104,7 @@ def _get_network(request: network_pb2.GetNetworkRequest) -> network_pb2.GetNetwo
         labels=["cat", "dog"],
         input=network_pb2.InputGeometry(height=32, width=32, channels=3),
         precision=receipt_pb2.PRECISION_FLOAT32,
+        digest=digest(NAME.encode()),
         device_kind="cpu",
         traffic_weight=1,
     )

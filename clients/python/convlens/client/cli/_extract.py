@@ -1,0 +1,266 @@
+"""`convlens extract`."""
+
+import json
+import time
+from collections.abc import Generator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import click
+
+from convlens.client import (
+    Client,
+    ConvLensError,
+    Features,
+    LayerSelection,
+    Network,
+    Overloaded,
+    Pooling,
+    Unavailable,
+)
+from convlens.client.cli import _options as options
+from convlens.client.cli._codes import RESERVED, writer_of
+from convlens.client.cli._outcomes import end_if_of_all
+from convlens.client.cli._pictures import found
+from convlens.client.cli._progress import progress
+from convlens.client.cli._rows import printable, shown
+from convlens.client.cli._spool import Spool, SpoolError
+
+POOLINGS = get_args(Pooling)
+# The server is full or away: times that the stream is opened without an answer, and seconds between
+# them where the server says none.
+ATTEMPTS, PAUSE = 8, 1.0
+
+
+@click.command()
+@click.argument("pictures", nargs=-1, required=True, metavar="FOLDER|FILE|GLOB...")
+@click.option(
+    "--layers",
+    required=True,
+    multiple=True,
+    metavar="LAYER[:POOLING],...",
+    help="Layers as 'convlens anatomy' lists them, or cnn-code, or logits.",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Where the codes go: a .npz or a .parquet file.",
+)
+@click.option(
+    "--pooling",
+    type=click.Choice(POOLINGS),
+    help="How the places of a map are reduced, for layers that do not say it; not by default.",
+)
+@click.option("--half", is_flag=True, help="Keep 16 bits of each number instead of 32.")
+@click.option("--l2", is_flag=True, help="Scale every code to Euclidean length 1.")
+@click.option("--overwrite", is_flag=True, help="Begin anew, whatever is there.")
+@options.server
+@options.network
+@options.as_json("one JSON document when all is written")
+@click.pass_context
+def extract(
+    ctx: click.Context,
+    pictures: tuple[str, ...],
+    layers: tuple[str, ...],
+    out: Path,
+    pooling: Pooling | None,
+    half: bool,
+    l2: bool,
+    overwrite: bool,
+    server: str,
+    network: str,
+    as_json: bool,
+) -> None:
+    """Write what a network computes at its layers, for whole folders of pictures.
+
+    Rows are in the order of the pictures, and folders are sorted. A picture that cannot be read is
+    reported and listed in the file, the others go on, and the exit code is 1. Memory does not
+    grow with the number of pictures. What is done is kept in FILE.partial: after Ctrl-C, or when
+    the server was lost, the same command goes on from there.
+
+    \b
+    Poolings: none [channels, height, width], avg and max [channels] (max with the row and column
+    of each maximum), flatten (one vector).
+
+    \b
+    Examples:
+      convlens extract photos/ --layers cnn-code --out codes.npz
+      convlens extract photos/ --layers layer3:avg,layer4:max --out codes.parquet
+      convlens extract photos/ --layers logits --half --network resnet50@1 --out logits.npz
+      python -c 'import numpy; print(numpy.load("codes.npz")["cnn-code"].shape)'
+    """
+    names = [name.strip() for group in layers for name in group.split(",")]
+    wanted = [_selection(name, pooling, half, l2) for name in names]
+    _check_names(names)
+    write = writer_of(out)
+    partial = out.with_name(f"{out.name}.partial")
+    if out.exists() and not overwrite:
+        raise click.ClickException(
+            f"{shown(out)} is there already; choose another name, or give --overwrite."
+        )
+    paths = found(pictures)
+    started = time.monotonic()
+    with Client(server) as client:
+        served = client.network(network)
+        run = _run(served, names, wanted)
+        with _spool(partial, run, names, overwrite) as spool:
+            done = spool.resume(paths)
+            _report_resumed(done, len(paths))
+            _fill(client, spool, paths, wanted, run)
+            with (partial / "out").open("wb") as file:
+                write(spool, run, file)
+            (partial / "out").replace(out)
+            spool.remove()
+    failed = len(paths) - spool.answered
+    _report(out, spool, run, time.monotonic() - started, as_json)
+    if failed:
+        click.echo(f"convlens: {failed} of {len(paths)} pictures failed.", err=True)
+        ctx.exit(1)
+
+
+def _selection(name: str, pooling: Pooling | None, half: bool, l2: bool) -> LayerSelection:
+    layer, separator, own = name.partition(":")
+    if separator and own not in POOLINGS:
+        raise click.UsageError(
+            f"--layers has {name!r}; a pooling must be one of {', '.join(POOLINGS)}."
+        )
+    chosen = cast(Pooling, own) if separator else pooling
+    return LayerSelection(layer, chosen, "float16" if half else None, l2)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if "" in names:
+        raise click.UsageError("--layers has an empty name.")
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise click.UsageError(f"--layers has {twice!r} twice.")
+    if reserved := next((name for name in names if name in RESERVED), None):
+        raise click.UsageError(
+            f"{reserved!r} is what the file calls something else; write {reserved}:none, or "
+            "another pooling."
+        )
+
+
+def _run(served: Network, names: Sequence[str], wanted: Sequence[LayerSelection]) -> dict[str, Any]:
+    """What is computed: codes of runs that agree in this belong into one file."""
+    return {
+        "network": f"{served.name}@{served.version}",
+        "network_digest": served.digest,
+        "precision": served.precision,
+        "layers": [
+            {
+                "name": name,
+                "layer": layer.layer,
+                "pooling": layer.pooling or "none",
+                "dtype": layer.dtype or "float32",
+                "l2_normalize": bool(layer.l2_normalize),
+            }
+            for name, layer in zip(names, wanted, strict=True)
+        ],
+    }
+
+
+@contextmanager
+def _spool(
+    folder: Path, run: dict[str, Any], names: Sequence[str], overwrite: bool
+) -> Generator[Spool, None, None]:
+    try:
+        spool = Spool(folder, run, names, fresh=overwrite)
+    except SpoolError as error:
+        raise _unfit(error) from None
+    except OSError as error:
+        words = f"{shown(folder)} cannot be written: {error.strerror}."
+        raise click.ClickException(words) from error
+    try:
+        yield spool
+    except SpoolError as error:
+        raise _unfit(error) from None
+    except BaseException:
+        if spool.done:
+            click.echo(
+                f"convlens: {len(spool.done)} pictures are kept in {shown(folder)}; the same "
+                "command goes on from there.",
+                err=True,
+            )
+        raise
+    finally:
+        spool.close()
+
+
+def _unfit(error: SpoolError) -> click.ClickException:
+    words = f"{printable(str(error))}. Choose another --out, or begin anew with --overwrite."
+    return click.ClickException(words)
+
+
+def _fill(
+    client: Client,
+    spool: Spool,
+    paths: Sequence[Path],
+    wanted: Sequence[LayerSelection],
+    run: dict[str, Any],
+) -> None:
+    """Adds the pictures that are not done yet."""
+    left = paths[len(spool.done) :]
+    with progress("extracting", len(paths)) as bar:
+        task = bar.add_task("", total=len(paths), completed=len(spool.done))
+        with closing(_outcomes(client, left, wanted, run["network"])) as outcomes:
+            for path, result in outcomes:
+                if isinstance(result, ConvLensError):
+                    text = f"convlens: {shown(path)}: {printable(result.message)}"
+                    click.echo(text, err=True)
+                elif result.receipt.network_digest != run["network_digest"]:
+                    raise SpoolError(f"{run['network']} became another network meanwhile")
+                spool.add(path, result)
+                bar.advance(task)
+
+
+def _outcomes(
+    client: Client, paths: Sequence[Path], wanted: Sequence[LayerSelection], network: str
+) -> Generator[tuple[Path, Features | ConvLensError], None, None]:
+    """The results of the pictures in order; waits where the server is full, or away for a while."""
+    position = failures = 0
+    while position < len(paths):
+        stream = client.extract_features_stream(
+            paths[position:], wanted, network=network, on_error="return"
+        )
+        try:
+            with closing(stream) as results:
+                for result in results:
+                    if isinstance(result, Overloaded | Unavailable):
+                        raise result
+                    end_if_of_all(result)
+                    yield paths[position], result
+                    position, failures = position + 1, 0
+        except (Overloaded, Unavailable) as error:
+            error.index = None
+            failures += 1
+            if failures == ATTEMPTS:
+                raise
+            time.sleep(error.retry_after or PAUSE)
+
+
+def _report_resumed(done: int, total: int) -> None:
+    if done:
+        click.echo(f"convlens: {done} of {total} pictures are done already.", err=True)
+
+
+def _report(out: Path, spool: Spool, run: dict[str, Any], seconds: float, as_json: bool) -> None:
+    arrays = {form.name: (spool.answered, *form.shape) for form in spool.forms}
+    failed = [entry for entry in spool.done if entry.error]
+    if as_json:
+        document = {
+            "out": str(out),
+            "run": run,
+            "pictures": spool.answered,
+            "failed": [{"picture": entry.picture, "error": entry.error} for entry in failed],
+            "arrays": arrays,
+            "seconds": round(seconds, 3),
+        }
+        click.echo(json.dumps(document))
+        return
+    click.echo(f"{shown(out)}: {spool.answered} pictures through {printable(run['network'])}")
+    width = max((len(name) for name in arrays), default=0)
+    for name, shape in arrays.items():
+        click.echo(f"  {printable(name):{width}}  {' × '.join(map(str, shape))}")
