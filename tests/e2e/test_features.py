@@ -1,6 +1,5 @@
 """ExtractFeatures: codes of any layer, over gRPC, on both engines."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -87,32 +86,6 @@ def test_logits_are_those_of_classify(stub: Any, channel: grpc.Channel, images: 
         logits = array(code.features.codes[0].values)
         assert int(logits.argmax()) == best.class_index
         assert logits.max() == pytest.approx(best.logit, abs=1e-5 * float(np.abs(logits).max()))
-
-
-def test_64_mixed_requests_get_what_each_gets_alone(
-    stub: Any, layers: list[str], images: list[Image]
-) -> None:
-    poolings = feature_pb2.Pooling.values()
-    generator = np.random.default_rng(0)
-
-    def one(_: int) -> feature_pb2.ExtractFeaturesRequest:
-        chosen = generator.choice(layers, size=generator.integers(1, 4))
-        wanted = [feature_pb2.LayerSelection(layer=str(name)) for name in chosen]
-        for each in wanted:
-            if each.layer.startswith("features"):
-                each.pooling = poolings[generator.integers(len(poolings))]
-        count = int(generator.integers(1, 4))
-        return request([images[i] for i in generator.integers(len(images), size=count)], *wanted)
-
-    asked = [one(index) for index in range(64)]
-    alone = [stub.ExtractFeatures(each, timeout=20) for each in asked]
-    with ThreadPoolExecutor(64) as executor:
-        together = list(executor.map(lambda each: stub.ExtractFeatures(each, timeout=40), asked))
-    for one_, many in zip(alone, together, strict=True):
-        for left, right in zip(one_.results, many.results, strict=True):
-            for a, b in zip(left.features.codes, right.features.codes, strict=True):
-                first, second = array(a.values), array(b.values)
-                assert np.abs(first - second).max() <= 1e-5 * np.abs(first).max()
 
 
 def test_a_bad_picture_is_its_own_error(stub: Any, images: list[Image]) -> None:

@@ -45,7 +45,7 @@ def served(name: str, size: int) -> ServedNetwork:
     extra: dict[str, Any] = {}
     if name in ("googlenet", "inception_v3"):
         extra = {"init_weights": False, "aux_logits": False}
-    body = models.get_model(name, weights=None, **extra).eval()
+    body = animated(models.get_model(name, weights=None, **extra), size)
     facts = network_pb2.Network(
         name=name,
         version="1",
@@ -56,6 +56,18 @@ def served(name: str, size: int) -> ServedNetwork:
     network = ServedNetwork(body, facts, torch.device("cpu"))
     network.dissect()
     return network
+
+
+def animated(body: nn.Module, size: int) -> nn.Module:
+    """The network with statistics of its own numbers: untrained, deep ones go down to nothing."""
+    for module in body.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None
+        elif isinstance(module, nn.Linear) and not module.weight.any():
+            nn.init.normal_(module.weight, std=0.02)
+    with torch.inference_mode():
+        body.train()(torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(2)))
+    return body.eval()
 
 
 def pictures(count: int, size: int) -> Tensor:
