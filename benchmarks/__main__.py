@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from benchmarks import classify as classify_benchmark
+from benchmarks import features as features_benchmark
 from benchmarks import isolation as isolation_benchmark
 from benchmarks import latency as latency_benchmark
 from benchmarks import start as start_benchmark
@@ -38,6 +39,13 @@ def latency(json_file: Path | None) -> None:
 def isolation(json_file: Path | None) -> None:
     """Classify beside an analysis pool that computes at full load."""
     isolation_benchmark.run(json_file)
+
+
+@program.command()
+@JSON
+def features(json_file: Path | None) -> None:
+    """Codes of an early, a middle and a late layer against the full forward, and other ways."""
+    features_benchmark.run(json_file)
 
 
 @program.command()
