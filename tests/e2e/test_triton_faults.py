@@ -117,13 +117,19 @@ def test_a_killed_worker_is_replaced_under_load(
             assert time.monotonic() < killed + 30
             time.sleep(0.1)
         assert health.Check(service, timeout=5).status == SERVING
-    # The outage is the time in which no call that was sent was answered at its usual pace.
-    slow = [sent - killed for sent, took, _ in seen if sent > killed and took > 1]
+    # The outage lasts to the last call that was not answered rightly at the usual pace.
+    slow = [
+        sent - killed
+        for sent, took, text in seen
+        if sent > killed and (took > 1 or text != "arrow")
+    ]
     outage = max(slow, default=0.0)
     codes = Counter(text for _, _, text in seen)
     with capsys.disabled():
         print(f"\n{instances} instances, one killed: outage {outage:.1f} s, callers saw {codes}")
     assert outage < 10
+    # What is no answer is a reason, in capitals, and `outcome` looked whether it may be retried.
+    assert all(text == "arrow" or text.isupper() for text in codes), codes
     assert codes["arrow"] > 0.9 * len(seen)
     if instances == 1:
         assert said == {SERVING, health_pb2.HealthCheckResponse.NOT_SERVING}
@@ -136,9 +142,13 @@ def vanish(server: RunningServer, image: Image, seconds: float) -> tuple[int, li
     while time.monotonic() < until:
         with server.channel() as channel:
             stub = classification(channel)
-            request = ClassifyRequest(images=[image])
-            futures = [stub.Classify.future(request, timeout=2) for _ in range(8)]
-            time.sleep(random.random() * 0.05)
+            # Many images, so that some callers leave between the passes of their own job.
+            requests = [ClassifyRequest(images=[image] * count) for count in (1, 1, 1, 16, 40)]
+            futures = [
+                stub.Classify.future(request, timeout=random.uniform(0.02, 0.6))
+                for request in requests
+            ]
+            time.sleep(random.random() * 0.2)
             for future in futures:
                 future.cancel()
             calls += len(futures)
@@ -170,7 +180,7 @@ def check_vanishing_clients(seconds: float, image: Image, capsys: Any) -> None:
 
 
 def test_clients_that_vanish_do_no_harm(image: Image, capsys: Any) -> None:
-    check_vanishing_clients(12, image, capsys)
+    check_vanishing_clients(15, image, capsys)
 
 
 @pytest.mark.slow

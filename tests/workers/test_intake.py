@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from convlens.contract import Failure
+from convlens.contract import ErrorReason, Failure
 from convlens.contract.errors import reason_name
 from convlens.internal.v1.job_pb2 import Job, Reply, Stages
 from convlens.workers.config import PoolConfig
@@ -114,3 +114,50 @@ def test_a_closed_intake_takes_nothing() -> None:
         gate.open.set()
         made.close(10)
         assert [reason(each) for each in outcomes(made, [(0, 60)])] == ["QUEUE_FULL"]
+
+
+def test_a_full_queue_does_not_ask_for_every_caller_it_turns_away() -> None:
+    asked = 0
+
+    def cancelled() -> bool:
+        nonlocal asked
+        asked += 1
+        return False
+
+    with intake(queue_size=50) as (made, _):
+        for _ in range(300):
+            each = ticket([])
+            each.cancelled = cancelled
+            made.submit(each)
+        assert len(made) == 50
+        assert asked <= 100
+
+
+def test_who_waits_for_a_pool_that_ends_too_long_is_turned_away() -> None:
+    with intake() as (made, gate):
+        replies = outcomes(made, [(0, 60)] * 3)
+        closing = threading.Thread(target=made.close, args=(0.1,))
+        closing.start()
+        while any(reason(each) == "waits" for each in replies):
+            time.sleep(0.01)
+        assert closing.is_alive(), "the batch that was begun is waited for"
+        gate.open.set()
+        closing.join(10)
+    assert [reason(each) for each in replies] == ["WORKER_UNAVAILABLE"] * 3
+
+
+def test_nobody_asks_about_a_job_that_is_answered() -> None:
+    """Triton frees what `is_cancelled` looks at with the last response: asking then ended it."""
+    replies: list[Reply] = []
+    answered = ticket(replies)
+    answered.answer(b"x", Stages())
+
+    def freed() -> bool:
+        raise AssertionError("asked about what is freed")
+
+    answered.cancelled = freed
+    assert answered.is_over()
+    assert not answered.is_open("late")
+    answered.fail(Failure(ErrorReason.ERROR_REASON_CANCELLED))
+    answered.answer(b"y", Stages())
+    assert [reply.response for reply in replies] == [b"x"]

@@ -3,11 +3,16 @@
 from collections import deque
 from collections.abc import Sequence
 from threading import Condition, Thread
+from time import monotonic
 from typing import Protocol
 
 from convlens.contract import RETRY_SECONDS, ErrorReason, Failure
 from convlens.workers.config import PoolConfig
 from convlens.workers.jobs import Ticket
+
+# A full queue is looked through for jobs that nobody waits for, so often at most: for each of them
+# Triton is asked, which takes longer than to turn a caller away.
+SWEEP_SECONDS = 0.25
 
 
 class Worker(Protocol):
@@ -41,6 +46,7 @@ class Intake:
         self._bytes = 0
         self._busy = False
         self._closed = False
+        self._swept = 0.0
         self._changed = Condition()
         self._thread = Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
@@ -50,16 +56,10 @@ class Intake:
 
     def submit(self, ticket: Ticket) -> None:
         """Queues a job, or tells its caller that there is no place; any thread may call."""
-        with self._changed:
-            if not self._has_room(ticket):
-                self._sweep()
-            if taken := self._has_room(ticket):
-                self._waiting.append(ticket)
-                self._bytes += _size(ticket)
-                self._changed.notify()
-        if not taken:
-            reason = ErrorReason.ERROR_REASON_QUEUE_FULL
-            ticket.fail(Failure(reason, retry_after=RETRY_SECONDS, pool=self._name))
+        if self._take_in(ticket) or (self._sweep() and self._take_in(ticket)):
+            return
+        reason = ErrorReason.ERROR_REASON_QUEUE_FULL
+        ticket.fail(Failure(reason, retry_after=RETRY_SECONDS, pool=self._name))
 
     def is_idle(self) -> bool:
         """Whether every job that was taken is answered."""
@@ -67,24 +67,58 @@ class Intake:
             return not (self._waiting or self._busy) and self._worker.is_idle()
 
     def close(self, seconds: float) -> None:
-        """Lets the worker finish what waits, and ends it; gives up on it after `seconds`."""
+        """Lets the worker finish what waits, and ends it.
+
+        After `seconds` those that still wait are turned away, and only what is begun is finished.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify()
         self._thread.join(seconds)
+        if self._thread.is_alive():
+            with self._changed:
+                left = list(self._waiting)
+                self._waiting.clear()
+            for ticket in left:
+                ticket.fail(self._ended())
+            self._thread.join()
         self._worker.close()
+
+    def _ended(self) -> Failure:
+        return Failure(
+            ErrorReason.ERROR_REASON_WORKER_UNAVAILABLE,
+            retry_after=RETRY_SECONDS,
+            network=self._name,
+            detail="they are being unloaded",
+        )
+
+    def _take_in(self, ticket: Ticket) -> bool:
+        with self._changed:
+            if not self._has_room(ticket):
+                return False
+            self._waiting.append(ticket)
+            self._bytes += _size(ticket)
+            self._changed.notify()
+            return True
 
     def _has_room(self, ticket: Ticket) -> bool:
         """Whether a job may wait; a large one may where no other takes up bytes."""
         bytes_fit = not self._bytes or self._bytes + _size(ticket) <= self._settings.queue_bytes
         return bytes_fit and len(self._waiting) < self._settings.queue_size and not self._closed
 
-    def _sweep(self) -> None:
-        """Lets go of jobs that nobody waits for any more."""
-        for ticket in list(self._waiting):
-            if not ticket.is_open("in the queue"):
-                self._waiting.remove(ticket)
-                self._bytes -= _size(ticket)
+    def _sweep(self) -> bool:
+        """Lets go of jobs that nobody waits for any more; whether there were any."""
+        with self._changed:
+            if monotonic() < self._swept + SWEEP_SECONDS:
+                return False
+            self._swept = monotonic()
+            waiting = list(self._waiting)
+        # Callers are asked and told outside the lock: the worker goes on meanwhile.
+        over = {id(ticket) for ticket in waiting if not ticket.is_open("in the queue")}
+        with self._changed:
+            self._bytes -= sum(_size(ticket) for ticket in self._waiting if id(ticket) in over)
+            self._waiting = deque(each for each in self._waiting if id(each) not in over)
+        return bool(over)
 
     def _work(self) -> None:
         while batch := self._take():

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Lock
 
 from convlens.contract import ErrorReason, Failure
 from convlens.internal.v1.job_pb2 import Job, Reply, Stages
@@ -12,11 +13,12 @@ from convlens.internal.v1.job_pb2 import Job, Reply, Stages
 log = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(eq=False)
 class Ticket:
     """A job, when it came and its deadline, whether its caller left, and how to answer.
 
-    Times are on `time.monotonic`. One thread answers; others may ask `is_over`.
+    Times are on `time.monotonic`. Any thread may ask and answer. `cancelled` and `reply` are not
+    called once it is answered: Triton has freed what they would look at.
     """
 
     job: Job
@@ -25,40 +27,46 @@ class Ticket:
     cancelled: Callable[[], bool]
     reply: Callable[[Reply], None]
     answered: bool = field(default=False, init=False)
+    _lock: Lock = field(default_factory=Lock, init=False, repr=False)
 
     def answer(self, response: bytes, stages: Stages) -> None:
-        """Sends the public response's bytes."""
+        """Sends the public response's bytes, unless an answer was sent before."""
         self._send(Reply(response=response, stages=stages))
 
     def fail(self, failure: Failure) -> None:
         """Sends the status of `failure`, unless an answer was sent before."""
-        if not self.answered:
-            self._send(Reply(error=failure.status()))
+        self._send(Reply(error=failure.status()))
 
     def _send(self, reply: Reply) -> None:
-        self.answered = True
-        try:
-            self.reply(reply)
-        except Exception:
-            # Nobody is left to tell; the thread goes on, since it works for others too.
-            log.exception("an answer could not be sent", extra={"job": self.job.request_id})
+        with self._lock:
+            if self.answered:
+                return
+            self.answered = True
+            try:
+                self.reply(reply)
+            except Exception:
+                # Nobody is left to tell; the thread goes on, since it works for others too.
+                log.exception("an answer could not be sent", extra={"job": self.job.request_id})
 
     def is_open(self, stage: str) -> bool:
         """Whether work on it still has a point; where time is over its caller is told, once.
 
         `stage` completes "The time allowed for the call was over …".
         """
-        if self.answered or not self.is_over():
-            return not self.answered
-        if self.cancelled():
-            self.fail(Failure(ErrorReason.ERROR_REASON_CANCELLED))
-        else:
+        if not self.is_over():
+            return True
+        if time.monotonic() >= self.deadline:
             self.fail(Failure(ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED, stage=stage))
+        else:
+            self.fail(Failure(ErrorReason.ERROR_REASON_CANCELLED))
         return False
 
     def is_over(self) -> bool:
-        """Whether its caller left or its time has ended."""
-        return self.cancelled() or time.monotonic() >= self.deadline
+        """Whether it is answered, its time has ended or its caller left."""
+        if self.answered or time.monotonic() >= self.deadline:
+            return True
+        with self._lock:
+            return self.answered or self.cancelled()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from convlens.contract import ErrorReason, Failure, check
 from convlens.internal.v1.job_pb2 import Stages
 from convlens.v1.image_pb2 import Image
 from convlens.workers.images import Limits, prepare, read_image
-from convlens.workers.jobs import Ticket, fail
+from convlens.workers.jobs import Ticket, alone, fail
 from convlens.workers.network import ServedNetwork
 
 log = logging.getLogger(__name__)
@@ -121,11 +121,12 @@ class Passes:
             if job.ticket.is_open(STAGE)
         ]
         good = [outcome for _, _, outcome in rows if isinstance(outcome, Tensor)]
-        results = iter(rows[0][0].compute(torch.stack(good)) if good else ())
+        results = iter(list(rows[0][0].compute(torch.stack(good))) if good else ())
         computed = time.monotonic()
         for job, index, outcome in rows:
             job.spent(started, decoded - started, computed - decoded, len(rows))
-            job.accept(index, outcome if isinstance(outcome, Failure) else next(results))
+            with alone(job.ticket):
+                job.accept(index, outcome if isinstance(outcome, Failure) else next(results))
 
     def _read(self, job: ImageJob[Any], index: int) -> Tensor | Failure:
         """The image as the network takes it, or why it cannot be; runs in a decoding thread."""

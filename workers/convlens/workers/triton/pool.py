@@ -80,7 +80,14 @@ class PoolModel:
         return Ticket(job, *self._clocks.times(job), sender.is_cancelled, reply)
 
     def _send(self, sender: Any, reply: Reply) -> None:
-        sender.send(self._response(reply), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+        try:
+            sender.send(self._response(reply), flags=final)
+        except Exception as error:
+            # Without a last response Triton would hold the request for alive, and never unload.
+            broken = pb_utils.InferenceResponse([], pb_utils.TritonError(str(error)))
+            sender.send(broken, flags=final)
+            raise
 
     def _response(self, reply: Reply) -> Any:
         data = torch.frombuffer(bytearray(reply.SerializeToString()), dtype=torch.uint8)
