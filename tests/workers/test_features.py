@@ -1,7 +1,9 @@
 """Codes of layers, against torchvision's own feature extractor."""
 
 import copy
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,8 +14,11 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from convlens.contract import Failure
 from convlens.contract.errors import reason_name
+from convlens.internal.v1.job_pb2 import Job
 from convlens.v1 import feature_pb2, network_pb2, tensor_pb2
-from convlens.workers.features import extract
+from convlens.v1.image_pb2 import Image
+from convlens.workers.features import FeatureJob, extract, extractor
+from convlens.workers.jobs import Ticket
 from convlens.workers.network import ServedNetwork
 from convlens.workers.selection import Layers
 
@@ -51,7 +56,15 @@ def served(name: str, size: int) -> ServedNetwork:
         version="1",
         kind=network_pb2.NETWORK_KIND_IMAGE,
         labels=[str(index) for index in range(1000)],
-        input=network_pb2.InputGeometry(height=size, width=size, channels=3, mean=MEAN, std=STD),
+        input=network_pb2.InputGeometry(
+            height=size,
+            width=size,
+            channels=3,
+            resize=size,
+            interpolation=network_pb2.INTERPOLATION_BILINEAR,
+            mean=MEAN,
+            std=STD,
+        ),
     )
     network = ServedNetwork(body, facts, torch.device("cpu"))
     network.dissect()
@@ -218,3 +231,39 @@ def test_a_layer_that_returns_a_tuple_is_refused_with_the_reason() -> None:
     assert "returns a tuple" in str(failure)
     failure = refusal(network, selection("encoder.ln", pooling=feature_pb2.POOLING_AVG))
     assert "has no maps to pool" in str(failure)
+
+
+def test_the_time_of_the_network_is_told_and_a_broken_answer_is_ones_own(
+    resnet: ServedNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replies: list[Any] = []
+    images = [Image(tensor=pixels_of()) for _ in range(8)]
+
+    def ticket(layer: str) -> Ticket:
+        layers = [feature_pb2.LayerSelection(layer=layer)]
+        request = feature_pb2.ExtractFeaturesRequest(images=images, layers=layers)
+        now = time.monotonic()
+        job = Job(request_id=layer, request=request.SerializeToString())
+        return Ticket(job, now, now + 60, lambda: False, replies.append)
+
+    with ThreadPoolExecutor(2) as executor:
+        passes = extractor(resnet, executor)
+        passes.run([ticket("fc")])
+        [good] = replies
+        assert good.stages.compute_us * len(images) > 1000
+        respond = FeatureJob.response
+
+        def broken(job: FeatureJob, outcomes: Any) -> bytes:
+            if job.ticket is first:
+                raise ValueError("broken")
+            return respond(job, outcomes)
+
+        monkeypatch.setattr(FeatureJob, "response", broken)
+        first, second = ticket("fc"), ticket("fc")
+        passes.run([first, second])
+    assert [reply.WhichOneof("outcome") for reply in replies[1:]] == ["error", "response"]
+
+
+def pixels_of() -> tensor_pb2.Tensor:
+    data = torch.randint(0, 256, (64, 64, 3), dtype=torch.uint8).numpy().tobytes()
+    return tensor_pb2.Tensor(dtype=tensor_pb2.DATA_TYPE_UINT8, shape=[64, 64, 3], data=data)
