@@ -27,8 +27,9 @@ def test_the_python_block_runs(server: RunningServer) -> None:
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    first, *rest = result.stdout.splitlines()
+    first, *rest, codes = result.stdout.splitlines()
     assert re.fullmatch(r"arrow \d+\.\d%", first)
+    assert codes == f"{len(rest)} (128,)"
     assert len(rest) >= 12
     for line in rest:
         name, label = line.split()

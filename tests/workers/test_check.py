@@ -83,6 +83,7 @@ def test_what_does_not(check: Any) -> None:
     assert "Classify           FAILED" in nan
     assert "the scores are not finite; the weights may hold NaN, or need fp32" in nan
     assert "gradient           works" in nan
+    assert "ExtractFeatures    works" in nan and "logits: 3 numbers of" in nan
     assert "load FAILED" in labels
     assert "networks.yaml:4: shapes@1: labels: there are 2 labels and" in labels
     assert "FAILED" not in good, "one bad network spoils no other"

@@ -88,7 +88,8 @@ class Layers:
         self._reference = f"{network.facts.name}@{network.facts.version}"
         self._trace = network.trace
         self._maps = maps(network.trace)
-        self._aliases = _aliases(network.trace)
+        #: The layers that stand for others: what "cnn-code" and "logits" are here.
+        self.aliases = _aliases(network.trace)
         self._names = [name for name in network.trace.nodes if name]
 
     def select(self, wanted: feature_pb2.LayerSelection) -> Selected:
@@ -96,13 +97,13 @@ class Layers:
 
         Raises Failure LAYER_NOT_FOUND with the nearest names, and LAYER_NOT_APPLICABLE.
         """
-        name = self._aliases.get(wanted.layer, wanted.layer)
+        name = self.aliases.get(wanted.layer, wanted.layer)
         if name not in self._trace.nodes or not name:
             raise Failure(
                 ErrorReason.ERROR_REASON_LAYER_NOT_FOUND,
                 network=self._reference,
                 layer=repr(wanted.layer),
-                nearest=nearest(wanted.layer, [*self._names, *self._aliases]),
+                nearest=nearest(wanted.layer, [*self._names, *self.aliases]),
             )
         call = self._readable(name)
         pooling = wanted.pooling or feature_pb2.POOLING_NONE

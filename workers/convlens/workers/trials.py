@@ -21,6 +21,7 @@ from convlens.v1.feature_pb2 import (
 from convlens.v1.image_pb2 import Image
 from convlens.v1.tensor_pb2 import DATA_TYPE_UINT8, Tensor
 from convlens.workers.network import ServedNetwork
+from convlens.workers.selection import CNN_CODE, LOGITS, Layers
 
 SAMPLE = "star-1"
 
@@ -65,7 +66,11 @@ def _classify(bench: Bench) -> str:
 
 
 def _extract(bench: Bench) -> str:
-    layers = [LayerSelection(layer="cnn-code", pooling=POOLING_FLATTEN)]
+    known = Layers(bench.network).aliases
+    layer = next((name for name in (CNN_CODE, LOGITS) if name in known), None)
+    if layer is None:
+        raise TrialError("no layer gives its scores: they are changed after the last one")
+    layers = [LayerSelection(layer=layer, pooling=POOLING_FLATTEN)]
     request = ExtractFeaturesRequest(images=[sample()], layers=layers)
     method = "FeatureService/ExtractFeatures"
     body = bench.ask("inference", method, request.SerializeToString())
@@ -73,7 +78,7 @@ def _extract(bench: Bench) -> str:
     if result.HasField("error"):
         raise TrialError(result.error.message)
     [code] = result.features.codes
-    return f"{code.layer}, the vector before the classifier: {code.values.shape[0]} numbers"
+    return f"{layer}: {code.values.shape[0]} numbers of {code.layer}"
 
 
 def _canary(bench: Bench) -> str:
