@@ -342,16 +342,6 @@ def test_stop_leaves_nothing_even_of_a_dead_stub(tmp_path: Path) -> None:
     asyncio.run(triton.stop())
 
 
-def test_an_end_that_nobody_asked_for_is_logged(tmp_path: Path) -> None:
-    triton = LocalTriton(repository_of(tmp_path / "models", one=PARENT))
-    with capture_logs() as log:
-        asyncio.run(triton.start())
-        for pid in alive(home_of(triton)):
-            os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: any("nobody stopped" in line["event"] for line in log), 10)
-    asyncio.run(triton.stop())
-
-
 def test_it_ends_with_a_killed_owner(tmp_path: Path) -> None:
     models = repository_of(tmp_path / "models", parent=PARENT)
     with (tmp_path / "log").open("wb") as log:

@@ -28,8 +28,6 @@ class LogForwarder:
         self._stream = stream
         self._tail: deque[str] = deque(maxlen=KEPT_LINES)
         self._errors: deque[str] = deque(maxlen=KEPT_LINES)
-        # Whether the end of the log is the end of something that should go on.
-        self.alarm = False
         self._thread = Thread(target=self._run, name="triton-log", daemon=True)
         self._thread.start()
 
@@ -46,8 +44,6 @@ class LogForwarder:
         with self._stream:
             for line in self._stream:
                 self._forward(line.decode(errors="replace").rstrip())
-        if self.alarm:
-            log.error("Triton ended though nobody stopped it")
 
     def _forward(self, line: str) -> None:
         level, source, text = parse(line)

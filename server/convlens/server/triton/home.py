@@ -1,4 +1,4 @@
-"""The temporary directory of one launch: what Triton needs in it, and what must end with it."""
+"""Temporary directories, cleared with what runs there even where their owner was killed."""
 
 import fcntl
 import os
@@ -21,16 +21,38 @@ MARK = "CONVLENS_TRITON_HOME"
 KILL_SECONDS = 5.0
 
 
-class Home:
-    """A directory of links into the bundle. It is locked as long as its owner lives."""
+class Folder:
+    """A directory that is locked as long as its owner lives, and the processes of its own."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        self._bundle = bundle
+    def __init__(self) -> None:
         # Locked before it gets its name: without a lock it would look like a dead owner's.
         fresh = Path(tempfile.mkdtemp(prefix="convlens-"))
         self._lock: BinaryIO = (fresh / LOCK).open("wb")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.path = fresh.rename(fresh.with_name(fresh.name.replace("convlens-", PREFIX)))
+        _own.add(self)
+
+    def environment(self) -> dict[str, str]:
+        """Our own environment, with the mark of what belongs to this directory."""
+        return {**os.environ, MARK: str(self.path)}
+
+    def clear(self) -> None:
+        """Kills what still runs from here, and removes its shared memory and the directory."""
+        _clear(self.path)
+        self._lock.close()
+        _own.discard(self)
+
+
+# Those of this process that are not cleared yet.
+_own: set[Folder] = set()
+
+
+class Home(Folder):
+    """The directory of one launch of Triton: links into the bundle."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__()
+        self._bundle = bundle
         self.backends = self.path / "backends"
         self._link()
 
@@ -50,8 +72,7 @@ class Home:
         """Our own environment, and what Triton and the models need besides."""
         libraries = [str(self.path / "lib"), str(self._bundle.libraries)]
         return {
-            **os.environ,
-            MARK: str(self.path),
+            **super().environment(),
             # Models run in an isolated Python, which ignores PYTHONPATH: they add this themselves.
             "CONVLENS_SITE": sysconfig.get_path("purelib"),
             # That Python looks for its standard library beside the first `python3` on the path.
@@ -59,10 +80,11 @@ class Home:
             "LD_LIBRARY_PATH": _before(os.environ.get("LD_LIBRARY_PATH"), *libraries),
         }
 
-    def clear(self) -> None:
-        """Kills what still runs from here, and removes its shared memory and the directory."""
-        _clear(self.path)
-        self._lock.close()
+
+def clear_own() -> None:
+    """Clears the directories of this process, which is about to end in a hurry."""
+    for folder in list(_own):
+        folder.clear()
 
 
 def clear_homes_of_the_dead() -> None:

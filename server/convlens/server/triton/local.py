@@ -1,11 +1,9 @@
 """Starts the bundled Triton beside the server, and ends it with the server."""
 
 import asyncio
-import os
 import secrets
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,11 +13,12 @@ from typing import Any
 import grpc.aio
 
 from convlens.server.engine import EngineError
-from convlens.server.triton import leash, proc, shm
+from convlens.server.triton import proc, shm
 from convlens.server.triton.bundle import Bundle, find_bundle
 from convlens.server.triton.bundle import check_platform as check_platform
 from convlens.server.triton.forward import LogForwarder
 from convlens.server.triton.home import Home, clear_homes_of_the_dead
+from convlens.server.triton.leash import on_leash
 
 START_SECONDS = 120.0
 # For requests under way; the server has drained before it stops us, so these were given up.
@@ -27,6 +26,7 @@ EXIT_SECONDS = 5
 # Triton counts down in whole seconds, and ends its stubs after that.
 KILL_SECONDS = EXIT_SECONDS + 5.0
 POLL_SECONDS = 0.05
+WATCH_SECONDS = 0.2
 READY_SECONDS = 5.0
 LOG_SECONDS = 2.0
 STUCK_SECONDS = 5.0
@@ -72,7 +72,10 @@ class LocalTriton:
         return [(f"triton-grpc-protocol-{KEY}", self._secret)]
 
     async def start(self) -> None:
-        """Returns when all models are ready; raises EngineError, with the reason, otherwise."""
+        """Returns when all models are ready; raises EngineError, with the reason, otherwise.
+
+        Another start, after the end, takes the same address again if that is free.
+        """
         bundle, models = find_bundle(), self._models or find_models(self._repository)
         clear_homes_of_the_dead()
         shm.remove_stale_regions()
@@ -81,6 +84,7 @@ class LocalTriton:
                 self._launch(bundle, models)
                 if await self._ready():
                     return
+                self._grpc_port = self._metrics_port = 0
             raise EngineError("Triton found no free port, though it was offered several")
         except BaseException:
             await self._clear()
@@ -89,20 +93,29 @@ class LocalTriton:
     async def stop(self) -> None:
         """Lets Triton unload its models, then kills what is left and removes its traces."""
         try:
-            if self._log:
-                self._log.alarm = False
             if self._process and self._process.poll() is None:
                 self._process.terminate()
                 await _ended(self._process, KILL_SECONDS)
         finally:
             await self._clear()
 
+    async def ended(self) -> int:
+        """Waits until Triton ends by itself, clears what it left, and returns its exit code."""
+        process = self._process
+        assert process
+        # Asking also frees its entry in the table of processes. A zombie there would look alive
+        # to its stubs, which would stay for ever.
+        while process.poll() is None:
+            await asyncio.sleep(WATCH_SECONDS)
+        await self._clear()
+        return process.returncode
+
     def _launch(self, bundle: Bundle, models: list[str]) -> None:
         self._home = Home(bundle)
-        self._grpc_port, self._metrics_port = free_ports()
-        on_leash = [sys.executable, "-I", "-S", str(leash.__file__), str(os.getpid())]
+        if not self._grpc_port:
+            self._grpc_port, self._metrics_port = free_ports()
         self._process = subprocess.Popen(
-            [*on_leash, str(bundle.server), *self._flags(self._home, models)],
+            on_leash([str(bundle.server), *self._flags(self._home, models)]),
             env=self._home.environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -141,7 +154,6 @@ class LocalTriton:
         deadline = time.monotonic() + START_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
             if ports <= proc.listening_ports(process.pid) and await says_ready(self.address):
-                log.alarm = True
                 return True
             await asyncio.sleep(POLL_SECONDS)
         late = process.poll() is None
