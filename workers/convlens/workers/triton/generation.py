@@ -30,8 +30,9 @@ class Generation:
 
     def __init__(self, model: str, config: str, idle: Callable[[], bool]) -> None:
         parent = os.getppid()
-        self._prefix = f"convlens/{parent}/{_start_of(parent)}/{model}/"
-        self._load = blake2b(config.encode(), digest_size=8).hexdigest()
+        # A socket's name has 107 bytes, and a model's may have more.
+        self._prefix = f"convlens/{parent}/{_start_of(parent)}/{_digest(model)}/"
+        self._load = _digest(config)
         self._ready = time.monotonic_ns()
         self._idle = idle
         self._sign = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -53,6 +54,10 @@ class Generation:
         log.warning("a newer load of the model answers; this worker ends")
         # Triton would wait for an instance that is dead before it ended this one.
         os._exit(0)
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _start_of(pid: int) -> str:
