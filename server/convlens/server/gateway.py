@@ -59,13 +59,21 @@ class Gateway:
         return self._metrics_port.address if self._metrics_port else None
 
     async def __aenter__(self) -> "Gateway":
-        await self._engine.start()
+        self._server = grpc.aio.server(options=_options(self._settings))
+        try:
+            # First, since it takes no time to find that an address is taken, and engines take long.
+            self._open_ports()
+            await self._engine.start()
+        except BaseException:
+            await self._close_ports()
+            raise
         try:
             self._onion.implementations = self._implementations()
-            self._open_ports()
+            self._add_services()
             await self._server.start()
             self._watch = asyncio.create_task(self._watch_health())
         except BaseException:
+            await self._close_ports()
             await self._engine.stop()
             raise
         return self
@@ -126,18 +134,26 @@ class Gateway:
         )
 
     def _open_ports(self) -> None:
-        self._server = grpc.aio.server(options=_options(self._settings))
+        port = _bind(self.address, lambda: self._server.add_insecure_port(str(self.address)))
+        self.address = Address(host=self.address.host, port=port)
+        if self._settings.metrics_listen != "off":
+            wanted = parse_address(self._settings.metrics_listen)
+            self._metrics_port = _bind(wanted, lambda: MetricsPort(self._metrics, wanted))
+
+    async def _close_ports(self) -> None:
+        # gRPC lets go of the port of a server only if that was started.
+        await self._server.start()
+        await self._server.stop(None)
+        if self._metrics_port:
+            self._metrics_port.close()
+
+    def _add_services(self) -> None:
         self._server.add_generic_rpc_handlers((self._onion,))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._services = sorted(self._onion.implementations.services())
         if self._settings.reflection:
             names = (*self._services, HEALTH, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
-        port = _bind(self.address, lambda: self._server.add_insecure_port(str(self.address)))
-        self.address = Address(host=self.address.host, port=port)
-        if self._settings.metrics_listen != "off":
-            wanted = parse_address(self._settings.metrics_listen)
-            self._metrics_port = _bind(wanted, lambda: MetricsPort(self._metrics, wanted))
 
     async def _watch_health(self) -> None:
         """Tells the health service which services can answer; "" stands for all that are built."""

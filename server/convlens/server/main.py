@@ -15,6 +15,7 @@ from convlens.server.gateway import Gateway
 from convlens.server.logs import configure_logs
 from convlens.server.metrics import Metrics, TritonMetrics
 from convlens.server.settings import Settings, SettingsError, load_settings
+from convlens.server.triton.home import clear_own
 
 log = structlog.get_logger()
 
@@ -31,8 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(settings.dump(), end="")
         return 0
     configure_logs(settings.log_format, settings.log_level)
+    ending = Ending()
     try:
-        asyncio.run(serve(build(settings), settings))
+        asyncio.run(serve(build(settings, ending), settings, ending))
     except EngineError as error:
         for line in str(error).splitlines():
             print(f"convlens-server: {line}", file=sys.stderr)
@@ -40,13 +42,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def build(settings: Settings) -> Gateway:
+class Ending:
+    """When the server is to end: at a signal, or at an error that leaves nothing to serve."""
+
+    def __init__(self) -> None:
+        self._wanted = asyncio.Event()
+        self._error: EngineError | None = None
+
+    def on_signal(self) -> None:
+        """Ends in good order; at the second signal at once, though not without clearing up."""
+        if self._wanted.is_set():
+            clear_own()
+            os._exit(1)
+        self._wanted.set()
+
+    def fail(self, error: EngineError) -> None:
+        """Ends in good order, and with this error."""
+        self._error = error
+        self._wanted.set()
+
+    async def wait(self) -> None:
+        """Returns when the server is to end."""
+        await self._wanted.wait()
+
+    def check(self) -> None:
+        """Raises the error, if one is the reason."""
+        if self._error:
+            raise self._error
+
+
+def build(settings: Settings, ending: Ending | None = None) -> Gateway:
     """The server that the settings ask for, not yet started."""
     metrics = Metrics()
-    return Gateway(settings, _engine(settings, metrics), metrics)
+    return Gateway(settings, _engine(settings, metrics, ending or Ending()), metrics)
 
 
-def _engine(settings: Settings, metrics: Metrics) -> Engine:
+def _engine(settings: Settings, metrics: Metrics, ending: Ending) -> Engine:
     if settings.engine == "embedded":
         return EmbeddedEngine(settings.networks, settings.device, metrics)
     # tritonclient comes with the extra "triton" alone.
@@ -62,20 +93,20 @@ def _engine(settings: Settings, metrics: Metrics) -> Engine:
         ) from None
     counted = TritonMetrics(metrics)
     if settings.engine == "triton-local":
-        return TritonEngine(LocalAddresses(settings.networks), None, counted)
+        return TritonEngine(LocalAddresses(settings.networks, ending.fail), None, counted)
     headers = [("triton-grpc-protocol-convlens", secret)] if (secret := settings.triton_key) else []
     addresses = NamedAddresses(settings.triton_url, headers)
     trusted = credentials(settings.triton_ca) if settings.triton_ca else None
     return TritonEngine(addresses, trusted, counted)
 
 
-async def serve(gateway: Gateway, settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT, then drains; a second signal ends at once."""
-    stop = asyncio.Event()
+async def serve(gateway: Gateway, settings: Settings, ending: Ending) -> None:
+    """Serves until SIGTERM or SIGINT, then drains; raises EngineError where it cannot serve."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop_or_exit, stop)
-    async with gateway:
+        loop.add_signal_handler(number, ending.on_signal)
+    await _start(gateway, ending)
+    try:
         log.info(
             "serving",
             address=str(gateway.address),
@@ -84,12 +115,26 @@ async def serve(gateway: Gateway, settings: Settings) -> None:
             version=__version__,
             pid=os.getpid(),
         )
-        await stop.wait()
+        await ending.wait()
         log.info("draining", seconds=settings.drain_timeout)
+    finally:
+        await gateway.__aexit__(None, None, None)
     log.info("stopped")
+    ending.check()
 
 
-def _stop_or_exit(stop: asyncio.Event) -> None:
-    if stop.is_set():
-        os._exit(1)
-    stop.set()
+async def _start(gateway: Gateway, ending: Ending) -> None:
+    """Starts the server, and ends the process where that is wanted before it serves."""
+    start, end = asyncio.create_task(gateway.__aenter__()), asyncio.create_task(ending.wait())
+    await asyncio.wait({start, end}, return_when=asyncio.FIRST_COMPLETED)
+    end.cancel()
+    if not start.done():
+        log.info("stopping during the start")
+        start.cancel()
+        await asyncio.wait({start})
+    if start.cancelled():
+        log.info("stopped")
+        # All is cleared, and a thread that still loads a network shall not hold up the end.
+        sys.stderr.flush()
+        os._exit(0)
+    await start
