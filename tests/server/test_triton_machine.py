@@ -4,10 +4,12 @@ import mmap
 import os
 import platform
 import sys
+import tomllib
 import uuid
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,8 +48,14 @@ def spec_without(missing: str) -> Callable[[str], ModuleSpec | None]:
     [
         (platform, "system", lambda: "Darwin", "this is Darwin x86_64"),
         (platform, "machine", lambda: "aarch64", "this is Linux aarch64"),
-        (bundle, "find_spec", spec_without("pytriton"), r'pip install "convlens-server\[triton\]"'),
-        (bundle, "find_spec", spec_without("tritonclient"), "pip install"),
+        (bundle, "find_spec", spec_without("pytriton"), "--no-deps nvidia-pytriton==0.7.0 "),
+        (bundle, "find_spec", spec_without("tritonclient"), r"tritonclient, .*\[triton-local\]"),
+        (
+            bundle,
+            "find_spec",
+            spec_without("convlens.workers"),
+            r"convlens\.workers, .*pip install",
+        ),
         (sys, "version_info", (3, 14, 1), r"no stub for Python 3\.14 \(it has 3\.8, 3\.9, .*3\.13"),
     ],
 )
@@ -60,6 +68,18 @@ def test_what_does_not_fit_is_said(
             check_platform()
     assert "use --engine embedded" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_advice_can_be_followed() -> None:
+    """The wheel wants numpy<2 and the workers numpy 2: no extra can have both."""
+    root = Path(__file__).parents[2]
+    server = tomllib.loads((root / "server/pyproject.toml").read_text(encoding="utf-8"))
+    extras = server["project"]["optional-dependencies"]
+    assert not any("pytriton" in needed for extra in extras.values() for needed in extra)
+    assert "convlens-workers" in extras["triton-local"]
+    groups = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    [wheel] = groups["dependency-groups"]["triton"]
+    assert wheel.partition(";")[0] == bundle.WHEEL.rpartition(" ")[2]
 
 
 def test_a_missing_libpython_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

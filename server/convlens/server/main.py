@@ -15,6 +15,7 @@ from convlens.server.gateway import Gateway
 from convlens.server.logs import configure_logs
 from convlens.server.metrics import Metrics, TritonMetrics
 from convlens.server.settings import Settings, SettingsError, load_settings
+from convlens.server.triton.bundle import check_platform
 from convlens.server.triton.home import clear_own
 
 log = structlog.get_logger()
@@ -80,7 +81,9 @@ def build(settings: Settings, ending: Ending | None = None) -> Gateway:
 def _engine(settings: Settings, metrics: Metrics, ending: Ending) -> Engine:
     if settings.engine == "embedded":
         return EmbeddedEngine(settings.networks, settings.device, metrics)
-    # tritonclient comes with the extra "triton" alone.
+    if settings.engine == "triton-local":
+        check_platform()
+    # tritonclient comes with the extras alone.
     try:
         from convlens.server.triton.addresses import NamedAddresses
         from convlens.server.triton.engine import TritonEngine
@@ -89,7 +92,7 @@ def _engine(settings: Settings, metrics: Metrics, ending: Ending) -> Engine:
     except ModuleNotFoundError as error:
         raise EngineError(
             f"the engine {settings.engine} needs the package {error.name}: "
-            'pip install "convlens-server[triton]"'
+            f'pip install "convlens-server[{settings.engine}]"'
         ) from None
     counted = TritonMetrics(metrics)
     if settings.engine == "triton-local":

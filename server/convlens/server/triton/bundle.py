@@ -13,6 +13,8 @@ from convlens.server.engine import EngineError
 from convlens.server.triton import proc
 
 WAY_OUT = "use --engine embedded instead"
+INSTALL = 'pip install "convlens-server[triton-local]"'
+WHEEL = "pip install --no-deps nvidia-pytriton==0.7.0"
 STUB = "triton_python_backend_stub"
 
 
@@ -30,6 +32,7 @@ class Bundle:
 def check_platform() -> None:
     """Raises EngineError, which names the way out, where the bundled Triton cannot run."""
     find_bundle()
+    check_packages()
 
 
 def find_bundle() -> Bundle:
@@ -50,13 +53,23 @@ def find_bundle() -> Bundle:
     )
 
 
+def check_packages() -> None:
+    """Raises EngineError where a package is missing that triton-local needs besides the wheel."""
+    needed = ("tritonclient", "convlens.workers")
+    if missing := [name for name in needed if find_spec(name) is None]:
+        raise EngineError(
+            f"triton-local needs {' and '.join(missing)}, which is not installed: "
+            f"{INSTALL}, or {WAY_OUT}"
+        )
+
+
 def _wheel() -> Path:
     """The wheel's folder, found without importing the wheel: its own imports fail here."""
-    wheel, client = find_spec("pytriton"), find_spec("tritonclient")
-    if not (wheel and wheel.submodule_search_locations and client):
+    wheel = find_spec("pytriton")
+    if not (wheel and wheel.submodule_search_locations):
         raise EngineError(
-            "triton-local needs the bundled Triton, which is not installed: "
-            f'pip install "convlens-server[triton]", or {WAY_OUT}'
+            f"triton-local needs the bundled Triton, which is not installed: {INSTALL} && {WHEEL} "
+            f"(without what that asks for: an older numpy), or {WAY_OUT}"
         )
     return Path(wheel.submodule_search_locations[0]) / "tritonserver"
 
