@@ -96,6 +96,49 @@ def test_addresses_are_checked_and_keep_their_brackets() -> None:
     assert settings.metrics_listen == "off"
 
 
+@pytest.mark.parametrize(
+    "text", ["http://a:8001", "::1:8001", "[::1]", "[a]:1", "a b:1", ":1", "a:²", "a:65536", "a:0"]
+)
+def test_what_is_no_address_of_triton(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"triton_url: must be .*host:port"):
+        load_settings(["--engine", "triton", "--triton-url", f"b:8001,{text}"])
+
+
+def test_addresses_of_triton() -> None:
+    url = "triton.models.svc:8001, 10.0.0.1:8001,[::1]:8001,[fe80::1%eth0]:8001"
+    assert load_settings(["--triton-url", url])[0].triton_url == url
+    assert parse_address("[fe80::1%eth0]:8001").host == "fe80::1%eth0"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--engine", "triton", "--networks", "n.yaml"], "networks: is not for engine triton"),
+        (["--engine", "triton", "--device", "cpu"], "device: is for the embedded engine alone"),
+        (["--engine", "triton-local", "--device", "cuda:0"], "device: .*stands in networks.yaml"),
+    ],
+)
+def test_what_the_engine_would_not_look_at(flags: list[str], words: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{words}") as caught:
+        load_settings([*flags, "--triton-key", "s3cret"])
+    assert len(str(caught.value).splitlines()) == 1
+    assert "s3cret" not in str(caught.value)
+
+
+def test_the_key_is_never_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--triton-key", "s3cret", "--print-config"]) == 0
+    printed = capsys.readouterr().out
+    assert "s3cret" not in printed
+    assert "# triton_key is set and not shown; give it as CONVLENS_TRITON_KEY" in printed
+    file = tmp_path / "printed.yaml"
+    file.write_text(printed)
+    assert load_settings(["--config", str(file), "--triton-key", "s3cret"])[0].triton_key
+    file.write_text("triton_key: 7331\n")
+    with pytest.raises(SettingsError, match=r"^triton_key: ") as caught:
+        load_settings(["--config", str(file)])
+    assert "7331" not in str(caught.value)
+
+
 @pytest.mark.parametrize("text", ["- a\n- b\n", "word\n", "a: b: c\n"])
 def test_a_file_that_is_no_mapping(tmp_path: Path, text: str) -> None:
     path = tmp_path / "bad.yaml"

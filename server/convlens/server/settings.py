@@ -1,12 +1,21 @@
 """Every setting of the server: flags over environment over file over defaults, validated once."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -17,6 +26,10 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as SourceError
 
 ENV_PREFIX = "CONVLENS_"
+ADDRESS = re.compile(
+    r"(\[(?P<ipv6>[^][/@\s]*:[^][/@\s]*)\]|(?P<host>[^][:/@\s]+)):(?P<port>[0-9]{1,5})"
+)
+SECRET = "triton_key"
 
 
 class SettingsError(Exception):
@@ -37,10 +50,13 @@ class Address(BaseModel):
 
 def parse_address(text: str) -> Address:
     """Splits "host:port"; raises ValueError with what is allowed."""
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise ValueError('must be "host:port" with a port from 0 (any free one) to 65535')
-    return Address(host=host.strip("[]"), port=int(port))
+    found = ADDRESS.fullmatch(text)
+    if not found or int(found["port"]) > 65535:
+        raise ValueError(
+            'must be "host:port" with a port from 0 (any free one) to 65535, no http:// before it, '
+            'and an IPv6 address in brackets, as in "[::1]:8001"'
+        )
+    return Address(host=found["ipv6"] or found["host"], port=int(found["port"]))
 
 
 def _check_address(text: str) -> str:
@@ -88,7 +104,7 @@ class Settings(BaseSettings):
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
-        description="Device of the embedded engine: auto, cpu, cuda or cuda:N.",
+        description="Device of the embedded engine alone: auto, cpu, cuda or cuda:N.",
     )
     triton_url: Annotated[str, AfterValidator(_check_addresses)] = Field(
         "127.0.0.1:8001",
@@ -124,9 +140,28 @@ class Settings(BaseSettings):
         "info", description="The least important lines that are logged."
     )
 
+    @model_validator(mode="after")
+    def _fit_together(self) -> "Settings":
+        """Refuses what the engine would not look at."""
+        if self.engine == "triton" and self.networks:
+            raise ValueError(
+                "networks: is not for engine triton, whose Tritons serve what is in their "
+                "repository; write that from the file with convlens-workers repository, and leave this out"
+            )
+        if self.engine != "embedded" and self.device != "auto":
+            raise ValueError(
+                f"device: is for the embedded engine alone; under {self.engine} the device of each "
+                "network stands in networks.yaml"
+            )
+        return self
+
     def dump(self) -> str:
-        """The settings as a YAML file that --config reads."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        """The settings as a YAML file that --config reads, without the secret one."""
+        if not self.triton_key:
+            return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        shown = self.model_dump(mode="json", exclude={SECRET})
+        note = f"# {SECRET} is set and not shown; give it as {ENV_PREFIX}{SECRET.upper()}\n"
+        return yaml.safe_dump(shown, sort_keys=False) + note
 
     @classmethod
     def settings_customise_sources(
@@ -191,5 +226,10 @@ def _mistakes(error: ValidationError) -> list[str]:
     for mistake in error.errors():
         name = ".".join(str(part) for part in mistake["loc"])
         text = mistake["msg"].removeprefix("Value error, ")
-        lines.append(f"{name}: {text} (given: {mistake['input']!r})")
+        if not name:
+            # Of settings that do not fit together: the text names them.
+            lines.append(text)
+        else:
+            given = "" if name == SECRET else f" (given: {mistake['input']!r})"
+            lines.append(f"{name}: {text}{given}")
     return lines
