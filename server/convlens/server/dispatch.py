@@ -29,8 +29,25 @@ class Dispatcher:
 
     async def run(self, call: Call, rpc: Rpc, network: str, body: bytes) -> bytes:
         """The response's bytes; raises Failure."""
+        served = self._networks.resolve(network, call.request_id)
+        try:
+            reply = await self._engine.call(served, self._job(call, rpc, body))
+        except Failure as failure:
+            if failure.reason is not ErrorReason.ERROR_REASON_WORKER_UNAVAILABLE:
+                raise
+            # Its version may have been unloaded a moment ago: then another one may answer.
+            again = self._networks.resolve(network, call.request_id)
+            if (again.name, again.version) == (served.name, served.version):
+                raise
+            reply = await self._engine.call(again, self._job(call, rpc, body))
+        self._metrics.record_stages(reply.stages)
+        if reply.HasField("error"):
+            raise _failure(reply, call)
+        return reply.response
+
+    def _job(self, call: Call, rpc: Rpc, body: bytes) -> Job:
         assert call.deadline is not None
-        job = Job(
+        return Job(
             request_id=call.request_id,
             method=rpc.name,
             request=body,
@@ -40,12 +57,6 @@ class Dispatcher:
             traceparent=call.traceparent,
             max_response_bytes=self._max_response_bytes,
         )
-        served = self._networks.resolve(network, call.request_id)
-        reply = await self._engine.call(served, job)
-        self._metrics.record_stages(reply.stages)
-        if reply.HasField("error"):
-            raise _failure(reply, call)
-        return reply.response
 
     def unary(self, path: str) -> Unary:
         """An RPC that is one job; its request names the network."""
