@@ -205,8 +205,6 @@ def test_a_full_queue_of_triton_says_when_to_come_back(image: Image) -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("Exceeds maximum queue size", Fault.QUEUE_FULL),
-        ("[request id: x] Request timeout expired", Fault.OUT_OF_TIME),
         ("Stub process 'shapes@1-inference_0_0' is not healthy.", Fault.DEAD_WORKER),
         ("Request for unknown model: 'x' has no available versions", Fault.NOT_READY),
         ("Request for unknown model: 'x' is not found", Fault.NOT_READY),

@@ -10,8 +10,12 @@ import grpc
 class Fault(Enum):
     """Why Triton did not run a job."""
 
-    QUEUE_FULL = auto()
+    # No answer within the time of a job and a second more: the worker would have said so itself.
     OUT_OF_TIME = auto()
+    # /dev/shm has no room for a job or its answer.
+    NO_ROOM = auto()
+    # A model does not start; the text says why.
+    NOT_LOADED = auto()
     # The process of the worker died; Triton goes on failing until the model is loaded again.
     DEAD_WORKER = auto()
     # Not loaded now: it starts, heals or stops. A network of ours is never simply unknown.
@@ -21,16 +25,27 @@ class Fault(Enum):
     UNKNOWN = auto()
 
 
+# Triton says that a model is unknown, or has no version, when it is not loaded.
+UNLOADED = "unknown model"
+
+# The first that fits holds: the words of a model that does not start may look like any below.
 TEXTS = (
-    (Fault.QUEUE_FULL, r"exceeds maximum queue size"),
-    (Fault.OUT_OF_TIME, r"request timeout expired"),
+    # Somebody unloaded it while it was loaded.
+    (Fault.NOT_READY, r"is at UNAVAILABLE state: unloaded"),
+    (Fault.NOT_LOADED, r"load failed for model"),
+    (Fault.NO_ROOM, r"shared memory (pool size|region '|key ')"),
     (Fault.DEAD_WORKER, r"stub process .*is not healthy|failed to (send|receive) .*stub"),
     (
         Fault.NOT_READY,
-        r"unknown model|no available versions|not ready|is not found|"
+        rf"{UNLOADED}|no available versions|not ready|is not found|"
         r"(server|model) .*(stopping|stopped|exiting|shutting down|unload)",
     ),
 )
+
+
+# What stands before and after a model's own words where it does not start.
+MISTAKE = re.compile(r"ConfigError: (.+)")
+PREFIX = re.compile(r"^.*?state: (Internal: )?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -47,6 +62,21 @@ class TritonFault(Exception):
     def retry(self) -> bool:
         """Whether the job can be tried again: it has not run, and all jobs are pure functions."""
         return self.fault in (Fault.DEAD_WORKER, Fault.NOT_READY, Fault.OUT_OF_REACH)
+
+    @property
+    def unloaded(self) -> bool:
+        """Whether Triton has no such model now."""
+        return self.fault is Fault.NOT_READY and UNLOADED in self.text.lower()
+
+    @property
+    def reason(self) -> str:
+        """The line that says why a model does not start, without the files of the server."""
+        if self.fault is not Fault.NOT_LOADED:
+            return self.text
+        if mistake := MISTAKE.search(self.text):
+            return mistake[1]
+        [line, *_] = PREFIX.sub("", self.text, count=1).strip().splitlines() or [self.text]
+        return line
 
 
 def fault_of_text(text: str) -> TritonFault:
