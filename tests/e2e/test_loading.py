@@ -1,11 +1,13 @@
 """Networks that come and go while a server runs: the same with both engines."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from convlens.server.triton.fleet import REFRESH_SECONDS
 from convlens.v1.classification_pb2 import ClassifyRequest
 from convlens.v1.image_pb2 import Image
 from convlens.v1.network_pb2 import (
@@ -29,6 +31,18 @@ networks:
 loadable:
   - {{name: shapes, version: early, weights: {early}, traffic_weight: 0}}
   - {{name: shapes, version: broken, weights: {broken}}}
+  - {{name: half, builder: "half:build", path: {folder}, input: {input}}}
+"""
+INPUT = "{size: 8, mean: [0, 0, 0], std: [1, 1, 1]}"
+# Triton runs the pools of a network in processes of their own; the second of this one dies.
+HALF = """
+from pathlib import Path
+from torch import nn
+
+def build():
+    if b"half@1-analysis" in Path("/proc/self/cmdline").read_bytes():
+        raise ValueError("no memory is left")
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
 """
 
 
@@ -42,7 +56,8 @@ def server(
     broken = folder / "broken.safetensors"
     broken.write_bytes(b"no weights")
     file = folder / "networks.yaml"
-    file.write_text(CONFIG.format(early=early, broken=broken))
+    file.write_text(CONFIG.format(early=early, broken=broken, folder=folder, input=INPUT))
+    (folder / "half.py").write_text(HALF)
     with running_server(engine=request.param, networks=file, loading=True) as running:
         yield running
 
@@ -94,6 +109,9 @@ def test_a_second_version_comes_gets_its_share_and_goes(networks: Any, versions:
     assert load(networks, "shapes@early", weight=1).traffic_weight == 1.0
     assert served(networks) == {**SERVED, "shapes@early": 1.0}
     assert 15 <= versions(60, "shapes").count("early") <= 45
+    # Left out, the weight is the configuration's, also where it was another one.
+    assert load(networks, "shapes@early").traffic_weight == 0.0
+    assert served(networks) == {**SERVED, "shapes@early": 0.0}
     # One call rolls back, and may be made twice.
     for _ in range(2):
         unload(networks, "shapes@early")
@@ -108,7 +126,7 @@ def test_only_the_allow_list_is_loaded_and_unloaded(networks: Any, reference: st
         failure = refusal(lambda change=change: change(networks, reference))
         assert failure.metadata == {
             "network": full,
-            "detail": "the allow list has shapes@early, shapes@broken",
+            "detail": "the allow list has shapes@early, shapes@broken, half@1",
         }
     assert served(networks) == SERVED
 
@@ -118,7 +136,10 @@ def test_a_network_that_does_not_load_is_said_and_harms_nobody(
 ) -> None:
     failure = refusal(lambda: load(networks, "shapes@broken"))
     assert failure.metadata["network"] == "shapes@broken"
-    assert "header" in failure.metadata["detail"], "the reason that safetensors gives"
+    detail = failure.metadata["detail"]
+    assert "header" in detail, "the reason that safetensors gives"
+    assert len(detail.splitlines()) == 1
+    assert ".py" not in detail
     assert served(networks) == SERVED
     assert set(versions(2, "")) == {"1"}
 
@@ -133,3 +154,17 @@ def test_nothing_is_left_of_an_unloaded_network(server: RunningServer, networks:
     load(networks, "shapes@early")
     unload(networks, "shapes@early")
     assert {name for name in samples(server) if "early" in name} == before == set()
+
+
+def test_a_network_of_which_a_part_does_not_load_is_not_served(
+    server: RunningServer, networks: Any
+) -> None:
+    if server.engine_name == "embedded":
+        pytest.skip("both pools share one network")
+    failure = refusal(lambda: load(networks, "half@1"))
+    assert "raised ValueError: no memory is left" in failure.metadata["detail"]
+    # As long as it takes the server to look at what is loaded.
+    time.sleep(REFRESH_SECONDS + 0.5)
+    assert served(networks) == SERVED
+    [replica] = server.engine._fleet.replicas()
+    assert not [model for model in server.run(replica.look()) if "half" in model]

@@ -69,7 +69,8 @@ async def plain() -> AsyncIterator[str]:
 
 
 def gateway_of(url: str, **settings: Any) -> Gateway:
-    given: dict[str, Any] = {"engine": "triton", "triton_url": url, **settings}
+    free: dict[str, Any] = {"listen": "127.0.0.1:0", "metrics_listen": "off"}
+    given: dict[str, Any] = {"engine": "triton", "triton_url": url, **free, **settings}
     return build(Settings(**given))
 
 

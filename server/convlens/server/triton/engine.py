@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
@@ -28,6 +29,8 @@ log = structlog.get_logger()
 
 # How long a job waits for a worker that is being healed, where no other one can take it.
 HEALING_SECONDS = 10.0
+# For the loads under way when the server stops.
+CHANGE_SECONDS = 5.0
 
 
 class TritonEngine(Engine):
@@ -43,6 +46,8 @@ class TritonEngine(Engine):
         self._metrics = metrics
         self._fleet = Fleet(addresses, credentials, metrics)
         self._changes: set[asyncio.Task[None]] = set()
+        # One change of a network at a time.
+        self._turns = defaultdict[str, asyncio.Lock](asyncio.Lock)
 
     async def start(self) -> None:
         """Waits until a server answers with networks; raises EngineError where none does."""
@@ -54,7 +59,13 @@ class TritonEngine(Engine):
             raise
 
     async def stop(self) -> None:
-        """Ends the connections, and what was started behind them."""
+        """Ends what is being changed, then the connections, and what was started behind them."""
+        if self._changes:
+            _, late = await asyncio.wait(self._changes, timeout=CHANGE_SECONDS)
+            for task in late:
+                log.warning("change of the networks cut off", seconds=CHANGE_SECONDS)
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
         await self._fleet.stop()
         await self._addresses.stop()
 
@@ -117,49 +128,63 @@ class TritonEngine(Engine):
         return chosen
 
     async def load(self, name: str, version: str, traffic_weight: float | None) -> Network:
-        """Loads a network of the allow list on every server in reach."""
-        await self._change(name, version, lambda each: each.load(name, version, traffic_weight))
-        for network in self.networks():
-            if (network.name, network.version) == (name, version):
-                return network
-        raise not_loadable(name, version, "it was loaded and does not answer")
+        """Loads a network of the allow list on every server in reach, or on none."""
+
+        async def on_all(replicas: Sequence[Replica]) -> None:
+            loads = (each.load(name, version, traffic_weight) for each in replicas)
+            ended = await asyncio.gather(*loads, return_exceptions=True)
+            if any(isinstance(each, BaseException) for each in ended):
+                done = zip(replicas, ended, strict=True)
+                loaded = [(on, was) for on, was in done if not isinstance(was, BaseException)]
+                await asyncio.gather(*(replica.restore(before) for replica, before in loaded))
+            _raise_first(ended)
+
+        await self._change(name, version, on_all)
+        reference = f"{name}@{version}"
+        for replica in self._fleet.replicas():
+            if replica.knows(reference):
+                return replica.networks[reference]
+        # Another server may have unloaded it again, or its pool has too much to do.
+        network = Network(name=name, version=version)
+        raise unavailable(network, "it was loaded and does not answer yet")
 
     async def unload(self, name: str, version: str) -> None:
         """Unloads a network of the allow list on every server in reach."""
-        await self._change(name, version, lambda each: each.unload(name, version))
+
+        async def on_all(replicas: Sequence[Replica]) -> None:
+            unloads = (each.unload(name, version) for each in replicas)
+            _raise_first(await asyncio.gather(*unloads, return_exceptions=True))
+
+        await self._change(name, version, on_all)
 
     async def _change(
-        self, name: str, version: str, change: Callable[[Replica], Awaitable[None]]
+        self, name: str, version: str, on_all: Callable[[Sequence[Replica]], Awaitable[None]]
     ) -> None:
         """Changes every server, all at once, and to the end even where the caller leaves."""
 
-        async def on_all() -> None:
-            replicas = await self._allowing(name, version)
-            await asyncio.gather(*(on(replica) for replica in replicas))
+        async def change() -> None:
+            replicas = self._allowing(name, version)
+            # A change of another network does not wait for this one, which may take minutes.
+            async with self._turns[f"{name}@{version}"]:
+                try:
+                    await on_all(replicas)
+                except (TritonFault, TimeoutError) as fault:
+                    raise _unchanged(fault, name, version) from fault
 
-        async def on(replica: Replica) -> None:
-            try:
-                async with replica.turn:
-                    await change(replica)
-            except (TritonFault, TimeoutError) as fault:
-                raise _unchanged(fault, name, version) from fault
-
-        task = asyncio.create_task(on_all())
+        task = asyncio.create_task(change())
         self._changes.add(task)
         task.add_done_callback(self._changes.discard)
         await asyncio.shield(task)
 
-    async def _allowing(self, name: str, version: str) -> list[Replica]:
+    def _allowing(self, name: str, version: str) -> list[Replica]:
         """The servers in reach; raises Failure where one may not load the network, or none is."""
         replicas = [replica for replica in self._fleet.replicas() if replica.reachable]
         if not replicas:
             raise unavailable(Network(name=name, version=version), "no server is in reach")
-        try:
-            for lists in await asyncio.gather(*(replica.lists() for replica in replicas)):
-                if f"{name}@{version}" not in lists.loadable:
-                    raise not_loadable(name, version, allow_list(lists.loadable))
-        except TritonFault as fault:
-            raise _unchanged(fault, name, version) from fault
+        for replica in replicas:
+            loadable = replica.lists.loadable if replica.lists else ()
+            if f"{name}@{version}" not in loadable:
+                raise not_loadable(name, version, allow_list(loadable))
         return replicas
 
 
@@ -181,24 +206,33 @@ def _load(replica: Replica) -> tuple[int, float]:
     return replica.outstanding, replica.last_taken
 
 
+def _raise_first(ended: Sequence[object]) -> None:
+    for each in ended:
+        if isinstance(each, BaseException):
+            raise each
+
+
 def _unchanged(fault: TritonFault | TimeoutError, name: str, version: str) -> Failure:
-    """Why a network was not loaded or unloaded; Triton says itself what is wrong with a model."""
-    if isinstance(fault, TritonFault) and fault.fault is not Fault.OUT_OF_REACH:
-        return not_loadable(name, version, fault.text)
+    """Why a network was not loaded or unloaded; a model says itself why it does not start."""
+    if isinstance(fault, TritonFault) and not fault.retry:
+        log.error("network not changed", network=f"{name}@{version}", text=fault.text)
+        return not_loadable(name, version, fault.reason)
     network = Network(name=name, version=version)
     return unavailable(network, str(fault) or "Triton did not answer in time")
 
 
 def _failure(fault: TritonFault, network: Network, pool: Pool, job: Job) -> Failure:
     """The catalogue's word for a fault of Triton."""
-    if fault.fault is Fault.QUEUE_FULL:
+    if fault.fault is Fault.NO_ROOM:
+        # The bytes in flight are more than Triton's /dev/shm can take: a queue like another.
+        log.error("triton's /dev/shm is full: make it larger", text=fault.text)
         return Failure(
             ErrorReason.ERROR_REASON_QUEUE_FULL,
             retry_after=RETRY_SECONDS,
             pool=model_name(network.name, network.version, pool),
         )
     if fault.fault is Fault.OUT_OF_TIME:
-        return Failure(ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED, stage="in the queue")
+        return Failure(ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED, stage="before the answer came")
     if fault.fault is Fault.UNKNOWN:
         log.error("triton failed", text=fault.text)
         return Failure(ErrorReason.ERROR_REASON_INTERNAL, request_id=job.request_id)

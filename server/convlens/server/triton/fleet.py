@@ -10,9 +10,8 @@ import structlog
 
 from convlens.server.engine import EngineError
 from convlens.server.metrics import TritonMetrics
-from convlens.server.triton import tls
 from convlens.server.triton.addresses import Addresses
-from convlens.server.triton.lists import Lists
+from convlens.server.triton.remedies import remedy
 from convlens.server.triton.replica import Replica
 from convlens.server.triton.texts import TritonFault
 from convlens.v1.network_pb2 import Network
@@ -38,7 +37,8 @@ class Fleet:
         self._credentials = credentials
         self._metrics = metrics
         self._replicas: dict[str, Replica] = {}
-        self._lists: dict[str, Lists] = {}
+        # What was served last.
+        self._known: dict[str, Network] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._asking: dict[Replica, asyncio.Task[None]] = {}
         self._retiring: set[Replica] = set()
@@ -48,13 +48,21 @@ class Fleet:
         return list(self._replicas.values())
 
     def networks(self) -> Sequence[Network]:
-        """What any server has loaded, in the order of networks.yaml; what was added comes last."""
+        """What any server has loaded, in the order of networks.yaml; what was added comes last.
+
+        A network of networks.yaml that none has now, as while it starts, is served all the same;
+        and so is everything that was, while no server said yet what it has.
+        """
         found: dict[str, Network] = {}
         for replica in self._replicas.values():
             found.update(replica.networks)
-        order = [name for lists in self._lists.values() for name in lists.networks]
-        names = [name for name in dict.fromkeys(order) if name in found]
-        return [found[name] for name in (*names, *sorted(found.keys() - set(names)))]
+        if found:
+            lists = [replica.lists.networks for replica in self.replicas() if replica.lists]
+            order = dict.fromkeys(name for names in lists for name in names)
+            facts = {**{name: self._known[name] for name in order if name in self._known}, **found}
+            names = [name for name in order if name in facts]
+            self._known = {name: facts[name] for name in (*names, *sorted(found.keys() - order))}
+        return list(self._known.values())
 
     async def start(self) -> None:
         """Waits until a server answers with networks; raises EngineError where none does."""
@@ -67,21 +75,21 @@ class Fleet:
             if self._hopeless() or time.monotonic() > until:
                 raise EngineError(
                     f"no Triton with networks of ConvLens answers at {self._places()}; "
-                    "check triton_url and triton_ca, and that the repository was written by "
-                    "convlens-workers"
+                    "check triton_url, triton_ca and triton_key, and that the repository was "
+                    "written by convlens-workers"
                 )
             await asyncio.sleep(0.5)
         self._spawn(self._watch())
 
     def _hopeless(self) -> bool:
-        """Whether waiting helps no server, since TLS is the trouble of each."""
-        remedies = [tls.remedy(replica.trouble) for replica in self._replicas.values()]
+        """Whether waiting helps no server, since TLS or the key is the trouble of each."""
+        remedies = [remedy(replica.trouble) for replica in self._replicas.values()]
         return bool(remedies) and all(remedies)
 
     def _places(self) -> str:
         """The addresses that were tried, each with what went wrong there and what to do."""
         tried = [
-            f"{r.address} ({tls.remedy(r.trouble) or r.trouble or 'no networks'})"
+            f"{r.address} ({remedy(r.trouble) or r.trouble or 'no networks'})"
             for r in self._replicas.values()
         ]
         return ", ".join(tried) or "any address: no name resolves"
@@ -121,7 +129,6 @@ class Fleet:
         wanted = await self._addresses.current()
         for address in set(self._replicas) - set(wanted):
             log.info("triton left", triton=address)
-            self._lists.pop(address, None)
             self._spawn(self._retire(self._replicas.pop(address)))
         for address, host in wanted.items():
             if address not in self._replicas:
@@ -144,16 +151,13 @@ class Fleet:
     async def _ask(self, replica: Replica) -> None:
         """Asks a server how it is and what it has loaded."""
         try:
-            async with replica.turn:
-                await replica.refresh()
-            if replica.address not in self._lists and replica.networks:
-                self._lists[replica.address] = await replica.lists()
+            await replica.refresh()
         except Exception as error:
             replica.reachable = False
             trouble = str(error) or "no answer in time"
             if not isinstance(error, TritonFault | TimeoutError):
                 log.exception("triton not understood", triton=replica.address)
             elif replica.trouble != trouble:
-                advice = tls.remedy(trouble)
+                advice = remedy(trouble)
                 log.warning("triton out of reach", triton=replica.address, error=advice or trouble)
             replica.trouble = trouble

@@ -3,60 +3,40 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Awaitable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 import structlog
-from google.protobuf.json_format import MessageToDict
-from tritonclient.grpc import (  # pyright: ignore[reportMissingTypeStubs]
-    service_pb2,
-    service_pb2_grpc,
-)
+from tritonclient.grpc import service_pb2_grpc  # pyright: ignore[reportMissingTypeStubs]
 
 from convlens.contract import ErrorReason, Failure
 from convlens.contract.pools import CANARY, DESCRIBE, POOLS, model_name, network_of
 from convlens.internal.v1.canary_pb2 import CanaryRequest
 from convlens.internal.v1.job_pb2 import Job, Reply
-from convlens.server.dispatch import CLOCK
 from convlens.server.metrics import TritonMetrics
+from convlens.server.triton.control import Before, Config, Control
+from convlens.server.triton.jobs import Asked, answers, options, own_job
 from convlens.server.triton.lists import Lists
-from convlens.server.triton.texts import (
-    Fault,
-    TritonFault,
-    fault_of_error,
-    fault_of_status,
-    fault_of_text,
-)
+from convlens.server.triton.texts import Fault, TritonFault
 from convlens.v1.network_pb2 import Network
 
 log = structlog.get_logger()
-T = TypeVar("T")
-# Triton's own messages, which come without types.
-triton: Any = service_pb2
 
 # What Triton calls the last answer to a request.
 FINAL = "triton_final_response"
-CANARY_SECONDS = 10.0
+ANSWER_SECONDS = 10.0
 # After so long without an answer a pool is asked to compute something, to see that it can.
 IDLE_SECONDS = 5.0
 HEAL_SECONDS = 120.0
-
-
-@dataclass(eq=False)
-class Asked:
-    """A job that was sent. It is lost if a worker of its model died before the last answer."""
-
-    call: Any
-    lost: bool = False
-    answered: bool = False
-
-    def lose(self) -> None:
-        """Ends it: a dead worker answers nobody, and Triton does not tell those who wait."""
-        self.lost = True
-        self.call.cancel()
+# A worker that is broken once it is healed may have what healing does not mend: the pause until it
+# is healed once more doubles, so many times at most.
+DOUBLINGS = 6
+# Weights of gigabytes may come from a slow disk.
+LOAD_SECONDS = 300.0
+UNDO_SECONDS = 10.0
 
 
 @dataclass
@@ -67,6 +47,9 @@ class Model:
     last_reply: float = field(default_factory=time.monotonic)
     loaded: float = 0.0
     healing: "asyncio.Task[None] | None" = None
+    # Whether its last reply was INTERNAL, and how often it was healed of that since a good one.
+    failing: bool = False
+    in_vain: int = 0
     asked: set[Asked] = field(default_factory=set[Asked])
 
 
@@ -82,26 +65,30 @@ class Replica:
         metrics: TritonMetrics,
     ) -> None:
         self.address = address
-        # Held by whoever asks or changes what is loaded: an answer from before a change is not
-        # to overwrite what it brought.
-        self.turn = asyncio.Lock()
         self._metrics = metrics
-        self._headers = tuple(headers)
         self.outstanding = 0
         self.last_taken = 0.0
         self.reachable = False
         self.trouble = ""
         self.networks: dict[str, Network] = {}
+        # Of networks.yaml; None before a model told them.
+        self.lists: Lists | None = None
         self._models: dict[str, Model] = {}
+        # What each network told of itself, and the configuration with which it was loaded then.
+        self._described: dict[str, tuple[str, Network]] = {}
+        # The networks that this server changed, and when, in numbers of changes: what was asked
+        # before a change is not to overwrite what it brought.
+        self._changed: dict[str, int] = {}
         # Held until they end, since gRPC cancels what nobody holds.
         self._ending: set[Any] = set()
-        options = _options(host if credentials else "")
+        chosen = options(host if credentials else "")
         self._channel = (
-            grpc.aio.secure_channel(address, credentials, options)
+            grpc.aio.secure_channel(address, credentials, chosen)
             if credentials
-            else grpc.aio.insecure_channel(address, options)
+            else grpc.aio.insecure_channel(address, chosen)
         )
         self._stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._control = Control(self._stub, tuple(headers))
 
     def can_answer(self, model: str) -> bool:
         """Whether the model answers here, as far as is known."""
@@ -123,10 +110,11 @@ class Replica:
         self.outstanding += 1
         self.last_taken = started
         try:
-            async for answer in _answers(asked, name, job):
-                self._note_reply(name, job)
+            async for answer in answers(asked, name, job):
                 asked.answered = answer.parameters[FINAL].bool_param
-                yield Reply.FromString(answer.raw_output_contents[0])
+                reply = Reply.FromString(answer.raw_output_contents[0])
+                self._note_reply(name, job, reply)
+                yield reply
         except TritonFault as fault:
             self._note_fault(name, fault, started)
             raise
@@ -144,20 +132,22 @@ class Replica:
             asked.call.add_done_callback(self._ending.discard)
 
     async def _first(self, name: str, job: Job) -> Reply:
-        async with aclosing(self.stream(name, job)) as replies:
+        async with asyncio.timeout(ANSWER_SECONDS), aclosing(self.stream(name, job)) as replies:
             async for reply in replies:
                 return reply
         raise TritonFault(Fault.UNKNOWN, "no answer")
 
-    async def _manage(self, method: Any, request: Any) -> Any:
-        """A call that lists, loads or unloads models, which Triton may be told to restrict."""
-        return await _awaited(method(request, metadata=self._headers))
+    def _note_reply(self, name: str, job: Job, reply: Reply) -> None:
+        """What a reply says of a model: that it lives, unless it says that it is broken.
 
-    def _note_reply(self, name: str, job: Job) -> None:
+        A job may be to blame for that itself, so the next canary looks at it.
+        """
         model = self._models.setdefault(name, Model())
-        model.healthy = self.reachable = True
-        if job.method != DESCRIBE:
-            model.last_reply = time.monotonic()
+        self.reachable = True
+        model.failing = _is_internal(reply)
+        if not model.failing and job.method != DESCRIBE:
+            model.healthy = True
+            model.last_reply, model.in_vain = time.monotonic(), 0
 
     def _note_fault(self, name: str, fault: TritonFault, started: float) -> None:
         """What a fault says about a model and its server; `started` is when its call began.
@@ -172,23 +162,42 @@ class Replica:
             self.reachable = False
         elif fault.fault is Fault.NOT_READY:
             model.healthy = False
-        elif fault.fault is Fault.DEAD_WORKER and not model.healing and started > model.loaded:
-            model.healthy = False
-            model.healing = asyncio.create_task(self._heal(name, model))
-            for asked in model.asked:
-                asked.lose()
+            if fault.unloaded:
+                self._forget(name)
+        elif fault.fault is Fault.DEAD_WORKER and started > model.loaded:
+            self._start_healing(name, model)
+
+    def _forget(self, name: str) -> None:
+        """Serves the network of a model no more."""
+        if known := network_of(name):
+            reference = f"{known[0]}@{known[1]}"
+            self._note_change(reference)
+            self.networks.pop(reference, None)
+
+    def _note_change(self, reference: str) -> None:
+        self._changed[reference] = max(self._changed.values(), default=0) + 1
+
+    def _start_healing(self, name: str, model: Model) -> None:
+        """Has a model loaded again, unless that is under way; what it was asked is lost."""
+        if model.healing:
+            return
+        model.healthy = False
+        model.healing = asyncio.create_task(self._heal(name, model))
+        for asked in model.asked:
+            asked.lose()
 
     async def _heal(self, name: str, model: Model) -> None:
         started = time.monotonic()
         log.warning("healing", model=name, triton=self.address)
         try:
             async with asyncio.timeout(HEAL_SECONDS):
-                await self._load(name, _next_generation(await self._config(name)))
-            model.healthy = True
+                await self._control.load_again(name)
             model.loaded = model.last_reply = time.monotonic()
+            # It computed when it warmed up; who was healed for what it answers is asked first.
+            model.healthy = not model.failing or not _is_internal(await self._compute(name, 1))
             seconds = round(time.monotonic() - started, 2)
             log.warning("healed", model=name, triton=self.address, seconds=seconds)
-            self._metrics.healings.labels(name, "healed").inc()
+            self._metrics.healings.labels(name, "healed" if model.healthy else "failed").inc()
         except Exception as error:
             # The next call that meets the dead worker tries again.
             log.error("healing failed", model=name, triton=self.address, error=str(error))
@@ -203,172 +212,165 @@ class Replica:
             # Not the task itself: what cancels the healing is not to cancel who waits for it.
             await asyncio.wait({healing})
 
-    async def _config(self, name: str) -> dict[str, Any]:
-        """The configuration of a model, as loading takes it."""
-        answer = await _awaited(self._stub.ModelConfig(triton.ModelConfigRequest(name=name)))
-        return MessageToDict(answer.config, preserving_proto_field_name=True)
+    async def load(self, name: str, version: str, traffic_weight: float | None) -> Before:
+        """Loads a network, or loads it again where its weight changes; returns what was before.
 
-    async def _load(self, name: str, config: dict[str, Any] | None) -> None:
-        request = triton.RepositoryModelLoadRequest(model_name=name)
-        if config is not None:
-            request.parameters["config"].string_param = json.dumps(config)
-        await self._manage(self._stub.RepositoryModelLoad, request)
+        Where that fails all is as it was. Raises TritonFault or TimeoutError.
+        """
+        before = await self._control.before(name, version)
+        try:
+            async with asyncio.timeout(LOAD_SECONDS):
+                await self._control.load_network(before, traffic_weight)
+        except TimeoutError:
+            await self.restore(before)
+            raise TimeoutError(f"Triton did not load it within {LOAD_SECONDS:.0f} s") from None
+        except BaseException:
+            await self.restore(before)
+            raise
+        self._note_change(f"{name}@{version}")
+        with suppress(TritonFault, TimeoutError):
+            await self.look()
+        return before
 
-    async def load(self, name: str, version: str, traffic_weight: float | None) -> None:
-        """Loads both pools of a network, or loads them again with another weight."""
-        loaded = await self.index(ready=True)
-        for pool in POOLS:
-            model = model_name(name, version, pool)
-            if model not in loaded:
-                await self._load(model, None)
-            if traffic_weight is not None:
-                config = _next_generation(await self._config(model))
-                entry = json.loads(config["parameters"]["network"]["string_value"])
-                entry["traffic_weight"] = traffic_weight
-                config["parameters"]["network"]["string_value"] = json.dumps(entry)
-                await self._load(model, config)
-        await self.refresh()
+    def knows(self, reference: str) -> bool:
+        """Whether a network told what it is since it was last loaded."""
+        return reference in self.networks and reference in self._described
+
+    async def restore(self, before: Before) -> None:
+        """Makes the models of a network what they were, as far as Triton does so in time."""
+        for model, config in before.items():
+            if config is None:
+                self._forget(model)
+        try:
+            # An unload waits for the load before it, in Triton, also when nobody waits for it here.
+            async with asyncio.timeout(UNDO_SECONDS):
+                await self._control.restore(before)
+                await self.look()
+        except (TritonFault, TimeoutError) as error:
+            log.warning("load not undone yet", models=[*before], error=str(error))
 
     async def unload(self, name: str, version: str) -> None:
         """Unloads both pools of a network; Triton answers what it has taken first."""
-        self.networks.pop(f"{name}@{version}", None)
-        for pool in POOLS:
-            request = triton.RepositoryModelUnloadRequest(
-                model_name=model_name(name, version, pool)
-            )
-            await self._manage(self._stub.RepositoryModelUnload, request)
-
-    async def index(self, *, ready: bool) -> list[str]:
-        """The models of the repository, or those that are loaded."""
-        request = triton.RepositoryIndexRequest(ready=ready)
-        answer = await self._manage(self._stub.RepositoryIndex, request)
-        return [model.name for model in answer.models]
-
-    async def lists(self) -> Lists:
-        """What this server's repository serves from the start, and what may be loaded."""
-        ours = [model for model in await self.index(ready=True) if network_of(model)]
-        return Lists.of((await self._config(ours[0])).get("parameters", {})) if ours else Lists()
+        try:
+            self._forget(model_name(name, version, POOLS[0]))
+            for pool in POOLS:
+                await self._control.unload(model_name(name, version, pool))
+        finally:
+            # Meanwhile somebody may have looked.
+            self._forget(model_name(name, version, POOLS[0]))
 
     async def refresh(self) -> None:
         """Learns what is loaded, describes it, and sees that idle pools compute."""
-        async with asyncio.timeout(CANARY_SECONDS):
-            loaded = await self.index(ready=True)
+        try:
+            loaded = await self.look()
+        except (TritonFault, TimeoutError):
+            # It may come back with others of the same name.
+            self._described.clear()
+            raise
+        self.trouble = ""
+        await asyncio.gather(*(self._canary(model) for model in loaded))
+
+    async def look(self) -> list[str]:
+        """Learns which of our models are loaded, and of each network what was loaded anew."""
+        begun = max(self._changed.values(), default=0)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            loaded = [model for model in await self._control.loaded() if network_of(model)]
+            configs = await self._configs(loaded)
         self.reachable = True
-        networks: dict[str, Network] = {}
+        networks = {
+            reference: facts
+            for reference, config in configs.items()
+            if (facts := await self._describe(reference, config))
+        }
+        for reference, changed in self._changed.items():
+            if changed > begun:
+                networks.pop(reference, None)
+                if facts := self.networks.get(reference):
+                    networks[reference] = facts
+        self.networks = networks
+        self._clear(loaded)
+        if configs:
+            self.lists = Lists.of(next(iter(configs.values())).get("parameters", {}))
+        return loaded
+
+    async def _configs(self, loaded: Sequence[str]) -> dict[str, Config]:
+        """The configurations of the networks of which all is loaded, each its first pool's.
+
+        What is loaded in part is on its way here, or away.
+        """
+        found: dict[str, Config] = {}
         for model in loaded:
-            if not (known := network_of(model)):
+            known = network_of(model)
+            if not known or known[2] != POOLS[0]:
                 continue
-            name, version, pool = known
-            await self._canary(model)
-            if pool == "inference":
-                known_facts = self.networks.get(f"{name}@{version}")
-                facts = await self._describe(model) or known_facts
-                if facts:
-                    networks[f"{name}@{version}"] = facts
-        self.networks, self.trouble = networks, ""
+            name, version, _ = known
+            models = [model_name(name, version, pool) for pool in POOLS]
+            if all(each in loaded or self._is_healing(each) for each in models):
+                try:
+                    found[f"{name}@{version}"] = await self._control.config(model)
+                except TritonFault as fault:
+                    # It was unloaded in the meantime.
+                    if not fault.unloaded:
+                        raise
+        return found
+
+    def _is_healing(self, name: str) -> bool:
+        return name in self._models and self._models[name].healing is not None
+
+    def _clear(self, loaded: Sequence[str]) -> None:
         for gone in set(self._models) - set(loaded):
             # While it heals Triton may not list it, and what is known of it is needed after.
-            if not self._models[gone].healing:
+            if not self._is_healing(gone) and not self._models[gone].asked:
                 del self._models[gone]
+        for gone in set(self._described) - set(self.networks):
+            del self._described[gone]
 
-    async def _describe(self, model: str) -> Network | None:
-        if self._models[model].healing:
-            return None
-        try:
-            async with asyncio.timeout(CANARY_SECONDS):
-                reply = await self._first(model, _job(DESCRIBE, b""))
-        except (TritonFault, TimeoutError):
-            return None
-        return None if reply.HasField("error") else Network.FromString(reply.response)
+    async def _describe(self, reference: str, config: Config) -> Network | None:
+        """The facts of a network, asked once for each load of it; the last ones where it fails."""
+        known, text = self.networks.get(reference), json.dumps(config, sort_keys=True)
+        model = f"{reference}-{POOLS[0]}"
+        if (told := self._described.get(reference)) and told[0] == text:
+            return told[1]
+        if self._is_healing(model):
+            return known
+        with suppress(TritonFault, TimeoutError):
+            reply = await self._first(model, own_job(DESCRIBE, b"", ANSWER_SECONDS))
+            if not reply.HasField("error"):
+                facts = Network.FromString(reply.response)
+                self._described[reference] = text, facts
+                return facts
+        self._described.pop(reference, None)
+        return known
 
     async def _canary(self, name: str) -> None:
-        """Sees whether a pool lives that gave no answer for a while.
+        """Sees whether a pool lives that gave no answer for a while, and heals it if it is broken.
 
         An idle one computes a pass; one with jobs only answers, since it computes anyway.
         """
         model = self._models.setdefault(name, Model())
         idle = not model.asked
-        if model.healing or (idle and time.monotonic() - model.last_reply < IDLE_SECONDS):
+        silent = time.monotonic() - model.last_reply
+        pause = IDLE_SECONDS * 2 ** min(model.in_vain, DOUBLINGS)
+        well = model.healthy and not model.failing
+        if model.healing or (well and idle and silent < IDLE_SECONDS):
             return
-        body = CanaryRequest(passes=1 if idle else 0).SerializeToString()
+        if model.in_vain and time.monotonic() < model.loaded + pause:
+            return
         try:
-            async with asyncio.timeout(CANARY_SECONDS):
-                reply = await self._first(name, _job(CANARY, body))
+            reply = await self._compute(name, 1 if idle or model.failing else 0)
         except (TritonFault, TimeoutError):
             return
-        known = Failure.from_status(reply.error) if reply.HasField("error") else None
-        # A full queue and a missed deadline are answers of a pool that lives.
-        if known and known.reason is ErrorReason.ERROR_REASON_INTERNAL:
+        if _is_internal(reply):
             log.error("canary failed", model=name, triton=self.address)
-            model.healthy = False
+            model.in_vain += 1
+            self._start_healing(name, model)
+
+    async def _compute(self, name: str, passes: int) -> Reply:
+        body = CanaryRequest(passes=passes).SerializeToString()
+        return await self._first(name, own_job(CANARY, body, ANSWER_SECONDS))
 
 
-async def _answers(asked: Asked, model: str, job: Job) -> AsyncGenerator[Any, None]:
-    """Triton's answers to a job; raises TritonFault."""
-    try:
-        await asked.call.write(_request(model, job))
-        await asked.call.done_writing()
-        async for message in asked.call:
-            if message.error_message:
-                raise fault_of_text(message.error_message)
-            yield message.infer_response
-    except grpc.aio.AioRpcError as error:
-        raise fault_of_error(error) from error
-    except asyncio.InvalidStateError as error:
-        # The call had ended before anything could be written.
-        raise fault_of_status(await asked.call.code(), await asked.call.details()) from error
-    except asyncio.CancelledError as error:
-        if asked.lost:
-            raise TritonFault(Fault.DEAD_WORKER, "the worker died") from error
-        raise
-
-
-def _next_generation(config: dict[str, Any]) -> dict[str, Any]:
-    """The same configuration changed in what nobody reads, so that Triton loads it again."""
-    generation = config["parameters"]["generation"]
-    generation["string_value"] = str(int(generation["string_value"]) + 1)
-    return config
-
-
-async def _awaited(call: Awaitable[T]) -> T:
-    try:
-        return await call
-    except grpc.aio.AioRpcError as error:
-        raise fault_of_error(error) from error
-
-
-def _request(model: str, job: Job) -> Any:
-    """The job's bytes as a tensor, without tritonclient's copies of them."""
-    body = job.SerializeToString()
-    request = triton.ModelInferRequest(model_name=model, id=job.request_id)
-    request.inputs.add(name="request", datatype="UINT8", shape=[len(body)])
-    request.outputs.add(name="response")
-    request.raw_input_contents.append(body)
-    return request
-
-
-def _job(method: str, request: bytes) -> Job:
-    return Job(
-        request_id=f"{method.lower()}-{time.monotonic_ns()}",
-        method=method,
-        request=request,
-        remaining_us=round(CANARY_SECONDS * 1e6),
-        sent_us=time.monotonic_ns() // 1000,
-        clock=CLOCK,
-    )
-
-
-def _options(host: str) -> Sequence[tuple[str, Any]]:
-    options: list[tuple[str, Any]] = [
-        ("grpc.max_send_message_length", -1),
-        ("grpc.max_receive_message_length", -1),
-        # A silent connection is found by pings, long before the deadlines of long jobs.
-        ("grpc.keepalive_time_ms", 10_000),
-        ("grpc.keepalive_timeout_ms", 5_000),
-        ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.enable_http_proxy", 0),
-        ("grpc.max_reconnect_backoff_ms", 1_000),
-    ]
-    if host:
-        options.append(("grpc.ssl_target_name_override", host))
-    return options
+def _is_internal(reply: Reply) -> bool:
+    """Whether a worker says that it is broken; a full queue, for one, is an answer like another."""
+    known = Failure.from_status(reply.error) if reply.HasField("error") else None
+    return known is not None and known.reason is ErrorReason.ERROR_REASON_INTERNAL
