@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 from structlog.testing import capture_logs
 
 from convlens.server.engine import EngineError
-from convlens.server.triton import repository
+from convlens.server.triton import repository, shm
 from convlens.server.triton.home import Folder, clear_homes_of_the_dead
 from convlens.server.triton.local import LocalTriton
 from convlens.server.triton.repository import LocalAddresses
@@ -21,7 +22,7 @@ from tests.server.test_triton_local import PARENT, alive, gone, home_of, reposit
 
 WRITER = """
 import asyncio, sys
-from convlens.server.triton import repository
+from convlens.server.triton import repository, shm
 
 async def main():
     addresses = repository.LocalAddresses(None)
@@ -63,7 +64,7 @@ async def test_it_is_started_again_until_that_does_not_help(
 ) -> None:
     monkeypatch.setattr(repository, "PAUSES", (0.0, 0.1))
     given_up = asyncio.get_running_loop().create_future()
-    addresses = Bare(None, given_up.set_result)
+    addresses = Bare(None, give_up=given_up.set_result)
     await addresses.start()
     assert addresses._triton and addresses._folder
     folder, before = addresses._folder.path, await addresses.current()
@@ -80,6 +81,20 @@ async def test_it_is_started_again_until_that_does_not_help(
     assert "started again 2 times in a row, in vain: it ended with -9" in str(error)
     await addresses.stop()
     assert not folder.exists()
+
+
+async def test_too_little_shared_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 64 * 2**20
+    monkeypatch.setattr(shm.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    assert shm.shortage(free // 3, 1) == ""
+    addresses = Bare(None, free)
+    with capture_logs() as log:
+        await addresses.start()
+        await addresses.stop()
+    [warning] = [line["event"] for line in log if "/dev/shm has" in line["event"]]
+    assert "has 64 MiB free" in warning
+    assert "can take 192 MiB of it for one model: give it 128 MiB more" in warning
+    assert f"set max_message_bytes to {free // 3};" in warning
 
 
 def test_the_repository_of_a_killed_server_is_cleared_by_the_next_start(tmp_path: Path) -> None:

@@ -96,7 +96,8 @@ def _engine(settings: Settings, metrics: Metrics, ending: Ending) -> Engine:
         ) from None
     counted = TritonMetrics(metrics)
     if settings.engine == "triton-local":
-        return TritonEngine(LocalAddresses(settings.networks, ending.fail), None, counted)
+        local = LocalAddresses(settings.networks, settings.max_message_bytes, ending.fail)
+        return TritonEngine(local, None, counted)
     headers = [("triton-grpc-protocol-convlens", secret)] if (secret := settings.triton_key) else []
     addresses = NamedAddresses(settings.triton_url, headers)
     trusted = credentials(settings.triton_ca) if settings.triton_ca else None

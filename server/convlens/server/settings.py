@@ -146,7 +146,7 @@ class Settings(BaseSettings):
         if self.engine == "triton" and self.networks:
             raise ValueError(
                 "networks: is not for engine triton, whose Tritons serve what is in their "
-                "repository; write that from the file with convlens-workers repository, and leave this out"
+                "repository; write that with convlens-workers repository, and leave this out"
             )
         if self.engine != "embedded" and self.device != "auto":
             raise ValueError(

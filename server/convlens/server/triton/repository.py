@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from convlens.server.engine import EngineError
+from convlens.server.triton import shm
 from convlens.server.triton.addresses import Addresses
 from convlens.server.triton.home import Folder
 from convlens.server.triton.leash import on_leash
@@ -34,13 +35,18 @@ def _nobody(error: EngineError) -> None:
 class LocalAddresses(Addresses):
     """The address of the Triton that this process starts, starts again, and ends.
 
-    `give_up` is told when it ended and does not start any more.
+    `message_bytes` is the size of the largest message; `give_up` is told when Triton ended and does
+    not start any more.
     """
 
     def __init__(
-        self, config: Path | None, give_up: Callable[[EngineError], None] = _nobody
+        self,
+        config: Path | None,
+        message_bytes: int = 0,
+        give_up: Callable[[EngineError], None] = _nobody,
     ) -> None:
         self._config = config
+        self._message_bytes = message_bytes
         self._give_up = give_up
         self._folder: Folder | None = None
         self._triton: LocalTriton | None = None
@@ -58,6 +64,8 @@ class LocalAddresses(Addresses):
             await self._triton.start()
         except EngineError as error:
             raise EngineError(_said_by_models(str(error))) from None
+        if warning := shm.shortage(self._message_bytes, len(served)):
+            log.warning(warning)
         self._address = self._triton.address
         self._keeper = asyncio.create_task(self._keep(self._triton))
 

@@ -1,5 +1,6 @@
 """The shared memory between Triton and its stubs, which outlives those that were killed."""
 
+import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +11,8 @@ SHM = Path("/dev/shm")
 PATTERN = "triton_python_backend_shm_region_*"
 # A region is made, and only then mapped.
 YOUNGEST_SECONDS = 1.0
+# How far a region grew beside a message and an answer of the same size; it never shrinks again.
+GROWTH = 3
 
 
 def regions_of(pids: Iterable[int]) -> set[Path]:
@@ -34,6 +37,24 @@ def remove_stale_regions() -> None:
     found = {region for region in SHM.glob(PATTERN) if _age(region) > YOUNGEST_SECONDS}
     if found:
         remove(found - regions_of(proc.processes()))
+
+
+def shortage(message_bytes: int, models: int) -> str:
+    """What to do where messages may need more memory than there is; empty where it is enough."""
+    free, needed = shutil.disk_usage(SHM).free, GROWTH * message_bytes * models
+    if free >= needed:
+        return ""
+    whose = "one model" if models == 1 else f"{models} models"
+    return (
+        f"{SHM} has {_mib(free)} free, and the largest messages can take {_mib(needed)} of it for "
+        f"{whose}: give it {_mib(needed - free)} more (docker run --shm-size, in Kubernetes an "
+        f"emptyDir of medium Memory), or set max_message_bytes to {free // (GROWTH * models)}; "
+        "until then such a message may fail"
+    )
+
+
+def _mib(count: int) -> str:
+    return f"{-(-count // 2**20)} MiB"
 
 
 def _age(region: Path) -> float:
