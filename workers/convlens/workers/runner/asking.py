@@ -45,6 +45,18 @@ class Answer:
     values: Tensor | None = None
     gradient: Tensor | None = None
 
+    @property
+    def worth(self) -> Tensor:
+        """The values, where an objective was given."""
+        assert self.values is not None, "the pass had no objective"
+        return self.values
+
+    @property
+    def slope(self) -> Tensor:
+        """The gradient, where an objective was given."""
+        assert self.gradient is not None, "the pass had no objective"
+        return self.gradient
+
     @staticmethod
     def joined(parts: "list[Answer]") -> "Answer":
         """The answers for the parts of one pass, as one."""
