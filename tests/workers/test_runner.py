@@ -1,160 +1,491 @@
-"""The runner: each job on its own, whatever happens to the one beside it."""
+"""The runner: what is asked for together is computed together, and each job is on its own."""
 
+import random
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from convlens.contract import ErrorReason, Failure
 from convlens.contract.errors import reason_name
 from convlens.internal.v1.job_pb2 import Job, Reply
+from convlens.workers.catalog import load_network
+from convlens.workers.config import NetworkEntry
 from convlens.workers.jobs import Ticket, alone
-from convlens.workers.runner import Runner, Steps
+from convlens.workers.network import ServedNetwork
+from convlens.workers.runner import AnalysisJob, Answer, Outputs, Pass, Runner, Steps
+
+ROWS = 4
 
 
-class Asked:
-    """A ticket whose answer can be waited for."""
+class Asked(AnalysisJob[Any]):
+    """A job over some methods, whose outcomes can be waited for."""
 
-    def __init__(self, seconds: float = 20, reply: Callable[[Reply], None] | None = None) -> None:
+    def __init__(
+        self,
+        *items: Callable[[], Steps[Any]],
+        seconds: float = 60,
+        cost: int = 1,
+        reply: Callable[[Reply], None] | None = None,
+    ) -> None:
         self.left = threading.Event()
+        self.outcomes: dict[int, Any] = {}
+        self._items = items
         self._answered = threading.Event()
         self._replies: list[Reply] = []
         now = time.monotonic()
-        self.ticket = Ticket(
-            Job(request_id="test"), now, now + seconds, self.left.is_set, reply or self._keep
-        )
+        job = Job(request_id="test")
+        send = reply or self._keep
+        super().__init__(Ticket(job, now, now + seconds, self.left.is_set, send), cost)
+
+    def begin(self) -> Sequence[Steps[Any]]:
+        return [item() for item in self._items]
+
+    def accept(self, index: int, outcome: Any) -> None:
+        assert index not in self.outcomes
+        self.outcomes[index] = outcome
+
+    def response(self) -> bytes:
+        return b"done"
 
     def _keep(self, reply: Reply) -> None:
         self._replies.append(reply)
         self._answered.set()
 
     def wait(self) -> str:
-        """The response, or the reason of the failure; the only one."""
-        assert self._answered.wait(10)
+        """ "done", or the reason of the failure; the only reply."""
+        assert self._answered.wait(30)
         [reply] = self._replies
         failure = Failure.from_status(reply.error) if reply.HasField("error") else None
         return reason_name(failure.reason) if failure else reply.response.decode()
 
-
-def counted(passes: int, done: list[str], name: str) -> Steps:
-    for _ in range(passes):
-        done.append(name)
-        yield
-    return name.encode()
-
-
-def raising(error: Exception) -> Steps:
-    yield
-    raise error
+    def reasons(self) -> list[str]:
+        """What came of each item: a reason, or "well"."""
+        assert self.wait() == "done"
+        return [
+            reason_name(each.reason) if isinstance(each, Failure) else "well"
+            for _, each in sorted(self.outcomes.items())
+        ]
 
 
-def endless(done: list[int]) -> Steps:
-    while True:
-        done.append(1)
-        time.sleep(0.001)
-        yield
+@pytest.fixture(scope="module")
+def network() -> ServedNetwork:
+    return load_network(NetworkEntry(name="shapes"), "cpu")
 
 
 @pytest.fixture
-def runner() -> Iterator[Runner]:
-    running = Runner("test", 10)
-    yield running
-    running.close()
+def shapes(network: ServedNetwork, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The rows of every forward pass that is made."""
+    seen: list[int] = []
+    scores = network.scores
+
+    def noted(pixels: Tensor) -> Tensor:
+        seen.append(len(pixels))
+        return scores(pixels)
+
+    monkeypatch.setattr(network, "scores", noted)
+    return seen
+
+
+@contextmanager
+def running(network: ServedNetwork, share: bool = False, budget: int = 10) -> Generator[Runner]:
+    made = Runner(network, budget, ROWS, share)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def runner(network: ServedNetwork) -> Iterator[Runner]:
+    with running(network) as made:
+        yield made
+
+
+def picture(seed: int, count: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(count, 3, 128, 128, generator=generator)
+
+
+def best(outputs: Outputs) -> Tensor:
+    return outputs.scores.amax(dim=1)
+
+
+def scored(points: Tensor) -> Callable[[], Steps[Tensor]]:
+    def steps() -> Steps[Tensor]:
+        answer = yield Pass(points)
+        return answer.scores
+
+    return steps
+
+
+def saliency(points: Tensor) -> Callable[[], Steps[Tensor]]:
+    def steps() -> Steps[Tensor]:
+        answer = yield Pass(points, best)
+        assert answer.gradient is not None
+        return answer.gradient
+
+    return steps
+
+
+def ascent(points: Tensor, steps: int) -> Callable[[], Steps[Tensor]]:
+    """Signs of gradients tell the last bit of a difference, and carry it on."""
+
+    def method() -> Steps[Tensor]:
+        x = points
+        for _ in range(steps):
+            answer = yield Pass(x, best)
+            assert answer.gradient is not None
+            x = (x + 0.01 * answer.gradient.sign()).clamp(0, 1)
+        return x
+
+    return method
+
+
+def passes(count: int, done: list[str], name: str) -> Callable[[], Steps[None]]:
+    def steps() -> Steps[None]:
+        for _ in range(count):
+            done.append(name)
+            yield Pass(picture(0))
+
+    return steps
+
+
+@contextmanager
+def held(runner: Runner) -> Generator[None]:
+    """The runner is busy with something else while the block queues its jobs."""
+    gate, busy = threading.Event(), threading.Event()
+
+    def waiting() -> Steps[None]:
+        busy.set()
+        gate.wait(10)
+        yield Pass(picture(0))
+
+    job = Asked(waiting)
+    runner.submit(job)
+    assert busy.wait(10)
+    yield
+    gate.set()
+    assert job.wait() == "done"
+
+
+def test_answers_are_those_of_the_network(runner: Runner, network: ServedNetwork) -> None:
+    points = picture(1, 6)
+    job = Asked(scored(points), saliency(points))
+    runner.submit(job)
+    assert job.reasons() == ["well", "well"]
+    x = points.clone().requires_grad_()
+    scores = network.module(x)
+    [gradient] = torch.autograd.grad(scores.amax(dim=1).sum(), x)
+    assert torch.allclose(job.outcomes[0], scores, atol=1e-4)
+    assert torch.allclose(job.outcomes[1], gradient, atol=1e-4 * float(gradient.abs().max()))
+
+
+def test_captured_layers(runner: Runner, network: ServedNetwork) -> None:
+    call = network.trace.call("features.3")
+    points = picture(2, 5)
+
+    def steps() -> Steps[Answer]:
+        return (yield Pass(points, lambda out: out.captured[call].sum((1, 2, 3)), (call,)))
+
+    job = Asked(steps)
+    runner.submit(job)
+    assert job.reasons() == ["well"]
+    answer: Answer = job.outcomes[0]
+    x = points.clone().requires_grad_()
+    module: Any = network.module
+    inner = module.body.features[:4]((x - module.mean) / module.std)
+    [gradient] = torch.autograd.grad(inner.sum(), x)
+    assert answer.captured[call].shape == inner.shape
+    assert torch.allclose(answer.captured[call], inner, atol=1e-4)
+    assert answer.values is not None and answer.gradient is not None
+    assert torch.allclose(answer.values, inner.sum((1, 2, 3)), rtol=1e-4)
+    assert torch.allclose(answer.gradient, gradient, atol=1e-4 * float(gradient.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(False, [4, 4, 1, 1, 1]), (True, [4, 4, 4])], ids=["alone", "shared"]
+)
+def test_the_shape_of_a_pass_is_the_jobs_own(
+    network: ServedNetwork, shapes: list[int], share: bool, expected: list[int]
+) -> None:
+    with running(network, share) as runner:
+        job = Asked(scored(picture(1, 5)), scored(picture(2, 6)))
+        runner.submit(job)
+        assert job.wait() == "done"
+    assert shapes == expected
+    assert [len(job.outcomes[index]) for index in range(2)] == [5, 6]
+
+
+def test_what_jobs_leave_over_is_computed_together(
+    network: ServedNetwork, shapes: list[int]
+) -> None:
+    with running(network, share=True) as runner:
+        jobs = [Asked(saliency(picture(seed))) for seed in range(10)]
+        others = [Asked(scored(picture(seed))) for seed in range(2)]
+        with held(runner):
+            for job in (*jobs, *others):
+                runner.submit(job)
+        assert {job.wait() for job in (*jobs, *others)} == {"done"}
+    # One for what held it, three for ten gradients, one for two scores: kinds do not mix.
+    assert shapes == [ROWS] * 5
+
+
+@pytest.mark.parametrize("share", [False, True], ids=["alone", "shared"])
+def test_64_jobs_of_all_kinds_get_what_each_gets_alone_bit_for_bit(
+    network: ServedNetwork, share: bool
+) -> None:
+    def job(seed: int) -> Asked:
+        points = picture(seed, 1 + seed % 6)
+        methods = [scored(points), saliency(points), ascent(points, 1 + seed % 3)]
+        return Asked(*methods[seed % 3 :], *methods[: seed % 2])
+
+    alone_: list[Asked] = []
+    for seed in range(64):
+        with running(network, share) as runner:
+            runner.submit(alone := job(seed))
+            assert alone.wait() == "done"
+            alone_.append(alone)
+    order = random.Random(0).sample(range(64), 64)
+    with running(network, share, budget=10**6) as runner:
+        together = {seed: job(seed) for seed in order}
+        for seed in order:
+            runner.submit(together[seed])
+            if seed % 9 == 0:
+                # Company that leaves amid its work.
+                runner.submit(Asked(ascent(picture(seed), 50), seconds=0.05))
+        assert {each.wait() for each in together.values()} == {"done"}
+    for seed, alone in enumerate(alone_):
+        assert alone.outcomes.keys() == together[seed].outcomes.keys()
+        for index, value in alone.outcomes.items():
+            assert torch.equal(value, together[seed].outcomes[index]), (seed, index)
 
 
 def test_jobs_take_turns(runner: Runner) -> None:
     done: list[str] = []
-    gate, one, two = threading.Event(), Asked(), Asked()
-
-    def waiting() -> Steps:
-        gate.wait(10)
-        yield
-        return b"first"
-
-    first = Asked()
-    runner.submit(first.ticket, waiting(), 1)
-    runner.submit(one.ticket, counted(3, done, "one"), 3)
-    runner.submit(two.ticket, counted(1, done, "two"), 1)
-    gate.set()
-    assert (first.wait(), one.wait(), two.wait()) == ("first", "one", "two")
+    one, two = Asked(passes(3, done, "one")), Asked(passes(1, done, "two"))
+    with held(runner):
+        runner.submit(one)
+        runner.submit(two)
+    assert (one.wait(), two.wait()) == ("done", "done")
+    # Both begin before either is computed; "two" is done before "one" goes on for long.
     assert done == ["one", "two", "one", "one"]
 
 
-def test_a_job_that_raises_is_alone_with_it(runner: Runner) -> None:
-    done: list[str] = []
-    failure = Failure(ErrorReason.ERROR_REASON_NOT_IMPLEMENTED, rpc="x")
-    planned, broken, well = Asked(), Asked(), Asked()
-    runner.submit(planned.ticket, raising(failure), 1)
-    runner.submit(broken.ticket, raising(RuntimeError("planted")), 1)
-    runner.submit(well.ticket, counted(3, done, "well"), 3)
-    assert planned.wait() == "NOT_IMPLEMENTED"
-    assert broken.wait() == "INTERNAL"
-    assert well.wait() == "well"
+def test_points_are_made_when_they_are_due_and_parts_come_in_order(runner: Runner) -> None:
+    made: list[tuple[int, int]] = []
+    whole = picture(3, 10)
+    parts: list[Tensor] = []
+
+    class Lazy:
+        def __len__(self) -> int:
+            return 10
+
+        def __getitem__(self, rows: slice, /) -> Tensor:
+            made.append((rows.start, rows.stop))
+            assert len(parts) == len(made) - 1, "no part is made before the one before is done"
+            return whole[rows]
+
+    def steps() -> Steps[Tensor]:
+        last = yield Pass(Lazy(), best, each=lambda part: parts.append(part.scores))
+        return last.scores
+
+    lazy, plain = Asked(steps), Asked(scored(whole))
+    runner.submit(lazy)
+    runner.submit(plain)
+    assert lazy.reasons() == plain.reasons() == ["well"]
+    assert made == [(0, 4), (4, 8), (8, 9), (9, 10)]
+    assert torch.allclose(torch.cat(parts), plain.outcomes[0], atol=1e-4)
+    assert torch.equal(lazy.outcomes[0], parts[-1])
+
+
+class Wrong:
+    """Points that cannot be made."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, rows: slice, /) -> Tensor:
+        raise RuntimeError("planted: no points")
+
+
+def broken_at(place: str) -> Callable[[], Steps[None]]:
+    def objective(outputs: Outputs) -> Tensor:
+        raise RuntimeError("planted: no value")
+
+    def each(_: Answer) -> None:
+        raise RuntimeError("planted: not taken")
+
+    def steps() -> Steps[None]:
+        if place == "start":
+            raise RuntimeError("planted: no start")
+        if place == "failure":
+            yield Pass(picture(0))
+            raise Failure(ErrorReason.ERROR_REASON_NOT_IMPLEMENTED, rpc="x")
+        if place == "points":
+            yield Pass(Wrong(), best)
+        elif place == "empty":
+            yield Pass(picture(0)[:0])
+        elif place == "shape":
+            yield Pass(torch.zeros(1, 5, 7, 7), best)
+        elif place == "part":
+            yield Pass(picture(0), best, each=each)
+        elif place == "nothing":
+            yield None  # pyright: ignore[reportReturnType]
+        else:
+            yield Pass(picture(0), objective)
+        raise RuntimeError("planted: after the pass")
+
+    return steps
+
+
+PLACES = ("start", "failure", "points", "empty", "shape", "part", "nothing", "objective")
+
+
+@pytest.mark.parametrize("share", [False, True], ids=["alone", "shared"])
+@pytest.mark.parametrize("place", PLACES)
+def test_an_item_that_breaks_is_alone_with_it(
+    network: ServedNetwork, place: str, share: bool
+) -> None:
+    with running(network, share) as runner:
+        quiet = Asked(saliency(picture(1)), saliency(picture(2)))
+        runner.submit(quiet)
+        assert quiet.wait() == "done"
+        mixed = Asked(saliency(picture(1)), broken_at(place), saliency(picture(2)))
+        other = Asked(saliency(picture(1)), saliency(picture(2)))
+        with held(runner):
+            runner.submit(mixed)
+            runner.submit(other)
+        reason = "NOT_IMPLEMENTED" if place == "failure" else "INTERNAL"
+        assert mixed.reasons() == ["well", reason, "well"]
+        assert other.reasons() == ["well", "well"]
+    for index in range(2):
+        assert torch.equal(other.outcomes[index], quiet.outcomes[index])
+    # Of the same job, an item has the shape of what its job asks for.
+    if share:
+        assert torch.equal(mixed.outcomes[0], quiet.outcomes[0])
+
+
+def test_a_job_that_breaks_is_alone_with_it(runner: Runner) -> None:
+    class Broken(Asked):
+        def begin(self) -> Sequence[Steps[Any]]:
+            raise RuntimeError("planted: no beginning")
+
+    class Mute(Asked):
+        def response(self) -> bytes:
+            raise RuntimeError("planted: no response")
+
+    class Deaf(Asked):
+        def accept(self, index: int, outcome: Any) -> None:
+            raise RuntimeError("planted: not accepted")
+
+    jobs = [kind(scored(picture(0))) for kind in (Broken, Mute, Deaf, Asked)]
+    with held(runner):
+        for job in jobs:
+            runner.submit(job)
+    assert [job.wait() for job in jobs] == ["INTERNAL", "INTERNAL", "INTERNAL", "done"]
+    runner.close()
+    assert runner.is_idle()
+
+
+def test_a_job_without_items_is_answered(runner: Runner) -> None:
+    job = Asked()
+    runner.submit(job)
+    assert job.wait() == "done"
 
 
 def test_an_answer_that_cannot_be_sent_does_not_end_the_runner(runner: Runner) -> None:
     def reply(_: Reply) -> None:
         raise RuntimeError("planted: the caller's connection broke")
 
-    done: list[str] = []
-    for job in (counted(1, done, "lost"), raising(RuntimeError("planted"))):
-        runner.submit(Asked(reply=reply).ticket, job, 1)
-    late = Asked(seconds=-1, reply=reply)
-    runner.submit(late.ticket, counted(1, done, "late"), 1)
-    well = Asked()
-    runner.submit(well.ticket, counted(1, done, "well"), 1)
-    assert well.wait() == "well"
+    runner.submit(Asked(scored(picture(0)), reply=reply))
+    runner.submit(Asked(broken_at("start"), reply=reply))
+    runner.submit(Asked(scored(picture(0)), reply=reply, seconds=-1))
+    well = Asked(scored(picture(0)))
+    runner.submit(well)
+    assert well.wait() == "done"
     runner.wait_for_room()
 
 
-def test_a_job_that_cannot_be_closed_does_not_end_the_runner(runner: Runner) -> None:
-    def clinging() -> Generator[None, None, bytes]:
+def test_a_method_that_cannot_be_closed_does_not_end_the_runner(runner: Runner) -> None:
+    def clinging() -> Steps[None]:
         try:
-            yield
-            yield
+            yield Pass(Wrong())
         finally:
-            raise RuntimeError("planted")
-        return b""
+            raise RuntimeError("planted: does not close")
 
-    left, well = Asked(), Asked()
-    left.left.set()
-    steps: Any = clinging()
-    next(steps)
-    runner.submit(left.ticket, steps, 1)
-    runner.submit(well.ticket, counted(1, [], "well"), 1)
-    assert left.wait() == "CANCELLED"
-    assert well.wait() == "well"
+    job, well = Asked(clinging, scored(picture(0))), Asked(scored(picture(0)))
+    with held(runner):
+        runner.submit(job)
+        runner.submit(well)
+    assert job.wait() == "INTERNAL"
+    assert well.wait() == "done"
+
+
+def endless(done: list[int]) -> Callable[[], Steps[None]]:
+    def steps() -> Steps[None]:
+        while True:
+            done.append(1)
+            yield Pass(picture(0))
+
+    return steps
 
 
 def test_whoever_left_or_is_out_of_time_is_computed_no_more(runner: Runner) -> None:
     done: list[int] = []
-    gone, late = Asked(), Asked(seconds=0.05)
-    runner.submit(gone.ticket, endless(done), 1)
-    runner.submit(late.ticket, endless(done), 1)
+    gone, late = Asked(endless(done)), Asked(endless(done), seconds=0.2)
+    runner.submit(gone)
+    runner.submit(late)
     assert late.wait() == "DEADLINE_EXCEEDED"
     gone.left.set()
     assert gone.wait() == "CANCELLED"
-    passes = len(done)
-    well = Asked()
-    runner.submit(well.ticket, counted(5, [], "well"), 5)
-    assert well.wait() == "well"
-    assert len(done) == passes
+    count = len(done)
+    well = Asked(passes(5, [], "well"))
+    runner.submit(well)
+    assert well.wait() == "done"
+    assert len(done) == count
 
 
 def test_there_is_room_again_when_a_job_has_ended(runner: Runner) -> None:
-    big, small = Asked(), Asked()
-    runner.submit(big.ticket, endless([]), 11)
-    runner.submit(small.ticket, counted(1, [], "small"), 1)
+    big, small = Asked(endless([]), cost=11), Asked(scored(picture(0)))
+    runner.submit(big)
+    runner.submit(small)
     waiting = threading.Thread(target=runner.wait_for_room)
     waiting.start()
-    assert small.wait() == "small"
+    assert small.wait() == "done"
     waiting.join(0.05)
-    assert waiting.is_alive(), "11 passes are over the budget of 10"
+    assert waiting.is_alive(), "12 passes are over the budget of 10"
     big.left.set()
     waiting.join(10)
     assert not waiting.is_alive()
+
+
+@pytest.mark.parametrize(("most", "well"), [(2, True), (1, True), (0, False)])
+def test_where_memory_runs_out_rows_are_halved(
+    network: ServedNetwork, monkeypatch: pytest.MonkeyPatch, most: int, well: bool
+) -> None:
+    scores, seen = network.scores, list[int]()
+
+    def small(pixels: Tensor) -> Tensor:
+        seen.append(len(pixels))
+        if len(pixels) > most:
+            raise torch.OutOfMemoryError("planted")
+        return scores(pixels)
+
+    monkeypatch.setattr(network, "scores", small)
+    with running(network, share=True) as runner:
+        first, second = Asked(saliency(picture(1, 6))), Asked(saliency(picture(2, 4)))
+        runner.submit(first)
+        assert first.reasons() == (["well"] if well else ["INTERNAL"])
+        begun = len(seen)
+        runner.submit(second)
+        assert second.reasons() == first.reasons()
+    if well:
+        assert len(first.outcomes[0]) == 6
+        assert set(seen[begun:]) == {most}, "what did not fit once is not tried again"
 
 
 def test_alone_fails_only_a_ticket_that_has_no_answer() -> None:

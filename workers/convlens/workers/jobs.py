@@ -85,5 +85,10 @@ def fail(tickets: Iterable[Ticket]) -> None:
     broken = [ticket for ticket in tickets if not ticket.answered]
     ids = [ticket.job.request_id for ticket in broken]
     log.exception("jobs failed", extra={"jobs": ids})
-    for ticket, request_id in zip(broken, ids, strict=True):
-        ticket.fail(Failure(ErrorReason.ERROR_REASON_INTERNAL, request_id=request_id))
+    for ticket in broken:
+        ticket.fail(internal(ticket))
+
+
+def internal(ticket: Ticket) -> Failure:
+    """What a caller is told of a defect of ours; the log has the rest."""
+    return Failure(ErrorReason.ERROR_REASON_INTERNAL, request_id=ticket.job.request_id)

@@ -134,6 +134,10 @@ class ServedNetwork:
         """
         return self._scores(pixels.to(self.device, memory_format=self._layout)).cpu()
 
+    def scores(self, pixels: Tensor) -> Tensor:
+        """Scores before the softmax for pixels that are on the device, with their graph."""
+        return self._scores(pixels)
+
     def warm_up(self, rows: int) -> None:
         """Computes once for one row and once for `rows`, so that no caller pays for it."""
         # Compiled code is made for one row, for the next size that comes, and then for any size.

@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from torch import Tensor
+
 from convlens.contract import ErrorReason, Failure
 from convlens.contract.pools import CANARY, DESCRIBE
 from convlens.internal.v1.canary_pb2 import CanaryRequest, CanaryResponse
@@ -14,7 +16,7 @@ from convlens.workers.features import extractor
 from convlens.workers.jobs import Ticket, alone, fail
 from convlens.workers.network import ServedNetwork
 from convlens.workers.passes import ROWS
-from convlens.workers.runner import Runner, Steps
+from convlens.workers.runner import AnalysisJob, Outputs, Pass, Runner, Steps
 
 
 class InferenceWorker:
@@ -87,7 +89,9 @@ class AnalysisWorker:
     def __init__(self, network: ServedNetwork, budget: int) -> None:
         self._network = network
         self._network.warm_up_gradients()
-        self._runner = Runner("runner", budget)
+        # Empty rows of a micro-batch cost a GPU little, and a CPU as much as any others.
+        share = network.device.type != "cpu"
+        self._runner = Runner(network, budget, network.facts.rows, share)
 
     def run(self, tickets: Sequence[Ticket]) -> None:
         """Takes jobs and returns; blocks only while too much is under way."""
@@ -100,8 +104,7 @@ class AnalysisWorker:
         if ticket.job.method != CANARY:
             _refuse([ticket])
             return
-        passes = CanaryRequest.FromString(ticket.job.request).passes
-        self._runner.submit(ticket, _canary(self._network, passes), passes)
+        self._runner.submit(CanaryJob(ticket, self._network))
 
     def is_idle(self) -> bool:
         """Whether every job that was taken is answered."""
@@ -112,11 +115,35 @@ class AnalysisWorker:
         self._runner.close()
 
 
-def _canary(network: ServedNetwork, passes: int) -> Steps:
-    for _ in range(passes):
-        network.gradient(network.blank())
-        yield
-    return CanaryResponse(passes=passes).SerializeToString()
+class CanaryJob(AnalysisJob[None]):
+    """Computes gradients of a blank picture, one after the other, and answers that it did."""
+
+    def __init__(self, ticket: Ticket, network: ServedNetwork) -> None:
+        self._passes = CanaryRequest.FromString(ticket.job.request).passes
+        self._network = network
+        super().__init__(ticket, cost=self._passes)
+
+    def begin(self) -> list[Steps[None]]:
+        """One method, which takes a pass at a time."""
+        return [self._steps()]
+
+    def _steps(self) -> Steps[None]:
+        for _ in range(self._passes):
+            yield Pass(self._network.blank(), objective=best_score)
+
+    def accept(self, index: int, outcome: Failure | None) -> None:
+        """Fails where a pass failed."""
+        if outcome is not None:
+            self.ticket.fail(outcome)
+
+    def response(self) -> bytes:
+        """The number of passes."""
+        return CanaryResponse(passes=self._passes).SerializeToString()
+
+
+def best_score(outputs: Outputs) -> Tensor:
+    """Each row's own best score."""
+    return outputs.scores.amax(dim=1)
 
 
 def _refuse(tickets: Sequence[Ticket]) -> None:

@@ -1,0 +1,105 @@
+"""How the passes that a job asks for at a time are cut into micro-batches.
+
+The cut depends on the job alone, so the bits of its answers do not depend on company: what fills
+`rows` rows is computed in that shape. What is left over is computed one row at a time, because a
+padded row costs as much as a real one; or, where rows cost little, in a micro-batch of `rows` that
+is shared with others and padded, whose shape is the same whoever is in it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from convlens.workers.runner.asking import Answer, Kind, Pass, Steps
+
+
+class Item:
+    """One method at work for a job, its `owner`, and the pass that it waits for."""
+
+    def __init__(self, owner: object, index: int, steps: Steps[Any]) -> None:
+        self.owner = owner
+        self.index = index
+        self.steps = steps
+        #: Nothing more is computed for it.
+        self.over = False
+        self._wanted: Pass | None = None
+        self._parts: list[Answer] = []
+        self._missing = 0
+
+    @property
+    def wanted(self) -> Pass:
+        """The pass that it waits for."""
+        assert self._wanted is not None
+        return self._wanted
+
+    def ask(self, wanted: Pass) -> None:
+        """Waits for a pass from now on."""
+        self._wanted, self._parts, self._missing = wanted, [], len(wanted.points)
+
+    def take(self, part: Answer) -> Answer | None:
+        """Takes the answer for its next points; the whole answer where that was the last part."""
+        each = self.wanted.each
+        if each is None:
+            self._parts.append(part)
+        else:
+            each(part)
+            self._parts = [part]
+        self._missing -= len(part.scores)
+        return None if self._missing else Answer.joined(self._parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Some successive points of the pass that an item waits for."""
+
+    item: Item
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(slots=True)
+class MicroBatch:
+    """Points that are computed together, in the shape of `rows` rows."""
+
+    kind: Kind
+    rows: int
+    segments: list[Segment] = field(default_factory=list[Segment])
+
+    @property
+    def free(self) -> int:
+        """Rows that nobody has asked for."""
+        return self.rows - sum(map(len, self.segments))
+
+
+def cut(items: Sequence[Item], rows: int, share: bool) -> Iterator[MicroBatch]:
+    """The micro-batches for the passes that the items of one job wait for, kind by kind.
+
+    `share` leaves one that is not full, which has room for others; else each row that is left over
+    is computed by itself.
+    """
+    for kind in dict.fromkeys(item.wanted.kind for item in items):
+        asked = [item for item in items if item.wanted.kind == kind]
+        for batch in filled(kind, rows, (Segment(i, 0, len(i.wanted.points)) for i in asked)):
+            if share or not batch.free:
+                yield batch
+            else:
+                yield from filled(kind, 1, batch.segments)
+
+
+def filled(kind: Kind, rows: int, segments: Iterable[Segment]) -> Iterator[MicroBatch]:
+    """The points of the segments in micro-batches of `rows`, all full but the last."""
+    batch = MicroBatch(kind, rows)
+    for segment in segments:
+        start = segment.start
+        while start < segment.stop:
+            stop = min(segment.stop, start + batch.free)
+            batch.segments.append(Segment(segment.item, start, stop))
+            start = stop
+            if not batch.free:
+                yield batch
+                batch = MicroBatch(kind, rows)
+    if batch.segments:
+        yield batch
