@@ -18,7 +18,7 @@ from convlens.contract.errors import reason_name
 from convlens.v1.classification_pb2 import ClassifyRequest, ClassifyStreamRequest
 from convlens.v1.image_pb2 import Image
 from convlens.v1.tensor_pb2 import DATA_TYPE_UINT8, Tensor
-from tests.conftest import RunningServer, classification, running_server, server_process
+from tests.conftest import ENGINES, RunningServer, classification, running_server, server_process
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +260,10 @@ def test_a_client_gone_in_the_middle_of_a_stream(
         assert slow.passes <= 4
 
 
-def test_a_server_stopped_under_load_answers_everything_that_it_took(image: Image) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_server_stopped_under_load_answers_everything_that_it_took(
+    engine: str, image: Image
+) -> None:
     codes: list[str] = []
 
     def call_until_refused(address: str) -> int:
@@ -275,7 +278,10 @@ def test_a_server_stopped_under_load_answers_everything_that_it_took(image: Imag
                     codes.append(f"{error.code().name} {reason_of(error)}")
                     return answered
 
-    with server_process() as (process, address), ThreadPoolExecutor(8) as executor:
+    with (
+        server_process("--engine", engine) as (process, address),
+        ThreadPoolExecutor(8) as executor,
+    ):
         callers = [executor.submit(call_until_refused, address) for _ in range(8)]
         time.sleep(1.5)
         process.send_signal(signal.SIGTERM)
@@ -287,10 +293,11 @@ def test_a_server_stopped_under_load_answers_everything_that_it_took(image: Imag
     assert not Path(f"/proc/{process.pid}").exists()
 
 
-def test_calls_that_outlast_the_drain_are_told_so_in_time(image: Image) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_calls_that_outlast_the_drain_are_told_so_in_time(engine: str, image: Image) -> None:
     many = ClassifyRequest(images=[image] * 64)
     with (
-        server_process("--drain-timeout", "0.2") as (process, address),
+        server_process("--engine", engine, "--drain-timeout", "0.2") as (process, address),
         grpc.insecure_channel(address) as channel,
     ):
         stub = classification(channel)
@@ -306,12 +313,16 @@ def test_calls_that_outlast_the_drain_are_told_so_in_time(image: Image) -> None:
     assert seconds < 10
 
 
-def test_a_stream_of_a_stopping_server_ends_after_what_was_taken(image: Image) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_stream_of_a_stopping_server_ends_after_what_was_taken(engine: str, image: Image) -> None:
     requests = (
         ClassifyStreamRequest(id=i, request=ClassifyRequest(images=[image])) for i in range(100_000)
     )
     received: list[int] = []
-    with server_process() as (process, address), grpc.insecure_channel(address) as channel:
+    with (
+        server_process("--engine", engine) as (process, address),
+        grpc.insecure_channel(address) as channel,
+    ):
         stream = classification(channel).ClassifyStream(requests)
         with refused() as caught:
             for response in stream:

@@ -122,6 +122,7 @@ def test_a_full_queue_does_not_ask_for_every_caller_it_turns_away() -> None:
     def cancelled() -> bool:
         nonlocal asked
         asked += 1
+        time.sleep(0.001)
         return False
 
     with intake(queue_size=50) as (made, _):

@@ -10,9 +10,9 @@ from convlens.contract import RETRY_SECONDS, ErrorReason, Failure
 from convlens.workers.config import PoolConfig
 from convlens.workers.jobs import Ticket
 
-# A full queue is looked through for jobs that nobody waits for, so often at most: for each of them
-# Triton is asked, which takes longer than to turn a caller away.
-SWEEP_SECONDS = 0.25
+# A full queue is looked through for jobs that nobody waits for, for this share of the time at most:
+# Triton is asked about each of them, which takes longer than to turn a caller away.
+SWEEP_SHARE = 0.05
 
 
 class Worker(Protocol):
@@ -46,7 +46,7 @@ class Intake:
         self._bytes = 0
         self._busy = False
         self._closed = False
-        self._swept = 0.0
+        self._next_sweep = 0.0
         self._changed = Condition()
         self._thread = Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
@@ -108,14 +108,16 @@ class Intake:
 
     def _sweep(self) -> bool:
         """Lets go of jobs that nobody waits for any more; whether there were any."""
+        started = monotonic()
         with self._changed:
-            if monotonic() < self._swept + SWEEP_SECONDS:
+            if started < self._next_sweep:
                 return False
-            self._swept = monotonic()
             waiting = list(self._waiting)
         # Callers are asked and told outside the lock: the worker goes on meanwhile.
         over = {id(ticket) for ticket in waiting if not ticket.is_open("in the queue")}
+        took = monotonic() - started
         with self._changed:
+            self._next_sweep = started + took / SWEEP_SHARE
             self._bytes -= sum(_size(ticket) for ticket in self._waiting if id(ticket) in over)
             self._waiting = deque(each for each in self._waiting if id(each) not in over)
         return bool(over)
