@@ -44,6 +44,8 @@ class FakeTriton(grpc_stubs.GRPCInferenceServiceServicer):
         self.answer: Callable[[str, Job], Reply | None] = lambda model, job: None
         self.restricted = False
         self.full = False
+        # Dead models, and the jobs that each leaves without an answer before Triton notices it.
+        self.dead: dict[str, int] = {}
         self.address = ""
         for name in networks:
             for pool in POOLS:
@@ -97,6 +99,7 @@ class FakeTriton(grpc_stubs.GRPCInferenceServiceServicer):
             why = "Internal: ValueError: no such layer\n\nAt:\n  /srv/model.py(3): initialize\n;\n"
             text = f"load failed for model '{model}': version 1 is at UNAVAILABLE state: {why}"
             await context.abort(grpc.StatusCode.INTERNAL, text)
+        self.dead.pop(model, None)
         if config := request.parameters["config"].string_param:
             self.loaded[model] = json.loads(config)
         else:
@@ -114,6 +117,13 @@ class FakeTriton(grpc_stubs.GRPCInferenceServiceServicer):
             model, job = request.model_name, Job.FromString(request.raw_input_contents[0])
             self.asked.append(f"{job.method} {model}")
             message = messages.ModelStreamInferResponse()
+            if model in self.dead:
+                self.dead[model] -= 1
+                if self.dead[model] >= 0:
+                    await asyncio.Event().wait()
+                message.error_message = f"Stub process '{model}_0_0' is not healthy."
+                yield message
+                continue
             if model not in self.loaded:
                 text = f"Request for unknown model: '{model}' has no available versions"
                 message.error_message = text

@@ -266,6 +266,16 @@ async def test_a_worker_that_cannot_compute_any_more_is_healed(
         assert triton.asked.count(f"load {model}") == 2
 
 
+async def test_a_dead_worker_that_does_not_answer_its_first_canary_is_found(
+    triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replica, "IDLE_SECONDS", 0.05)
+    async with engine_of(Told(triton)) as engine:
+        triton.dead = {"old@1-analysis": 1}
+        await until(lambda: "load old@1-analysis" in triton.asked)
+        await until(lambda: engine.can_answer("analysis"))
+
+
 async def test_one_job_that_fails_is_no_reason_to_heal(triton: FakeTriton) -> None:
     triton.answer = lambda model, task: broken() if task.method == "Bad" else None
     async with engine_of(Told(triton)) as engine:

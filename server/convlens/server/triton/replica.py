@@ -79,6 +79,7 @@ class Replica:
         # The networks that this server changed, and when, in numbers of changes: what was asked
         # before a change is not to overwrite what it brought.
         self._changed: dict[str, int] = {}
+        self._canaries: set[asyncio.Task[None]] = set()
         # Held until they end, since gRPC cancels what nobody holds.
         self._ending: set[Any] = set()
         chosen = options(host if credentials else "")
@@ -100,6 +101,8 @@ class Replica:
         for model in self._models.values():
             if model.healing:
                 model.healing.cancel()
+        for canary in self._canaries:
+            canary.cancel()
         await self._channel.close()
 
     async def stream(self, name: str, job: Job) -> AsyncGenerator[Reply, None]:
@@ -268,7 +271,12 @@ class Replica:
             self._described.clear()
             raise
         self.trouble = ""
-        await asyncio.gather(*(self._canary(model) for model in loaded))
+        for model in loaded:
+            # Not awaited: a dead worker may leave one without an answer, and it is the next one,
+            # with the next look, that Triton tells of it.
+            canary = asyncio.create_task(self._canary(model))
+            self._canaries.add(canary)
+            canary.add_done_callback(self._canaries.discard)
 
     async def look(self) -> list[str]:
         """Learns which of our models are loaded, and of each network what was loaded anew."""
