@@ -13,6 +13,7 @@ from convlens.v1.explanation_methods_pb2 import Occlusion, SmoothGrad
 from convlens.v1.feature_pb2 import ExtractFeaturesRequest, LayerSelection
 from convlens.v1.image_pb2 import Geometry, Image
 from convlens.v1.target_pb2 import Target
+from convlens.v1.tensor_pb2 import DATA_TYPE_FLOAT16, DATA_TYPE_UINT8, DataType
 
 IMAGE = Image(encoded=b"x")
 
@@ -53,6 +54,16 @@ def test_paths_lead_through_messages_and_entries() -> None:
     assert told(ClassifyStreamRequest()) == {"request": "must be set"}
     inner = ClassifyStreamRequest(request=ClassifyRequest(images=[IMAGE], top_k=0))
     assert set(told(inner)) == {"request.top_k"}
+
+
+def test_values_that_a_field_does_not_take_are_refused() -> None:
+    wrong = LayerSelection(layer="a", dtype=DATA_TYPE_UINT8)
+    assert told(wrong) == {
+        "dtype": "is DATA_TYPE_UINT8; must be one of: DATA_TYPE_FLOAT32, DATA_TYPE_FLOAT16"
+    }
+    assert told(LayerSelection(layer="a", dtype=DATA_TYPE_FLOAT16)) == {}
+    unknown = told(LayerSelection(layer="a", dtype=DataType.ValueType(99)))
+    assert set(unknown) == {"dtype"} and unknown["dtype"].startswith("is 99; must be one of: ")
 
 
 def test_unknown_enum_values_are_refused() -> None:

@@ -17,6 +17,7 @@ from convlens.contract.errors import reason_name
 from convlens.internal.v1.job_pb2 import Job
 from convlens.v1 import feature_pb2, network_pb2, tensor_pb2
 from convlens.v1.image_pb2 import Image
+from convlens.workers.anatomy import Unsteady
 from convlens.workers.features import FeatureJob, extract, extractor
 from convlens.workers.jobs import Ticket
 from convlens.workers.network import ServedNetwork
@@ -267,3 +268,67 @@ def test_the_time_of_the_network_is_told_and_a_broken_answer_is_ones_own(
 def pixels_of() -> tensor_pb2.Tensor:
     data = torch.randint(0, 256, (64, 64, 3), dtype=torch.uint8).numpy().tobytes()
     return tensor_pb2.Tensor(dtype=tensor_pb2.DATA_TYPE_UINT8, shape=[64, 64, 3], data=data)
+
+
+def own(body: nn.Module, size: int = 32) -> ServedNetwork:
+    """A network that somebody wrote, with pixels as they are."""
+    geometry = network_pb2.InputGeometry(
+        height=size, width=size, channels=3, mean=[0, 0, 0], std=[1, 1, 1]
+    )
+    facts = network_pb2.Network(name="own", version="1", input=geometry)
+    network = ServedNetwork(body.eval(), facts, torch.device("cpu"))
+    network.dissect()
+    return network
+
+
+class Choosy(nn.Module):
+    """Goes another way for bright pictures, through a layer that looks like the next one."""
+
+    def __init__(self, bright: float) -> None:
+        super().__init__()
+        self.a, self.b, self.bright = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), bright
+
+    def forward(self, x: Tensor) -> Tensor:
+        if bool(x.mean() > self.bright):
+            x = self.a(x)
+        return self.b(x).mean((2, 3))
+
+
+def test_a_network_that_goes_other_ways_for_other_pictures_has_no_codes() -> None:
+    with pytest.raises(Failure, match="makes other calls for other pictures"):
+        Layers(own(Choosy(0.6))).select(feature_pb2.LayerSelection(layer="b"))
+
+
+def test_another_way_that_nobody_saw_before_is_found_out() -> None:
+    class Late(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            # Brighter than white, which no picture is.
+            return (x + 1 if bool(x.mean() > 1.5) else x * 2).relu().mean((2, 3))
+
+    network = own(Late())
+    selected = [Layers(network).select(feature_pb2.LayerSelection(layer="relu"))]
+    assert len(list(extract(network, selected, torch.rand(1, 3, 32, 32)))) == 1
+    with pytest.raises(Unsteady, match="is add; when the network was traced, it was mul"):
+        list(extract(network, selected, torch.full((1, 3, 32, 32), 2.0)))
+
+
+def test_maps_of_transposed_convolutions_and_what_is_not_known_to_be_maps() -> None:
+    class Up(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up = nn.ConvTranspose2d(3, 4, 3, stride=2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.up(x)
+            return torch.einsum("nchw,nchv->ncwv", x, x).mean((2, 3))
+
+    network = own(Up())
+    average = feature_pb2.POOLING_AVG
+    [code] = codes(network, torch.rand(1, 3, 32, 32), [pooled("up", average)])
+    assert code.shape == (1, 4)
+    with pytest.raises(Failure, match=r"its output \[4, 65, 65\] is not known to be maps"):
+        Layers(network).select(pooled("einsum", average))
+
+
+def pooled(layer: str, pooling: Any) -> feature_pb2.LayerSelection:
+    return feature_pb2.LayerSelection(layer=layer, pooling=pooling)

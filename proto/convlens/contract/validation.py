@@ -103,6 +103,8 @@ def _broken(message: Message, field: FieldDescriptor, rule: options_pb2.FieldRul
     value = getattr(message, field.name)
     if isinstance(value, str | bytes):
         return _wrong_length(value, rule)
+    if rule.allowed and field.enum_type is not None:
+        return _wrong_choice(value, field.enum_type, rule)
     return _wrong_number(float(value), rule)
 
 
@@ -120,6 +122,14 @@ def _wrong_length(value: str | bytes, rule: options_pb2.FieldRule) -> str:
     if rule.HasField("max_length") and len(value) > rule.max_length:
         return f"is {len(value)} long; must be at most {rule.max_length}"
     return ""
+
+
+def _wrong_choice(value: int, kind: EnumDescriptor, rule: options_pb2.FieldRule) -> str:
+    found = kind.values_by_number.get(value)
+    # What no value has is told of with all the others.
+    if found is None or found.name in rule.allowed:
+        return ""
+    return f"is {found.name}; must be one of: {', '.join(rule.allowed)}"
 
 
 def _wrong_number(value: float, rule: options_pb2.FieldRule) -> str:

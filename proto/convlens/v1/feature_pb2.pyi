@@ -66,8 +66,8 @@ class LayerSelection(_message.Message):
     DTYPE_FIELD_NUMBER: _builtins.int
     L2_NORMALIZE_FIELD_NUMBER: _builtins.int
     layer: _builtins.str
-    """Name of the layer as GetNetwork lists it ("features.10"), or "cnn-code" (the vector before the
-    classifier) or "logits".
+    """Name of the layer as GetNetwork lists it ("features.10"), or "cnn-code" (what the classifier takes:
+    a vector, or maps where that is a convolution) or "logits".
     """
     pooling: Global___Pooling.ValueType
     """How places are reduced."""

@@ -26,7 +26,7 @@ from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor
 from google.rpc import code_pb2 as google_dot_rpc_dot_code__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63onvlens/v1/options.proto\x12\x0b\x63onvlens.v1\x1a google/protobuf/descriptor.proto\x1a\x15google/rpc/code.proto\"\xd7\x02\n\tFieldRule\x12\x10\n\x08required\x18\x01 \x01(\x08\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x02 \x01(\t\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\x10\n\x03min\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03max\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0cgreater_than\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\x16\n\tless_than\x18\x07 \x01(\x01H\x03\x88\x01\x01\x12\x16\n\tmin_items\x18\x08 \x01(\rH\x04\x88\x01\x01\x12\x16\n\tmax_items\x18\t \x01(\rH\x05\x88\x01\x01\x12\x17\n\nmax_length\x18\n \x01(\rH\x06\x88\x01\x01\x12\x10\n\x08per_item\x18\x0b \x01(\x08\x12\r\n\x05paper\x18\x0c \x01(\tB\x06\n\x04_minB\x06\n\x04_maxB\x0f\n\r_greater_thanB\x0c\n\n_less_thanB\x0c\n\n_min_itemsB\x0c\n\n_max_itemsB\r\n\x0b_max_length\"*\n\nMethodInfo\x12\r\n\x05title\x18\x01 \x01(\t\x12\r\n\x05paper\x18\x02 \x01(\t\"P\n\tErrorRule\x12\x1e\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x10.google.rpc.Code\x12\x10\n\x08sentence\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08:E\n\x04rule\x12\x1d.google.protobuf.FieldOptions\x18\xd5\xa3\x04 \x01(\x0b\x32\x16.convlens.v1.FieldRule:7\n\x0eoneof_required\x12\x1d.google.protobuf.OneofOptions\x18\xd5\xa3\x04 \x01(\x08:J\n\x06method\x12\x1f.google.protobuf.MessageOptions\x18\xd5\xa3\x04 \x01(\x0b\x32\x17.convlens.v1.MethodInfo:J\n\x05\x65rror\x12!.google.protobuf.EnumValueOptions\x18\xd5\xa3\x04 \x01(\x0b\x32\x16.convlens.v1.ErrorRuleb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63onvlens/v1/options.proto\x12\x0b\x63onvlens.v1\x1a google/protobuf/descriptor.proto\x1a\x15google/rpc/code.proto\"\xe8\x02\n\tFieldRule\x12\x10\n\x08required\x18\x01 \x01(\x08\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x02 \x01(\t\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\x10\n\x03min\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03max\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0cgreater_than\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\x16\n\tless_than\x18\x07 \x01(\x01H\x03\x88\x01\x01\x12\x16\n\tmin_items\x18\x08 \x01(\rH\x04\x88\x01\x01\x12\x16\n\tmax_items\x18\t \x01(\rH\x05\x88\x01\x01\x12\x17\n\nmax_length\x18\n \x01(\rH\x06\x88\x01\x01\x12\x10\n\x08per_item\x18\x0b \x01(\x08\x12\r\n\x05paper\x18\x0c \x01(\t\x12\x0f\n\x07\x61llowed\x18\r \x03(\tB\x06\n\x04_minB\x06\n\x04_maxB\x0f\n\r_greater_thanB\x0c\n\n_less_thanB\x0c\n\n_min_itemsB\x0c\n\n_max_itemsB\r\n\x0b_max_length\"*\n\nMethodInfo\x12\r\n\x05title\x18\x01 \x01(\t\x12\r\n\x05paper\x18\x02 \x01(\t\"P\n\tErrorRule\x12\x1e\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x10.google.rpc.Code\x12\x10\n\x08sentence\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08:E\n\x04rule\x12\x1d.google.protobuf.FieldOptions\x18\xd5\xa3\x04 \x01(\x0b\x32\x16.convlens.v1.FieldRule:7\n\x0eoneof_required\x12\x1d.google.protobuf.OneofOptions\x18\xd5\xa3\x04 \x01(\x08:J\n\x06method\x12\x1f.google.protobuf.MessageOptions\x18\xd5\xa3\x04 \x01(\x0b\x32\x17.convlens.v1.MethodInfo:J\n\x05\x65rror\x12!.google.protobuf.EnumValueOptions\x18\xd5\xa3\x04 \x01(\x0b\x32\x16.convlens.v1.ErrorRuleb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'convlens.v1.options_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FIELDRULE']._serialized_start=100
-  _globals['_FIELDRULE']._serialized_end=443
-  _globals['_METHODINFO']._serialized_start=445
-  _globals['_METHODINFO']._serialized_end=487
-  _globals['_ERRORRULE']._serialized_start=489
-  _globals['_ERRORRULE']._serialized_end=569
+  _globals['_FIELDRULE']._serialized_end=460
+  _globals['_METHODINFO']._serialized_start=462
+  _globals['_METHODINFO']._serialized_end=504
+  _globals['_ERRORRULE']._serialized_start=506
+  _globals['_ERRORRULE']._serialized_end=586
 # @@protoc_insertion_point(module_scope)

@@ -6,9 +6,11 @@ units, papers, and the error catalogue. Validation, filled-in defaults, the comm
 help, docs/errors.md and the method reference are all read from here, so nothing is written twice.
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pb2 as _descriptor_pb2
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import extension_dict as _extension_dict
 from google.rpc import code_pb2 as _code_pb2
 import builtins as _builtins
@@ -42,6 +44,7 @@ class FieldRule(_message.Message):
     MAX_LENGTH_FIELD_NUMBER: _builtins.int
     PER_ITEM_FIELD_NUMBER: _builtins.int
     PAPER_FIELD_NUMBER: _builtins.int
+    ALLOWED_FIELD_NUMBER: _builtins.int
     required: _builtins.bool
     """The field must be set: a message must be there, a string or bytes must not be empty."""
     default: _builtins.str
@@ -66,6 +69,10 @@ class FieldRule(_message.Message):
     """Entries are judged one by one: a bad entry gets its own status in the reply and spoils no other."""
     paper: _builtins.str
     """Where the default or the range comes from."""
+    @_builtins.property
+    def allowed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """An enum field holds one of these of its values; empty for any."""
+
     def __init__(
         self,
         *,
@@ -81,10 +88,11 @@ class FieldRule(_message.Message):
         max_length: _builtins.int | None = ...,
         per_item: _builtins.bool = ...,
         paper: _builtins.str = ...,
+        allowed: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_greater_than", b"_greater_than", "_less_than", b"_less_than", "_max", b"_max", "_max_items", b"_max_items", "_max_length", b"_max_length", "_min", b"_min", "_min_items", b"_min_items", "greater_than", b"greater_than", "less_than", b"less_than", "max", b"max", "max_items", b"max_items", "max_length", b"max_length", "min", b"min", "min_items", b"min_items"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_greater_than", b"_greater_than", "_less_than", b"_less_than", "_max", b"_max", "_max_items", b"_max_items", "_max_length", b"_max_length", "_min", b"_min", "_min_items", b"_min_items", "default", b"default", "greater_than", b"greater_than", "less_than", b"less_than", "max", b"max", "max_items", b"max_items", "max_length", b"max_length", "min", b"min", "min_items", b"min_items", "paper", b"paper", "per_item", b"per_item", "required", b"required", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_greater_than", b"_greater_than", "_less_than", b"_less_than", "_max", b"_max", "_max_items", b"_max_items", "_max_length", b"_max_length", "_min", b"_min", "_min_items", b"_min_items", "allowed", b"allowed", "default", b"default", "greater_than", b"greater_than", "less_than", b"less_than", "max", b"max", "max_items", b"max_items", "max_length", b"max_length", "min", b"min", "min_items", b"min_items", "paper", b"paper", "per_item", b"per_item", "required", b"required", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__greater_than: _TypeAlias = _typing.Literal["greater_than"]  # noqa: Y015
     _WhichOneofArgType__greater_than: _TypeAlias = _typing.Literal["_greater_than", b"_greater_than"]  # noqa: Y015

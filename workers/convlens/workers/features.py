@@ -8,7 +8,7 @@ from torch import Tensor
 
 from convlens.contract import ErrorReason, Failure, with_defaults
 from convlens.v1 import feature_pb2, tensor_pb2
-from convlens.workers.anatomy import Reading, Tap
+from convlens.workers.anatomy import Reading, Tap, Unsteady
 from convlens.workers.jobs import Ticket
 from convlens.workers.network import ServedNetwork
 from convlens.workers.passes import ROWS, ImageJob, Passes
@@ -17,8 +17,10 @@ from convlens.workers.selection import Code, Layers, Selected
 
 # Codes of one pass, on the device and on their way out.
 PASS_BYTES = 256 * 2**20
-# What a response has beside its numbers, for an image and for each of its codes.
-IMAGE_BYTES, CODE_BYTES = 64, 128
+# What a response has beside its codes: the receipt without the layers, and for an image.
+RECEIPT_BYTES, IMAGE_BYTES = 1024, 16
+# What a length in front of a message or of bytes takes at most.
+LENGTH_BYTES = 6
 POOLINGS = {
     feature_pb2.POOLING_AVG: "POOLING_AVG",
     feature_pb2.POOLING_MAX: "POOLING_MAX",
@@ -44,21 +46,23 @@ def extract(
     One forward pass that stops after the deepest layer. Each layer is reduced as soon as it is
     there, so that whole maps are kept only where they are asked for.
     """
-    found: list[Code] = [Code(pixels)] * len(selected)
+    found: dict[int, Code] = {}
 
-    def tap(call: int) -> Tap:
+    def tap(asked: Sequence[int]) -> Tap:
         def reduce(output: Tensor) -> None:
-            for index, layer in enumerate(selected):
-                if layer.call == call:
-                    found[index] = layer.reduce(output, len(pixels)).cpu()
+            for index in asked:
+                found[index] = selected[index].reduce(output, len(pixels)).cpu()
 
         return reduce
 
-    taps = {layer.call: tap(layer.call) for layer in selected}
+    calls: dict[int, list[int]] = {}
+    for index, layer in enumerate(selected):
+        calls.setdefault(layer.call, []).append(index)
+    taps = {call: tap(asked) for call, asked in calls.items()}
     with torch.inference_mode():
         Reading(network.trace, taps).run(network.module, network.place(pixels))
     for row in range(len(pixels)):
-        yield [code.of(row) for code in found]
+        yield [found[index].of(row) for index in range(len(selected))]
 
 
 class FeatureJob(ImageJob[list[Code]]):
@@ -78,8 +82,13 @@ class FeatureJob(ImageJob[list[Code]]):
         super().__init__(ticket, images, key=self.selected, rows=rows)
 
     def compute(self, pixels: Tensor) -> Iterable[list[Code]]:
-        """The codes of each row."""
-        return extract(self._network, self.selected, pixels)
+        """The codes of each row; raises Failure where the network went another way for one."""
+        try:
+            return list(extract(self._network, self.selected, pixels))
+        except Unsteady as error:
+            reason = ErrorReason.ERROR_REASON_LAYER_NOT_APPLICABLE
+            network, layer = self._request.network, repr(self.selected[0].name)
+            raise Failure(reason, network=network, layer=layer, detail=str(error)) from error
 
     def response(self, outcomes: Sequence[list[Code] | Failure]) -> bytes:
         """The response's bytes."""
@@ -118,30 +127,40 @@ def _tensor(values: Tensor) -> tensor_pb2.Tensor:
 
 def _check_size(selected: Sequence[Selected], images: int, limit: int) -> None:
     """Raises Failure RESPONSE_TOO_LARGE where the codes could not be sent."""
+    extra = sum(_frame(layer) for layer in selected)
+    fixed = RECEIPT_BYTES + sum(2 * len(layer.name) + 16 for layer in selected)
 
-    def size(count: int, pooling: int | None = None) -> int:
-        codes = sum(layer.bytes(pooling) + CODE_BYTES for layer in selected)
-        return count * (codes + IMAGE_BYTES)
+    def size(count: int, pooling: int | None = None, half: bool | None = None) -> int:
+        codes = extra + sum(layer.bytes(pooling, half) for layer in selected)
+        return fixed + count * (codes + IMAGE_BYTES)
 
     if not limit or size(images) <= limit:
         return
     largest = max(selected, key=Selected.bytes)
     detail = (
-        f"the codes of {_count(images, 'image')} take {_megabytes(size(images))} "
-        f"({largest.name} alone {_megabytes(largest.bytes())} an image), "
-        f"allowed are {_megabytes(limit)}"
+        f"the codes of {_count(images, 'image')} take {_said(size(images))} "
+        f"({largest.name} alone {_said(largest.bytes())} an image), allowed are {_said(limit)}"
     )
     fitting = [name for pooling, name in POOLINGS.items() if size(images, pooling) <= limit]
+    if size(images, half=True) <= limit:
+        fitting.append("DATA_TYPE_FLOAT16")
     advice = [f"{' or '.join(fitting)} would fit"] if fitting else []
-    if fewer := limit // size(1):
+    if fewer := max(0, limit - fixed) // (size(1) - fixed):
         advice.append(f"{_count(fewer, 'image')} at a time would fit")
     words = "; ".join(advice) or "Ask for fewer layers"
     raise Failure(ErrorReason.ERROR_REASON_RESPONSE_TOO_LARGE, detail=detail, advice=words)
+
+
+def _frame(layer: Selected) -> int:
+    """What a code of the layer takes beside its numbers, at most."""
+    tensor = tensor_pb2.Tensor(dtype=tensor_pb2.DATA_TYPE_INT64, shape=layer.output.shape)
+    code = feature_pb2.LayerCode(layer=layer.name, values=tensor, positions=tensor)
+    return code.ByteSize() + 4 * LENGTH_BYTES
 
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _megabytes(count: int) -> str:
-    return f"{count / 2**20:.1f} MiB"
+def _said(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB ({count} bytes)"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import convlens.workers
 from convlens.contract import digest
 from convlens.v1 import network_pb2, receipt_pb2
-from convlens.workers.anatomy import Trace, describe, trace
+from convlens.workers.anatomy import Trace, describe, is_steady, trace
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,9 @@ class ServedNetwork:
     anatomy by `dissect`.
     """
 
-    #: What a forward pass calls; there once `dissect` has run.
+    #: What a forward pass calls, and whether it does for every picture; once `dissect` has run.
     trace: Trace
+    steady: bool
 
     def __init__(
         self,
@@ -99,6 +100,10 @@ class ServedNetwork:
         size = self.facts.input
         self.trace = trace(self.module, (size.channels, size.height, size.width), root="body")
         self.facts.anatomy.CopyFrom(describe(self.trace, self.module.body))
+        shape = (1, size.channels, size.height, size.width)
+        noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+        pictures = (torch.ones(shape), noise, noise.flip(-1))
+        self.steady = is_steady(self.trace, self.module, map(self.place, pictures))
 
     def _fill_in(self, body: nn.Module, computation: Computation) -> None:
         facts = self.facts

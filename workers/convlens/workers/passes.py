@@ -100,6 +100,9 @@ class Passes:
             while batch := _next(line):
                 try:
                     self._pass(batch)
+                except Failure as failure:
+                    for job, _ in batch:
+                        job.ticket.fail(failure)
                 except Exception:
                     # Whoever had no image in this pass is not touched by it.
                     fail({id(job): job.ticket for job, _ in batch}.values())

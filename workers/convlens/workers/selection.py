@@ -70,10 +70,10 @@ class Selected:
             values = normalize(values.flatten(1), dim=1).view_as(values)
         return Code(values.half() if self.half else values, positions)
 
-    def bytes(self, pooling: int | None = None) -> int:
-        """What its code takes for one image, with this pooling or another one."""
-        pooling = pooling or self.pooling
-        count, number = self.output.size, 2 if self.half else 4
+    def bytes(self, pooling: int | None = None, half: bool | None = None) -> int:
+        """What its code takes for one image, with this pooling and type or other ones."""
+        pooling, half = pooling or self.pooling, self.half if half is None else half
+        count, number = self.output.size, 2 if half else 4
         if pooling in (feature_pb2.POOLING_AVG, feature_pb2.POOLING_MAX) and self.axes:
             shape = self.output.shape
             count //= shape[self.axes[0]] * shape[self.axes[1]]
@@ -90,6 +90,7 @@ class Layers:
         self._maps = maps(network.trace)
         #: The layers that stand for others: what "cnn-code" and "logits" are here.
         self.aliases = _aliases(network.trace)
+        self._steady = network.steady
         self._names = [name for name in network.trace.nodes if name]
 
     def select(self, wanted: feature_pb2.LayerSelection) -> Selected:
@@ -105,6 +106,8 @@ class Layers:
                 layer=repr(wanted.layer),
                 nearest=nearest(wanted.layer, [*self._names, *self.aliases]),
             )
+        if not self._steady:
+            raise self._unfit(name, "the network makes other calls for other pictures")
         call = self._readable(name)
         pooling = wanted.pooling or feature_pb2.POOLING_NONE
         place = self._maps[call]
@@ -122,8 +125,9 @@ class Layers:
             feature_pb2.POOLING_MAX,
         ):
             shape = list(selected.output.shape)
+            what = "has no maps to pool" if len(shape) < 3 else "is not known to be maps of places"
             raise self._unfit(
-                name, f"its output {shape} has no maps to pool; ask for POOLING_NONE or _FLATTEN"
+                name, f"its output {shape} {what}; ask for POOLING_NONE or POOLING_FLATTEN"
             )
         return selected
 
@@ -166,7 +170,10 @@ def _aliases(trace: Trace) -> dict[str, str]:
 
 
 def _back_to(trace: Trace, start: int, condition: Callable[[int], bool]) -> int | None:
-    """The first call on the way back from `start` that meets the condition."""
+    """The first call on the way back from `start` that meets the condition.
+
+    Where two ways meet, it goes on along the first operand.
+    """
     call: int | None = start
     while call is not None and call != INPUT and not condition(call):
         sources: Sequence[int] = trace.calls[call].sources

@@ -5,8 +5,21 @@ of some of them from a later pass.
 """
 
 from convlens.workers.anatomy.describe import describe
-from convlens.workers.anatomy.reading import Reading, Tap, read
+from convlens.workers.anatomy.reading import Reading, Tap, Unsteady, is_steady, read
 from convlens.workers.anatomy.trace import trace
 from convlens.workers.anatomy.values import INPUT, Call, Node, Trace, Value
 
-__all__ = ["INPUT", "Call", "Node", "Reading", "Tap", "Trace", "Value", "describe", "read", "trace"]
+__all__ = [
+    "INPUT",
+    "Call",
+    "Node",
+    "Reading",
+    "Tap",
+    "Trace",
+    "Unsteady",
+    "Value",
+    "describe",
+    "is_steady",
+    "read",
+    "trace",
+]

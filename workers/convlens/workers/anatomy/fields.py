@@ -248,9 +248,10 @@ def _padded(call: Call, taken: Maps) -> Map | None:
 
 
 # Those that take maps and nothing else, besides poolings.
-MAPPERS = frozenset({"conv2d", "batch_norm", "local_response_norm"})
+MAPPERS = frozenset({"conv2d", "conv_transpose2d", "batch_norm", "local_response_norm"})
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys((*POOLS, *ADAPTIVE_POOLS, "conv2d"), _windowed),
+    "conv_transpose2d": lambda _call, _taken: Map((-2, -1), None),
     **dict.fromkeys(POINTWISE, _joined),
     **dict.fromkeys(RESHAPES, _reshaped),
     **dict.fromkeys(("transpose", "swapaxes", "swapdims"), _transpose),

@@ -1,6 +1,7 @@
 """What torch functions are called, and which of them count."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, cast
 
 from torch import Tensor
@@ -25,6 +26,7 @@ def gives_tensors(func: Callable[..., Any], out: object) -> bool:
     return func is _SETITEM
 
 
+@cache
 def plain_name(func: Callable[..., Any]) -> str:
     """A function's name as people say it: "add" for +, += and add_, "T" for the property."""
     name: str = getattr(func, "__name__", type(func).__name__)

@@ -1,8 +1,9 @@
 """Reads the outputs of chosen calls in a forward pass, with nothing put on any module."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -10,6 +11,10 @@ from convlens.workers.anatomy.names import gives_tensors, plain_name
 from convlens.workers.anatomy.values import Call, Trace
 
 Tap = Callable[[Tensor], None]
+
+
+class Unsteady(RuntimeError):
+    """A network makes other calls for this picture than for the one that was traced."""
 
 
 class Reading(TorchFunctionMode):
@@ -33,15 +38,15 @@ class Reading(TorchFunctionMode):
     def run(self, module: nn.Module, pixels: Tensor) -> Tensor | None:
         """Runs the module; gives its output, or None where the pass was stopped before it.
 
-        Raises RuntimeError where the module does not compute what it did when it was traced.
+        Raises Unsteady where the module makes other calls than when it was traced.
         """
         try:
             with self:
                 output: Tensor = module(pixels)
         except _Stopped:
             return None
-        if self._count <= self._last:
-            raise RuntimeError(
+        if self._count <= self._last or (not self._stop and self._count != len(self._calls)):
+            raise Unsteady(
                 f"this forward pass made {self._count} calls; when the network was traced, "
                 f"it made {len(self._calls)}"
             )
@@ -58,16 +63,17 @@ class Reading(TorchFunctionMode):
         if gives_tensors(func, out):
             index = self._count
             self._count = index + 1
+            known = self._calls[index].function if index < len(self._calls) else "none"
+            if plain_name(func) != known:
+                raise Unsteady(
+                    f"call {index} of this forward pass is {plain_name(func)}; when the network "
+                    f"was traced, it was {known}"
+                )
             if index in self._taps:
-                self._tap(self._calls[index], func, out)
+                self._tap(self._calls[index], out)
         return out
 
-    def _tap(self, call: Call, func: Callable[..., Any], out: Tensor) -> None:
-        if plain_name(func) != call.function:
-            raise RuntimeError(
-                f"call {call.index} of this forward pass is {plain_name(func)}; when the network "
-                f"was traced, it was {call.function}"
-            )
+    def _tap(self, call: Call, out: Tensor) -> None:
         lost = call.overwritten is not None and call.overwritten <= self._end
         self._taps[call.index](out.clone() if lost else out)
         if self._stop and call.index == self._last:
@@ -79,8 +85,8 @@ def read(trace: Trace, module: nn.Module, pixels: Tensor, wanted: Sequence[int])
 
     `pixels` [n, channels, height, width] are of the traced size; n may be any. Each output is as
     the call gave it, batch and all: `Value.rows` takes the images apart. A call may be wanted
-    twice. Works under inference_mode, and with gradients. Raises RuntimeError where the module
-    does not compute what it did when it was traced.
+    twice. Works under inference_mode, and with gradients. Raises Unsteady where the module
+    makes other calls than when it was traced.
     """
     kept: dict[int, Tensor] = {}
 
@@ -89,6 +95,17 @@ def read(trace: Trace, module: nn.Module, pixels: Tensor, wanted: Sequence[int])
 
     Reading(trace, {index: keep(index) for index in wanted}).run(module, pixels)
     return [kept[index] for index in wanted]
+
+
+def is_steady(trace: Trace, module: nn.Module, pictures: Iterable[Tensor]) -> bool:
+    """Whether the network makes the calls of the trace for each of the pictures [1, ...]."""
+    try:
+        with torch.inference_mode():
+            for picture in pictures:
+                Reading(trace, {}, stop=False).run(module, picture)
+    except Unsteady:
+        return False
+    return True
 
 
 # Not an Exception: a module that catches those must not go on after the last tap.
