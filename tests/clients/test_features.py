@@ -91,6 +91,15 @@ def test_the_stream(connect: Any, server: FakeServer) -> None:
         ([], {}, "layers"),
         ([LayerSelection("a", "sum")], {}, "pooling is 'sum'"),  # pyright: ignore[reportArgumentType]
         ([LayerSelection(5)], {}, "A layer is a int"),  # pyright: ignore[reportArgumentType]
+        (3, {}, "layers is a int; it must be a name, a LayerSelection, or a list of those"),
+        (None, {}, "layers is a NoneType; it must be a name"),
+        (b"x", {}, "layers is a bytes; it must be a name"),
+        ({"layer": "a"}, {}, "layers is a dict; it must be a name"),
+        ("\ud800", {}, "which is no text"),
+        ("a", {"pooling": ["avg"]}, r"pooling is \['avg'\]; it must be one of none, avg"),
+        ("a", {"pooling": ""}, "pooling is ''; it must be one of none, avg"),
+        ("a", {"dtype": np.float16}, "it must be one of float32, float16"),
+        ("a", {"l2_normalize": "yes"}, "l2_normalize is 'yes'; it must be True or False"),
     ],
 )
 def test_wrong_selections(connect: Any, server: FakeServer, layers, options, words) -> None:
@@ -182,3 +191,50 @@ def test_tables_that_cannot_be(connect: Any, server: FakeServer) -> None:
     with pytest.raises(KeyError, match="was selected 2 times"):
         twice["a"]
     assert twice[1].shape == (4,)
+
+
+def test_codes_by_name_and_number(connect: Any, server: FakeServer) -> None:
+    found = connect(server.address).call("extract_features", b"x", ["a", "cnn-code"])
+    assert "a" in found and "cnn-code" in found and "avgpool" in found
+    assert "b" not in found and 0 not in found
+    assert found[np.int64(1)] is found[-1] is found[1]
+    assert [code.tolist() for code in found] == [[0, 1, 2, 3]] * 2
+    with pytest.raises(IndexError, match="There is no code 5; there are 2, counted from 0"):
+        found[5]
+    for key in (slice(0, 1), None, 1.0):
+        with pytest.raises(TypeError, match="asked for by name or number, not by a"):
+            found[key]
+
+
+def test_a_layer_beside_an_alias_of_it(connect: Any, server: FakeServer) -> None:
+    layers = ["avgpool", LayerSelection("cnn-code", "max")]
+    found = connect(server.address).call("extract_features", b"x", layers)
+    assert found["avgpool"] is found[0] and found["cnn-code"] is found[1]
+
+
+def test_a_table_of_one(connect: Any, server: FakeServer) -> None:
+    one = connect(server.address).call("extract_features", b"x", "a")
+    table = features_table(one)
+    assert list(table) == ["image", "a[0]", "a[1]", "a[2]", "a[3]"]
+    assert [column.tolist() for column in table.values()] == [[0], [0], [1], [2], [3]]
+    assert list(features_table(InvalidImage("none"))) == ["image"]
+    wrong: Any
+    for wrong in ([one, one[0]], list(one), [None]):
+        with pytest.raises(TypeError, match="it must be Features or a ConvLensError"):
+            features_table(wrong)
+
+
+def test_names_in_a_table_are_one_cell_each(connect: Any, server: FakeServer) -> None:
+    one = connect(server.address).call("extract_features", b"x", "a")
+    for names in ([("a", 1), ("b", 2)], [np.zeros(2), np.ones(3)], list(np.zeros((2, 4)))):
+        column = features_table([one, one], names)["image"]
+        assert column.shape == (2,) and column[1] is names[1]
+
+
+@pytest.mark.parametrize("dtype", [tensor_pb2.DATA_TYPE_INT64, tensor_pb2.DATA_TYPE_UINT8])
+def test_the_fake_server_refuses_other_numbers(server: FakeServer, dtype: Any) -> None:
+    selection = feature_pb2.LayerSelection(layer="a", dtype=dtype)
+    request = feature_pb2.ExtractFeaturesRequest(layers=[selection])
+    request.images.add(encoded=b"x")
+    with pytest.raises(Failure, match=r"layers\[0\]\.dtype"):
+        server.answer("ExtractFeatures", request)

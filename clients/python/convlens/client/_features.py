@@ -1,8 +1,9 @@
 """The codes of an image, as the SDK returns them, and the selection of layers that it takes."""
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, SupportsIndex, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,29 +66,45 @@ class Features:
     """The codes of one image, in the order of the selected layers.
 
     `features["layer4"]` is the array of the layer that was selected under this name, and
-    `features[0]` that of the first one.
+    `features[0]` that of the first one. A name that was not selected is looked for among those
+    that aliases stand for.
     """
 
     codes: tuple[LayerCode, ...]
     selected: tuple[str, ...]
     receipt: Receipt = field(repr=False)
 
-    def __getitem__(self, key: str | int) -> NDArray[Any]:
-        if isinstance(key, int):
-            return self.codes[key].values
-        found = [
-            code
-            for code, name in zip(self.codes, self.selected, strict=True)
-            if key in (name, code.layer)
-        ]
+    def __getitem__(self, key: str | SupportsIndex) -> NDArray[Any]:
+        if not isinstance(key, str):
+            return self.codes[self._number(key)].values
+        found = self._named(key)
         if len(found) == 1:
             return found[0].values
         if found:
             raise KeyError(f"{key!r} was selected {len(found)} times; ask for it by its number")
         raise KeyError(f"{key!r} was not selected; there are: {', '.join(self.selected)}")
 
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and bool(self._named(name))
+
     def __len__(self) -> int:
         return len(self.codes)
+
+    def _named(self, name: str) -> list[LayerCode]:
+        pairs = zip(self.codes, self.selected, strict=True)
+        return [code for code, selected in pairs if selected == name] or [
+            code for code in self.codes if code.layer == name
+        ]
+
+    def _number(self, key: SupportsIndex) -> int:
+        try:
+            number = operator.index(key)
+        except TypeError:
+            kind = type(key).__name__
+            raise TypeError(f"A code is asked for by name or number, not by a {kind}") from None
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"There is no code {number}; there are {len(self)}, counted from 0")
+        return number
 
 
 def selections_of(
@@ -97,32 +114,58 @@ def selections_of(
     l2_normalize: bool,
 ) -> list[feature_pb2.LayerSelection]:
     """The contract's selections; raises InvalidRequest where one is none."""
-    wanted = [layers] if isinstance(layers, str | LayerSelection) else list(layers)
-    return [_selection(layer, pooling, dtype, l2_normalize) for layer in wanted]
+    return [_selection(layer, pooling, dtype, l2_normalize) for layer in _listed(layers)]
+
+
+def _listed(layers: object) -> Iterable[object]:
+    if isinstance(layers, str | LayerSelection):
+        return [layers]
+    # Both can be gone through, and give what nobody meant.
+    if isinstance(layers, bytes | Mapping) or not isinstance(layers, Iterable):
+        kind = type(cast(object, layers)).__name__
+        raise InvalidRequest(
+            f"layers is a {kind}; it must be a name, a LayerSelection, or a list of those."
+        )
+    return cast(Iterable[object], layers)
 
 
 def _selection(
     layer: object, pooling: Pooling | None, dtype: CodeType | None, l2_normalize: bool
 ) -> feature_pb2.LayerSelection:
     chosen = layer if isinstance(layer, LayerSelection) else LayerSelection(cast(Any, layer))
-    if not isinstance(cast(object, chosen.layer), str):
-        kind = type(chosen.layer).__name__
-        raise InvalidRequest(f"A layer is a {kind}; it must be a name or a LayerSelection.")
-    scaled = l2_normalize if chosen.l2_normalize is None else chosen.l2_normalize
+    own = chosen.l2_normalize
     return feature_pb2.LayerSelection(
-        layer=chosen.layer,
-        pooling=_one_of("pooling", POOLINGS, chosen.pooling or pooling),
-        dtype=_one_of("dtype", CODE_TYPES, chosen.dtype or dtype),
-        l2_normalize=scaled,
+        layer=_name(chosen.layer),
+        pooling=_one_of("pooling", POOLINGS, pooling if chosen.pooling is None else chosen.pooling),
+        dtype=_one_of("dtype", CODE_TYPES, dtype if chosen.dtype is None else chosen.dtype),
+        l2_normalize=_truth("l2_normalize", l2_normalize if own is None else own),
     )
 
 
-def _one_of(name: str, known: dict[str, Any], value: str | None) -> Any:
+def _name(layer: object) -> str:
+    if not isinstance(layer, str):
+        kind = type(layer).__name__
+        raise InvalidRequest(f"A layer is a {kind}; it must be a name or a LayerSelection.")
+    try:
+        layer.encode()
+    except UnicodeEncodeError:
+        words = f"A layer is {layer!r}, which is no text; Client.network lists the names of layers."
+        raise InvalidRequest(words) from None
+    return layer
+
+
+def _one_of(name: str, known: dict[str, Any], value: object) -> Any:
     if value is None:
         return None
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         raise InvalidRequest(f"{name} is {value!r}; it must be one of {', '.join(known)}.")
     return known[value]
+
+
+def _truth(name: str, value: object) -> bool:
+    if value is not None and not isinstance(value, bool | np.bool_):
+        raise InvalidRequest(f"{name} is {value!r}; it must be True or False.")
+    return bool(cast(object, value))
 
 
 def features(
@@ -151,21 +194,23 @@ def _array(tensor: tensor_pb2.Tensor) -> NDArray[Any]:
 
 
 def features_table(
-    features: Sequence[Features | ConvLensError], images: Sequence[object] | None = None
+    features: Features | ConvLensError | Sequence[Features | ConvLensError],
+    images: Sequence[object] | None = None,
 ) -> dict[str, NDArray[Any]]:
-    """The codes of many images as columns, for `pandas.DataFrame` and its like.
+    """The codes of images as columns, for `pandas.DataFrame` and its like; one is a list of one.
 
     The first column, "image", has `images`, or numbers from 0. Then comes a column for each number
     of a code: "layer4[0]" for vectors, "conv1[0,5,5]" for maps (channel, row, column), and with max
     pooling "layer4[0].row" and "layer4[0].column". An image that failed has NaN, and -1 for
     positions. Raises ValueError where the images have codes of different layers or shapes, or as
-    many names as images are not given.
+    many names as images are not given, and TypeError for what are no codes.
     """
-    names = list(range(len(features)) if images is None else images)
-    if len(names) != len(features):
-        raise ValueError(f"There are {len(names)} names for {len(features)} images.")
-    table: dict[str, NDArray[Any]] = {"image": np.asarray(names)}
-    answered = [entry for entry in features if isinstance(entry, Features)]
+    entries = _entries(features)
+    names = list(range(len(entries)) if images is None else images)
+    if len(names) != len(entries):
+        raise ValueError(f"There are {len(names)} names for {len(entries)} images.")
+    table = {"image": _column(names)}
+    answered = [entry for entry in entries if isinstance(entry, Features)]
     if not answered:
         return table
     first = answered[0]
@@ -179,16 +224,37 @@ def features_table(
         missing = np.full(code.values.size, np.nan, code.values.dtype)
         rows = [
             entry.codes[number].values.ravel() if isinstance(entry, Features) else missing
-            for entry in features
+            for entry in entries
         ]
         table.update(zip(cells, np.stack(rows, axis=1), strict=True))
         if code.positions is not None:
             nowhere = np.full_like(code.positions, -1)
-            found = [_positions(entry, number, nowhere) for entry in features]
+            found = [_positions(entry, number, nowhere) for entry in entries]
             for axis, word in enumerate(("row", "column")):
                 columns = np.stack([places[:, axis] for places in found], axis=1)
                 table.update(zip((f"{cell}.{word}" for cell in cells), columns, strict=True))
     return table
+
+
+def _entries(features: object) -> list[Features | ConvLensError]:
+    if isinstance(features, Features | ConvLensError):
+        return [features]
+    entries = list(cast(Iterable[object], features))
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, Features | ConvLensError):
+            kind = type(entry).__name__
+            raise TypeError(f"Entry {number} is a {kind}; it must be Features or a ConvLensError.")
+    return cast(list[Features | ConvLensError], entries)
+
+
+def _column(names: Sequence[object]) -> NDArray[Any]:
+    """One cell for each name, where numpy would make several of a tuple or an array."""
+    if all(isinstance(name, str | int | float | np.generic) for name in names):
+        return np.asarray(names)
+    column = np.empty(len(names), object)
+    for number, name in enumerate(names):
+        column[number] = name
+    return column
 
 
 def _positions(
