@@ -39,8 +39,7 @@ def _classify(
     ]
     if request.top_k > len(scores):
         words = f"is {request.top_k}; must be at most 2, the classes of this network"
-        problem = BadRequest.FieldViolation(field="top_k", description=words)
-        raise Failure(ErrorReason.ERROR_REASON_INVALID_REQUEST, violations=[problem])
+        raise _invalid("top_k", words)
     answer = classification_pb2.Classification(classes=scores[: request.top_k or None])
     result = classification_pb2.ClassifyResult
     results = [
@@ -57,12 +56,15 @@ def _extract_features(
     _check_network(request.network)
     numbers = np.arange(4)
     codes: list[feature_pb2.LayerCode] = []
-    for wanted in request.layers:
-        half = wanted.dtype == tensor_pb2.DATA_TYPE_FLOAT16
+    for number, wanted in enumerate(request.layers):
+        dtype = wanted.dtype or tensor_pb2.DATA_TYPE_FLOAT32
+        if dtype not in _CODE_TYPES:
+            names = " or ".join(map(tensor_pb2.DataType.Name, _CODE_TYPES))
+            raise _invalid(f"layers[{number}].dtype", f"is {wanted.dtype}; must be {names}")
         values = tensor_pb2.Tensor(
-            dtype=wanted.dtype or tensor_pb2.DATA_TYPE_FLOAT32,
+            dtype=dtype,
             shape=numbers.shape,
-            data=numbers.astype("<f2" if half else "<f4").tobytes(),
+            data=numbers.astype(_CODE_TYPES[dtype]).tobytes(),
         )
         positions = tensor_pb2.Tensor(
             dtype=tensor_pb2.DATA_TYPE_INT64, shape=[4, 2], data=bytes(4 * 2 * 8)
@@ -82,7 +84,13 @@ def _extract_features(
     return feature_pb2.ExtractFeaturesResponse(results=results)
 
 
+_CODE_TYPES = {tensor_pb2.DATA_TYPE_FLOAT32: "<f4", tensor_pb2.DATA_TYPE_FLOAT16: "<f2"}
 _EMPTY = Failure(ErrorReason.ERROR_REASON_IMAGE_EMPTY, formats="PNG").status()
+
+
+def _invalid(field: str, description: str) -> Failure:
+    problem = BadRequest.FieldViolation(field=field, description=description)
+    return Failure(ErrorReason.ERROR_REASON_INVALID_REQUEST, violations=[problem])
 
 
 def _has_pixels(image: image_pb2.Image) -> bool:
