@@ -44,6 +44,9 @@ class FakeTriton(grpc_stubs.GRPCInferenceServiceServicer):
         self.answer: Callable[[str, Job], Reply | None] = lambda model, job: None
         self.restricted = False
         self.full = False
+        # Seconds that a caller's job takes, and the jobs whose stream was cancelled meanwhile.
+        self.slow = 0.0
+        self.left: list[str] = []
         # Dead models, and the jobs that each leaves without an answer before Triton notices it.
         self.dead: dict[str, int] = {}
         self.address = ""
@@ -133,11 +136,21 @@ class FakeTriton(grpc_stubs.GRPCInferenceServiceServicer):
                     "increase the shared memory pool size for key 'y' to 268435456 bytes."
                 )
             else:
+                await self._think(job)
                 reply = self.answer(model, job) or self._reply(model, job)
                 response = message.infer_response
                 response.parameters["triton_final_response"].bool_param = True
                 response.raw_output_contents.append(reply.SerializeToString())
             yield message
+
+    async def _think(self, job: Job) -> None:
+        """Takes its time for a caller's job, and notes who did not wait."""
+        if self.slow and job.method not in ("Describe", "Canary"):
+            try:
+                await asyncio.sleep(self.slow)
+            except asyncio.CancelledError:
+                self.left.append(job.request_id)
+                raise
 
     def _reply(self, model: str, job: Job) -> Reply:
         if job.method != "Describe":

@@ -240,6 +240,29 @@ async def test_a_job_that_is_lost_before_it_is_sent_is_told_so(triton: FakeTrito
             await asyncio.wait_for(asking, 2)
 
 
+@pytest.mark.parametrize(("slow", "cancelled"), [(0.1, False), (30.0, True)])
+async def test_a_job_that_nobody_waits_for_ends_by_itself_or_is_cancelled(
+    triton: FakeTriton, slow: float, cancelled: bool
+) -> None:
+    """A cancel that meets the answer would make Triton hold the model for live for ever."""
+    async with engine_of(Told(triton)) as engine:
+        [replica] = engine._fleet.replicas()
+        triton.slow = slow
+        asked = job()
+        asking = asyncio.create_task(anext(replica.stream("old@1-analysis", asked)))
+        while not any("old@1-analysis" in each for each in triton.asked[-1:]):
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert replica.outstanding == 0
+        async with asyncio.timeout(5):
+            while replica._winding:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        assert triton.left == ([asked.request_id] if cancelled else [])
+
+
 async def test_a_worker_that_cannot_compute_any_more_is_healed(
     triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 from tritonclient.grpc import service_pb2  # pyright: ignore[reportMissingTypeStubs]
@@ -19,6 +20,10 @@ from convlens.server.triton.texts import (
     fault_of_text,
 )
 
+# An answer that is waited for.
+Following: TypeAlias = "asyncio.Future[Any]"
+# How long a job that nobody waits for any more may go on.
+GRACE_SECONDS = 0.25
 # Triton's own messages, which come without types.
 triton: Any = service_pb2
 
@@ -63,6 +68,25 @@ async def answers(asked: Asked, model: str, job: Job) -> AsyncGenerator[Any, Non
         if asked.lost and not (task and task.cancelling()):
             raise TritonFault(Fault.DEAD_WORKER, "the worker died") from error
         raise
+
+
+def next_of(replies: AsyncGenerator[Any, None]) -> Following:
+    """The next of the answers, None after the last one."""
+    return asyncio.ensure_future(anext(replies, None))
+
+
+async def wind_up(asked: Asked, replies: AsyncGenerator[Any, None], following: Following) -> None:
+    """Lets a job that nobody waits for any more end by itself, and cancels it where it does not.
+
+    Most do, in a moment: their worker finds their time over, or their answer is on its way. A
+    cancel that meets that answer makes Triton count the model as live for ever (decision 10).
+    """
+    with suppress(TimeoutError, TritonFault):
+        async with asyncio.timeout(GRACE_SECONDS):
+            await following
+            async for _ in replies:
+                pass
+    asked.call.cancel()
 
 
 def _request(model: str, job: Job) -> Any:

@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -18,8 +17,17 @@ from convlens.internal.v1.canary_pb2 import CanaryRequest
 from convlens.internal.v1.job_pb2 import Job, Reply
 from convlens.server.metrics import TritonMetrics
 from convlens.server.triton.control import Before, Config, Control
-from convlens.server.triton.jobs import Asked, answers, options, own_job
+from convlens.server.triton.jobs import (
+    Asked,
+    Following,
+    answers,
+    next_of,
+    options,
+    own_job,
+    wind_up,
+)
 from convlens.server.triton.lists import Lists
+from convlens.server.triton.model import Model
 from convlens.server.triton.texts import Fault, TritonFault
 from convlens.v1.network_pb2 import Network
 
@@ -37,20 +45,6 @@ DOUBLINGS = 6
 # Weights of gigabytes may come from a slow disk.
 LOAD_SECONDS = 300.0
 UNDO_SECONDS = 10.0
-
-
-@dataclass
-class Model:
-    """A model as this server knows it."""
-
-    healthy: bool = True
-    last_reply: float = field(default_factory=time.monotonic)
-    loaded: float = 0.0
-    healing: "asyncio.Task[None] | None" = None
-    # Whether its last reply was INTERNAL, and how often it was healed of that since a good one.
-    failing: bool = False
-    in_vain: int = 0
-    asked: set[Asked] = field(default_factory=set[Asked])
 
 
 class Replica:
@@ -82,6 +76,7 @@ class Replica:
         self._canaries: set[asyncio.Task[None]] = set()
         # Held until they end, since gRPC cancels what nobody holds.
         self._ending: set[Any] = set()
+        self._winding: set[asyncio.Future[None]] = set()
         chosen = options(host if credentials else "")
         self._channel = (
             grpc.aio.secure_channel(address, credentials, chosen)
@@ -104,6 +99,7 @@ class Replica:
         for canary in self._canaries:
             canary.cancel()
         await self._channel.close()
+        await asyncio.gather(*self._winding, return_exceptions=True)
 
     async def stream(self, name: str, job: Job) -> AsyncGenerator[Reply, None]:
         """Runs a job in a model; closing the generator cancels it. Raises TritonFault."""
@@ -112,8 +108,11 @@ class Replica:
         model.asked.add(asked)
         self.outstanding += 1
         self.last_taken = started
+        replies = answers(asked, name, job)
+        following: Following | None = None
         try:
-            async for answer in answers(asked, name, job):
+            # Read by a task of its own: gRPC cancels the call whose reader is cancelled.
+            while answer := await asyncio.shield(following := next_of(replies)):
                 asked.answered = answer.parameters[FINAL].bool_param
                 reply = Reply.FromString(answer.raw_output_contents[0])
                 self._note_reply(name, job, reply)
@@ -124,15 +123,22 @@ class Replica:
         finally:
             self.outstanding -= 1
             model.asked.discard(asked)
-            self._end(asked)
+            self._end(asked, replies, following)
 
-    def _end(self, asked: Asked) -> None:
-        """Cancels a job, unless it is answered: then its stream ends by itself in a moment."""
-        if not asked.answered:
+    def _end(
+        self, asked: Asked, replies: AsyncGenerator[Any, None], following: "Following | None"
+    ) -> None:
+        """Lets go of a job: its stream ends by itself in a moment, or is cancelled."""
+        if asked.answered:
+            if not asked.call.done():
+                self._ending.add(asked.call)
+                asked.call.add_done_callback(self._ending.discard)
+        elif following is None or following.done():
             asked.call.cancel()
-        elif not asked.call.done():
-            self._ending.add(asked.call)
-            asked.call.add_done_callback(self._ending.discard)
+        else:
+            winding = asyncio.ensure_future(wind_up(asked, replies, following))
+            self._winding.add(winding)
+            winding.add_done_callback(self._winding.discard)
 
     async def _first(self, name: str, job: Job) -> Reply:
         async with asyncio.timeout(ANSWER_SECONDS), aclosing(self.stream(name, job)) as replies:
