@@ -11,6 +11,7 @@ import torch
 from convlens.workers.catalog import load_network
 from convlens.workers.config import ConfigError, NetworkEntry, load_config
 from convlens.workers.network import ServedNetwork
+from convlens.workers.probe import company_fault
 
 MODULE = """\
 import torch
@@ -62,6 +63,23 @@ def nothing():
     pass
 
 answer = 42
+
+class Mates(nn.Module):
+    def forward(self, x):
+        v = x.mean((2, 3))
+        return v - v.mean(0)
+
+class Crowd(nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3)) / len(x)
+
+class Dice(nn.Module):
+    def forward(self, x):
+        return nn.functional.dropout(x.mean(3).flatten(1), 0.5, training=True)
+
+class Sum(nn.Module):
+    def forward(self, x):
+        return x.mean((0, 2, 3)).unsqueeze(0)
 """
 INPUT = {"size": 16, "mean": [0.5] * 3, "std": [0.25] * 3}
 
@@ -142,6 +160,10 @@ WRONG = {
     "Map": "the network returns float32 [1, 3, 16, 16] for one image; must be its scores",
     "Choice": "the network returns int64 [1, 1] for one image; must be its scores",
     "Breaks": "cannot compute an input of 3 x 16 x 16: KeyError: 'weights of layer 3'",
+    "Mates": "builder: the scores of an image depend on the other images of its batch; it must tr",
+    "Crowd": "builder: the scores of an image depend on how many images its batch has; it must tr",
+    "Dice": "builder: the network scores the same image otherwise each time; it must treat",
+    "Sum": "builder: the network returns 1 rows of scores for 2 images; it must treat",
     "Views": "channels_last: the network cannot compute an input of 3 x 16 x 16: RuntimeError: vi",
 }
 
@@ -162,6 +184,13 @@ def test_the_line_of_ones_own_code_is_told(own: Any) -> None:
         own("fails")
     with pytest.raises(ConfigError, match=r"broken_own\.py:1\)$"):
         own("broken_own:build")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_rounding_is_no_dependence_on_other_images(own: Any, precision: str) -> None:
+    network = own("build", precision=precision)
+    for count in (2, 8):
+        assert company_fault(network.logits, network, count) is None
 
 
 def test_a_network_that_calls_view_works_in_the_other_layout(own: Any) -> None:

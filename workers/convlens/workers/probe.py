@@ -1,13 +1,20 @@
-"""Sees whether a network is one that can be served, by one black picture."""
+"""Sees whether a network is one that can be served, by a few pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
+import torch
 from torch import Tensor
 
 from convlens.workers.builders import BuildError
 from convlens.workers.network import ServedNetwork
 from convlens.workers.raised import in_words
+
+# Of the largest score. Batches of one size are computed alike, so that only a dependence is left;
+# in another size sums are rounded otherwise, which is much in bfloat16.
+SAME, ROUNDED = 1e-5, 0.05
+BY_ITSELF = "it must treat each image by itself, as nn.Module.eval() leaves most networks"
 
 
 def classes_of(network: ServedNetwork) -> int:
@@ -30,7 +37,7 @@ def classes_of(network: ServedNetwork) -> int:
 
 
 def check_trace(network: ServedNetwork) -> None:
-    """Traces the network; raises BuildError where it is not the same for each image of a batch."""
+    """Traces the network; raises BuildError where that fails, or images are not scored alone."""
     try:
         network.dissect()
     except Exception as error:
@@ -38,6 +45,49 @@ def check_trace(network: ServedNetwork) -> None:
         raise BuildError(
             "builder", f"the network cannot be traced: {type(error).__name__}: {words}"
         ) from None
+    try:
+        # As it was written: compiling for one more size takes long.
+        fault = company_fault(lambda pixels: cast(Tensor, network.outputs(pixels)), network, 2)
+    except Exception as error:
+        raise BuildError(
+            "builder", f"the network cannot compute two images at once: {in_words(error)}"
+        ) from None
+    if fault:
+        raise BuildError("builder", f"{fault}; {BY_ITSELF}")
+
+
+def company_fault(
+    compute: Callable[[Tensor], Tensor], network: ServedNetwork, count: int
+) -> str | None:
+    """What is wrong where an image's scores depend on the `count` - 1 others of its batch."""
+    images = _different(network, count)
+    last = images[-1:]
+    mixed = compute(images)
+    if len(mixed) != count:
+        return f"the network returns {len(mixed)} rows of scores for {count} images"
+    alike = compute(last.repeat(count, 1, 1, 1))
+    if _differ(mixed[-1], alike[-1], SAME):
+        if _differ(mixed, compute(images), SAME):
+            return "the network scores the same image otherwise each time"
+        return "the scores of an image depend on the other images of its batch"
+    if _differ(alike[-1], compute(last)[0], ROUNDED):
+        return "the scores of an image depend on how many images its batch has"
+    return None
+
+
+def _different(network: ServedNetwork, count: int) -> Tensor:
+    """Pictures of noise, each in a colour of its own: noise alone has the same mean everywhere."""
+    random = torch.Generator().manual_seed(0)
+    size = network.facts.input
+    colours = torch.rand(count, size.channels, 1, 1, generator=random)
+    noise = torch.rand(count, size.channels, size.height, size.width, generator=random)
+    return 0.7 * colours + 0.3 * noise
+
+
+def _differ(one: Tensor, other: Tensor, tolerance: float) -> bool:
+    """Whether scores do by more than rounding; those that are not finite are told elsewhere."""
+    largest = torch.maximum(one.abs().max(), other.abs().max())
+    return bool((one - other).abs().max() > tolerance * largest)
 
 
 def labels_of(given: Sequence[str] | Path | None, known: Sequence[str], classes: int) -> list[str]:
