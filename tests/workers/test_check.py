@@ -25,12 +25,16 @@ class Late(nn.Module):
             raise ValueError("too many rows")
         return x.mean((2, 3))
 
+class InPlace(nn.Module):
+    def forward(self, x):
+        return x.relu().mul_(0.5).mean((2, 3)).exp().mul_(2)
+
 class Nan(nn.Module):
     def forward(self, x):
         return x.mean((2, 3)) / 0 * 0
 """
 INPUT = "{size: 16, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}"
-STEPS = ["load", "start", *(trial.name for trial in TRIALS)]
+STEPS = ["load", "start inference", "start analysis", *(trial.name for trial in TRIALS)]
 
 
 @pytest.fixture
@@ -78,7 +82,8 @@ def test_what_does_not(check: Any) -> None:
     assert result.exit_code == 1
     late, nan, labels, good = result.stdout.strip().split("\n\n")
     labels = " ".join(labels.split())
-    assert "start              FAILED" in late and "Classify" not in late
+    assert "start inference    FAILED" in late and "Classify" not in late
+    assert "start analysis     works" in late and "gradient           works" in late
     assert "ValueError: too many rows (checked_" in late
     assert "Classify           FAILED" in nan
     assert "the scores are not finite; the weights may hold NaN, or need fp32" in nan
@@ -88,6 +93,20 @@ def test_what_does_not(check: Any) -> None:
     assert "networks.yaml:4: shapes@1: labels: there are 2 labels and" in labels
     assert "FAILED" not in good, "one bad network spoils no other"
     assert "Traceback" not in result.output
+
+
+def test_a_network_without_gradients_can_still_classify(check: Any) -> None:
+    result = check(f"- {{name: n, builder: 'MODULE:InPlace', input: {INPUT}}}")
+    assert result.exit_code == 1
+    text = " ".join(result.stdout.split())
+    assert "start analysis FAILED" in text and "gradient works" not in text
+    assert (
+        "gradients do not work on this network: RuntimeError: one of the variables needed for "
+        "gradient computation has been modified by an inplace operation"
+    ) in text
+    assert "Hint" not in text
+    for step in ("start inference", "Classify", "ExtractFeatures", "one of many images"):
+        assert f"{step} works" in text
 
 
 def test_json(check: Any) -> None:

@@ -12,7 +12,7 @@ from typing import final
 import torch
 
 from convlens.contract import ErrorReason, Failure
-from convlens.contract.pools import Pool
+from convlens.contract.pools import POOLS, Pool
 from convlens.internal.v1.job_pb2 import Job, Reply
 from convlens.v1 import network_pb2
 from convlens.workers.catalog import load_network
@@ -77,8 +77,14 @@ def check_network(entry: NetworkEntry) -> Report:
 def _try_pools(report: Report, network: ServedNetwork) -> None:
     bench = Workers(network)
     try:
-        if _try(report, "start", bench.start):
-            for trial in TRIALS:
+        # A pool that does not start must not hide what the other one can do.
+        started = [
+            pool
+            for pool in POOLS
+            if _try(report, f"start {pool}", lambda pool=pool: bench.start(pool))
+        ]
+        for trial in TRIALS:
+            if trial.pool in started:
                 _try(report, trial.name, lambda trial=trial: trial.run(bench))
     finally:
         bench.close()
@@ -124,11 +130,18 @@ class Workers(Bench):
         """The network that they share."""
         return self._network
 
-    def start(self) -> str:
-        """Warms both pools up."""
-        self._pools["inference"] = InferenceWorker(self._network)
-        self._pools["analysis"] = AnalysisWorker(self._network, 1)
-        return "both pools are warm"
+    def start(self, pool: Pool) -> str:
+        """Warms a pool up."""
+        if pool == "inference":
+            self._pools[pool] = InferenceWorker(self._network)
+            return "it is warm"
+        try:
+            self._pools[pool] = AnalysisWorker(self._network, 1)
+        except Exception as error:
+            # What autograd says after its first sentence is for who writes the training loop.
+            words = in_words(error).partition(". ")[0]
+            raise TrialError(f"gradients do not work on this network: {words}") from None
+        return "it is warm"
 
     def ask(self, pool: Pool, method: str, request: bytes) -> bytes:
         """Gives a job to a pool and waits for the answer."""

@@ -21,6 +21,7 @@ from convlens.v1.feature_pb2 import (
 from convlens.v1.image_pb2 import Image
 from convlens.v1.tensor_pb2 import DATA_TYPE_UINT8, Tensor
 from convlens.workers.network import ServedNetwork
+from convlens.workers.probe import company_fault
 from convlens.workers.selection import CNN_CODE, LOGITS, Layers
 
 SAMPLE = "star-1"
@@ -43,12 +44,13 @@ class TrialError(Exception):
 
 @dataclass(frozen=True)
 class Trial:
-    """A way to use a network. `run` returns what came out, in a few words.
+    """A way to use a network, which needs a pool. `run` returns what came out, in a few words.
 
     `method` is the job's, where it is one; it raises whatever goes wrong.
     """
 
     name: str
+    pool: Pool
     method: str
     run: Callable[[Bench], str]
 
@@ -81,6 +83,14 @@ def _extract(bench: Bench) -> str:
     return f"{layer}: {code.values.shape[0]} numbers of {code.layer}"
 
 
+def _company(bench: Bench) -> str:
+    count = max(2, bench.network.facts.rows)
+    # Through compiled code, too, in the size of the analysis pool's passes.
+    if fault := company_fault(bench.network.logits, bench.network, count):
+        raise TrialError(fault)
+    return f"the same scores alone and among {count} images"
+
+
 def _canary(bench: Bench) -> str:
     request = CanaryRequest(passes=1).SerializeToString()
     passes = CanaryResponse.FromString(bench.ask("analysis", CANARY, request)).passes
@@ -96,10 +106,11 @@ def _micro_batch(bench: Bench) -> str:
 
 
 TRIALS: tuple[Trial, ...] = (
-    Trial("Classify", "ClassificationService/Classify", _classify),
-    Trial("ExtractFeatures", "FeatureService/ExtractFeatures", _extract),
-    Trial("gradient", CANARY, _canary),
-    Trial("gradient of rows", "", _micro_batch),
+    Trial("Classify", "inference", "ClassificationService/Classify", _classify),
+    Trial("ExtractFeatures", "inference", "FeatureService/ExtractFeatures", _extract),
+    Trial("one of many images", "inference", "", _company),
+    Trial("gradient", "analysis", CANARY, _canary),
+    Trial("gradient of rows", "analysis", "", _micro_batch),
 )
 
 
