@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,38 @@ def test_without_a_network_the_error_says_which_file_to_bring(
             f"bring model.safetensors of https://huggingface.co/timm/{TINY} and name it with "
             "weights: FILE"
         )
+
+
+def test_a_hub_out_of_reach_is_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    # Nobody listens there.
+    template = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    asked, begun = entry(TINY, "DEFAULT"), time.monotonic()
+    with pytest.raises(ConfigError, match="cannot be downloaded"):
+        asked.fetch()
+    assert time.monotonic() - begun < 10
+
+
+def test_weights_that_are_here_need_no_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    here = tmp_path / f"models--timm--{TINY}"
+    (here / "refs").mkdir(parents=True)
+    (here / "refs" / "main").write_text("a" * 40)
+    file = here / "snapshots" / ("a" * 40) / "model.safetensors"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    entry(TINY, "DEFAULT").fetch()
 
 
 def test_pictures_that_timm_squashes_need_an_input_of_their_own() -> None:

@@ -14,6 +14,7 @@ from convlens.workers.builders.builder import (
     Order,
     is_file_name,
 )
+from convlens.workers.builders.downloads import SILENCE_SECONDS
 from convlens.workers.builders.torchvision import DEFAULT, INTERPOLATIONS
 from convlens.workers.mistakes import nearest
 
@@ -88,7 +89,12 @@ def _file(name: str) -> Path:
     # It comes with timm.
     hub: Any = importlib.import_module("huggingface_hub")
     repository = _repository(name)
+    if isinstance(cached := hub.try_to_load_from_cache(repository, WEIGHTS), str):
+        return Path(cached)
     try:
+        # It asks once, where the download asks for half a minute whether there is a network yet.
+        url = hub.hf_hub_url(repository, WEIGHTS)
+        hub.get_hf_file_metadata(url, timeout=SILENCE_SECONDS)
         return Path(hub.hf_hub_download(repository, WEIGHTS))
     except Exception as error:
         # It raises what its HTTP client raises, too.
