@@ -1,10 +1,7 @@
-"""`convlens extract`: the files that it writes, and how it goes on where it was ended."""
+"""`convlens extract`: the files that it writes, and what it says of what it cannot write."""
 
 import json
-import signal
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +12,7 @@ from pyarrow import parquet
 from convlens.client.testing import FakeServer
 from convlens.contract import ErrorReason, Failure
 from convlens.v1 import feature_pb2 as pb
-from convlens.v1 import tensor_pb2
-
-
-def answer(request: pb.ExtractFeaturesRequest) -> pb.ExtractFeaturesResponse:
-    """Two numbers that tell the picture: what its bytes say, and the number of the layer."""
-    [image] = request.images
-    if not image.encoded.isdigit():
-        raise Failure(ErrorReason.ERROR_REASON_IMAGE_UNREADABLE, detail="no number", formats="x")
-    codes: list[pb.LayerCode] = []
-    for number, wanted in enumerate(request.layers):
-        numbers = np.array([[int(image.encoded)], [number]])
-        kind = "<f2" if wanted.dtype == tensor_pb2.DATA_TYPE_FLOAT16 else "<f4"
-        dtype = wanted.dtype or tensor_pb2.DATA_TYPE_FLOAT32
-        values = tensor_pb2.Tensor(dtype=dtype, shape=[2, 1], data=numbers.astype(kind).tobytes())
-        code = pb.LayerCode(layer=wanted.layer, values=values)
-        if wanted.pooling == pb.POOLING_MAX:
-            data = np.array([[3, 4], [5, 6]], "<i8").tobytes()
-            code.positions.CopyFrom(
-                tensor_pb2.Tensor(dtype=tensor_pb2.DATA_TYPE_INT64, shape=[2, 2], data=data)
-            )
-        codes.append(code)
-    result = pb.ExtractFeaturesResult(features=pb.Features(codes=codes))
-    return pb.ExtractFeaturesResponse(results=[result])
+from tests.clients.cli.extracting import GOOD, answer, photos
 
 
 @pytest.fixture
@@ -48,16 +23,7 @@ def server():
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Pictures 0 to 39; number 7 is none."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for number in range(40):
-        content = "none" if number == 7 else str(number)
-        (folder / f"{number:02}.png").write_text(content)
-    return folder
-
-
-GOOD = [number for number in range(40) if number != 7]
+    return photos(tmp_path)
 
 
 def test_npz(run: Any, folder: Path, tmp_path: Path) -> None:
@@ -136,137 +102,6 @@ def test_names_that_are_no_text(run: Any, tmp_path: Path) -> None:
     assert str(folder / "ä😀.png") in names and str(folder / "a?.png") in names
 
 
-def started(process: Any, partial: Path, lines: int) -> None:
-    """Waits until so many pictures are done."""
-    journal = partial / "journal.jsonl"
-    deadline = time.monotonic() + 30
-    while not journal.exists() or journal.read_text().count("\n") < lines:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
-@pytest.mark.parametrize("kind", ["npz", "parquet"])
-def test_a_run_that_was_ended_goes_on(
-    run: Any, spawn: Any, server: FakeServer, folder: Path, tmp_path: Path, end: int, kind: str
-) -> None:
-    whole, out = tmp_path / f"whole.{kind}", tmp_path / f"codes.{kind}"
-    arguments = ("extract", folder, "--layers", "a,b:max", "--out")
-    assert run(*arguments, whole).exit_code == 1
-    go = threading.Event()
-
-    def slowly(request: pb.ExtractFeaturesRequest) -> pb.ExtractFeaturesResponse:
-        if request.images[0].encoded == b"20":
-            go.wait(30)
-        return answer(request)
-
-    server.answers["ExtractFeatures"] = slowly
-    process = spawn(*arguments, out)
-    started(process, tmp_path / f"codes.{kind}.partial", 20)
-    other = run(*arguments, out)
-    assert other.exit_code == 1 and "belongs to a run that is under way" in other.stderr
-    process.send_signal(end)
-    assert process.wait(30) == (130 if end == signal.SIGINT else -signal.SIGKILL)
-    if end == signal.SIGINT:
-        assert "20 pictures are kept in" in process.stderr.read()
-    go.set()
-    before = len(server.requests)
-    result = run(*arguments, out)
-    assert "convlens: 20 of 40 pictures are done already." in result.stderr
-    sent = [request for request in server.requests[before:] if "Extract" in request.rpc]
-    assert len(sent) == 20, "what is done is not sent again"
-    assert not out.with_name(f"{out.name}.partial").exists()
-    if kind == "npz":
-        with np.load(out) as found, np.load(whole) as expected:
-            assert {name: found[name].tolist() for name in found} == {
-                name: expected[name].tolist() for name in expected
-            }
-    else:
-        assert parquet.read_table(out).equals(parquet.read_table(whole))
-
-
-@pytest.fixture
-def partial(run: Any, server: FakeServer, folder: Path, tmp_path: Path) -> Path:
-    """What is left of a run that failed after ten pictures."""
-
-    def until_ten(request: pb.ExtractFeaturesRequest) -> pb.ExtractFeaturesResponse:
-        if request.images[0].encoded == b"10":
-            reason = ErrorReason.ERROR_REASON_NETWORK_NOT_FOUND
-            raise Failure(reason, network="pets@1", served="dogs@1")
-        return answer(request)
-
-    server.answers["ExtractFeatures"] = until_ten
-    result = run("extract", folder, "--layers", "a", "--out", tmp_path / "codes.npz")
-    assert result.exit_code == 1 and "pets@1" in result.stderr.splitlines()[-1]
-    server.answers["ExtractFeatures"] = answer
-    return tmp_path / "codes.npz.partial"
-
-
-def test_rows_that_were_half_written_are_computed_again(
-    run: Any, folder: Path, tmp_path: Path, partial: Path
-) -> None:
-    with (partial / "0.rows").open("ab") as rows:
-        rows.write(b"abc")
-    with (partial / "journal.jsonl").open("ab") as journal:
-        journal.write(b'{"picture": "10')
-    out = tmp_path / "codes.npz"
-    assert "10 of 40" in run("extract", folder, "--layers", "a", "--out", out).stderr
-    assert np.load(out)["a"][:, 0, 0].tolist() == GOOD
-
-
-def test_rows_that_were_lost_are_computed_again(
-    run: Any, folder: Path, tmp_path: Path, partial: Path
-) -> None:
-    rows = partial / "0.rows"
-    rows.write_bytes(rows.read_bytes()[: 8 * 4 + 3])
-    out = tmp_path / "codes.npz"
-    assert "4 of 40" in run("extract", folder, "--layers", "a", "--out", out).stderr
-    assert np.load(out)["a"][:, 0, 0].tolist() == GOOD
-
-
-@pytest.mark.parametrize(
-    ("change", "arguments", "words"),
-    [
-        ("", ["--layers", "b"], "is of a run with the layers a."),
-        ("", ["--layers", "a", "--half"], "is of a run with other options for these layers."),
-        ("touch", ["--layers", "a"], "has other pictures, "),
-        ("add", ["--layers", "a"], "has other pictures, "),
-        ("remove", ["--layers", "a"], "has more pictures: 10."),
-        ("network", ["--layers", "a"], "is of a run with network digest "),
-    ],
-)
-def test_another_run_is_not_mixed_with_it(
-    run: Any,
-    server: FakeServer,
-    folder: Path,
-    tmp_path: Path,
-    partial: Path,
-    change: str,
-    arguments: list[str],
-    words: str,
-) -> None:
-    if change == "touch":
-        (folder / "03.png").write_text("33")
-    elif change == "add":
-        (folder / "00a.png").write_text("1")
-    elif change == "remove":
-        for number in range(5, 40):
-            (folder / f"{number:02}.png").unlink()
-    elif change == "network":
-        from convlens.v1.network_pb2 import GetNetworkResponse, Network
-
-        network = Network(name="pets", version="1", digest="other")
-        server.answers["GetNetwork"] = GetNetworkResponse(network=network)
-    out = tmp_path / "codes.npz"
-    result = run("extract", folder, *arguments, "--out", out)
-    assert result.exit_code == 1
-    assert words in result.stderr and "begin anew with --overwrite" in result.stderr
-    assert partial.exists() and not out.exists()
-    if change != "network":
-        again = run("extract", folder, *arguments, "--out", out, "--overwrite")
-        assert out.exists() and not partial.exists() and "done already" not in again.stderr
-
-
 def test_a_network_that_is_replaced_meanwhile_ends_the_run(
     run: Any, server: FakeServer, folder: Path, tmp_path: Path
 ) -> None:
@@ -285,7 +120,7 @@ def test_a_network_that_is_replaced_meanwhile_ends_the_run(
 def test_a_full_server_is_waited_for(
     run: Any, server: FakeServer, folder: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    refusals = iter(range(3))
+    refusals = iter(range(12))
 
     def busy(request: pb.ExtractFeaturesRequest) -> pb.ExtractFeaturesResponse:
         if request.images[0].encoded == b"12" and next(refusals, None) is not None:
@@ -295,11 +130,13 @@ def test_a_full_server_is_waited_for(
         return answer(request)
 
     monkeypatch.setattr("convlens.client.cli._extract.PAUSE", 0.01)
+    monkeypatch.setattr("convlens.client.cli._extract.LONGEST_PAUSE", 0.01)
     server.answers["ExtractFeatures"] = busy
     out = tmp_path / "codes.npz"
     result = run("extract", folder, "--layers", "a", "--out", out)
     assert np.load(out)["a"][:, 0, 0].tolist() == GOOD
     assert "1 of 40 pictures failed" in result.stderr
+    assert result.stderr.count("waiting for the server") == 1
     assert next(refusals, None) is None
 
 
@@ -307,10 +144,13 @@ def test_a_server_that_stays_away_ends_it(
     run: Any, server: FakeServer, folder: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr("convlens.client.cli._extract.PAUSE", 0.01)
+    monkeypatch.setattr("convlens.client.cli._extract.PATIENCE", 0.1)
     reason = ErrorReason.ERROR_REASON_SERVER_STOPPING
     server.answers["ExtractFeatures"] = Failure(reason)
     result = run("extract", folder, "--layers", "a", "--out", tmp_path / "codes.npz")
-    assert result.exit_code == 1 and result.stderr.count("\n") == 1
+    assert result.exit_code == 1
+    waiting, ended = result.stderr.splitlines()
+    assert waiting.startswith("convlens: waiting for the server: ") and "stopping" in ended
     assert not (tmp_path / "codes.npz.partial").exists(), "nothing is done, so nothing is kept"
 
 
@@ -341,15 +181,31 @@ def test_files_that_cannot_be_written(
     out.touch()
     result = run("extract", folder, "--layers", "a", "--out", out)
     assert result.exit_code == 1 and "is there already" in result.stderr
-    out = folder / "00.png" / "codes.npz"
-    result = run("extract", folder, "--layers", "a", "--out", out)
-    assert result.exit_code == 1
-    assert "codes.npz.partial cannot be written: Not a directory" in result.stderr
+    for parent in (folder / "00.png", tmp_path / "typo" / "deep"):
+        result = run("extract", folder, "--layers", "a", "--out", parent / "codes.npz")
+        assert result.exit_code == 1
+        assert f"codes.npz cannot be written: there is no folder {parent}." in result.stderr
+    assert not (tmp_path / "typo").exists()
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     result = run("extract", folder, "--layers", "a", "--out", tmp_path / "a.parquet")
     assert result.exit_code == 1
     assert 'needs pyarrow: pip install "convlens-client[parquet]"' in result.stderr
-    result = run("extract", tmp_path / "none.txt", "--layers", "a", "--out", tmp_path / "a.npz")
-    assert result.exit_code == 1 and "convlens: 1 of 1 pictures failed." in result.stderr
-    with np.load(tmp_path / "a.npz") as found:
-        assert found["failed"].tolist() == [str(tmp_path / "none.txt")]
+
+
+def test_nothing_that_is_there(run: Any, tmp_path: Path) -> None:
+    missing, out = tmp_path / "photso", tmp_path / "codes.npz"
+    result = run("extract", missing, "--layers", "a", "--out", out)
+    assert result.exit_code == 1 and f"There is no {missing}." in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_picture_that_was_answered(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("none")
+    (tmp_path / "b.png").write_text("none")
+    arguments = ("extract", tmp_path, tmp_path / "c", "--layers", "a", "--out")
+    result = run(*arguments, tmp_path / "codes.npz")
+    assert result.exit_code == 1 and not result.stdout
+    assert "3 of 3 pictures failed; nothing is written." in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
+    document = json.loads(run(*arguments, tmp_path / "codes.npz", "--json").stdout)
+    assert document["out"] is None and len(document["failed"]) == 3

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -29,11 +29,11 @@ def write_npz(spool: Spool, run: dict[str, Any], file: BinaryIO) -> None:
     Row i of every layer is of `pictures[i]`; `failed` and `errors` are of those without a row, and
     `run` says in JSON what was computed.
     """
-    good = [entry for entry in spool.done if entry.error is None]
-    bad = [(entry, entry.error) for entry in spool.done if entry.error is not None]
+    good = [entry.picture for entry in spool.entries() if entry.error is None]
+    bad = [(entry.picture, entry.error) for entry in spool.entries() if entry.error is not None]
     with ZipFile(file, "w") as archive:
-        _strings(archive, PICTURES, [entry.picture for entry in good])
-        _strings(archive, FAILED, [entry.picture for entry, _ in bad])
+        _strings(archive, PICTURES, good)
+        _strings(archive, FAILED, [picture for picture, _ in bad])
         _strings(archive, ERRORS, [error["message"] for _, error in bad])
         with _member(archive, RUN) as member:
             np.save(member, np.array(json.dumps(run)), allow_pickle=False)
@@ -43,7 +43,7 @@ def write_npz(spool: Spool, run: dict[str, Any], file: BinaryIO) -> None:
                 shutil.copyfileobj(rows, member, COPY_BYTES)
 
 
-def _strings(archive: ZipFile, name: str, values: list[str]) -> None:
+def _strings(archive: ZipFile, name: str, values: Sequence[str]) -> None:
     """An array of text, written without one in memory: it is as wide as its longest value."""
     width = max(map(len, values), default=1) or 1
     with _member(archive, name) as member:
@@ -83,7 +83,7 @@ def write_parquet(spool: Spool, run: dict[str, Any], file: BinaryIO) -> None:
     size = max(1, BLOCK_BYTES // max(1, sum(form.bytes for form in spool.forms)))
     rows = [_Rows(spool.blocks(number, size)) for number in range(len(spool.forms))]
     with parquet.ParquetWriter(file, schema) as writer:
-        for entries in _blocks(spool.done, size):
+        for entries in _blocks(spool.entries(), size):
             pictures = [_text(entry.picture) for entry in entries]
             errors = [entry.error and entry.error["message"] for entry in entries]
             answered = np.array([entry.error is None for entry in entries])
@@ -125,9 +125,9 @@ def _text(name: str) -> str:
     return name.encode("utf-8", "replace").decode()
 
 
-def _blocks(entries: list[Entry], size: int) -> Iterator[list[Entry]]:
-    for start in range(0, len(entries), size):
-        yield entries[start : start + size]
+def _blocks(entries: Iterator[Entry], size: int) -> Iterator[list[Entry]]:
+    while block := list(islice(entries, size)):
+        yield block
 
 
 def _arrow() -> tuple[Any, Any]:

@@ -1,6 +1,7 @@
 """`convlens extract`."""
 
 import json
+import os
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing, contextmanager
@@ -25,12 +26,12 @@ from convlens.client.cli._outcomes import end_if_of_all
 from convlens.client.cli._pictures import found
 from convlens.client.cli._progress import progress
 from convlens.client.cli._rows import printable, shown
-from convlens.client.cli._spool import Spool, SpoolError
+from convlens.client.cli._spool import Entry, Spool, SpoolError, Unwritable, remove_finished
 
 POOLINGS = get_args(Pooling)
-# The server is full or away: times that the stream is opened without an answer, and seconds between
-# them where the server says none.
-ATTEMPTS, PAUSE = 8, 1.0
+# Seconds that a server may be full or away without any answer; the pause before it is asked again
+# doubles from the first to the longest.
+PATIENCE, PAUSE, LONGEST_PAUSE = 120.0, 0.5, 8.0
 
 
 @click.command()
@@ -77,9 +78,9 @@ def extract(
     """Write what a network computes at its layers, for whole folders of pictures.
 
     Rows are in the order of the pictures, and folders are sorted. A picture that cannot be read is
-    reported and listed in the file, the others go on, and the exit code is 1. Memory does not
-    grow with the number of pictures. What is done is kept in FILE.partial: after Ctrl-C, or when
-    the server was lost, the same command goes on from there.
+    reported and listed in the file, the others go on, and the exit code is 1. Of the pictures
+    that are done only the names stay in memory. What is done is kept in FILE.partial: after Ctrl-C,
+    or when the server was lost, the same command goes on from there.
 
     \b
     Poolings: none [channels, height, width], avg and max [channels] (max with the row and column
@@ -97,28 +98,43 @@ def extract(
     _check_names(names)
     write = writer_of(out)
     partial = out.with_name(f"{out.name}.partial")
-    if out.exists() and not overwrite:
+    _check_out(out, partial, overwrite)
+    paths = _found(pictures)
+    started = time.monotonic()
+    with Client(server) as client:
+        run = _run(client.network(network), names, wanted)
+        with _spool(partial, run, names, overwrite) as spool:
+            _report_resumed(spool, spool.resume(paths), len(paths))
+            _fill(client, spool, paths, wanted, run)
+            failed = [entry for entry in spool.entries() if entry.error]
+            if spool.answered:
+                with spool.output(out) as file:
+                    write(spool, run, file)
+            spool.remove()
+    _report(out, spool, run, failed, time.monotonic() - started, as_json)
+    if failed:
+        text = f"convlens: {len(failed)} of {len(paths)} pictures failed"
+        click.echo(f"{text}." if spool.answered else f"{text}; nothing is written.", err=True)
+        ctx.exit(1)
+
+
+def _check_out(out: Path, partial: Path, overwrite: bool) -> None:
+    if not os.path.isdir(out.parent):
+        raise click.ClickException(
+            f"{shown(out)} cannot be written: there is no folder {shown(out.parent)}."
+        )
+    if os.path.exists(out) and not overwrite:
+        remove_finished(partial)
         raise click.ClickException(
             f"{shown(out)} is there already; choose another name, or give --overwrite."
         )
-    paths = found(pictures)
-    started = time.monotonic()
-    with Client(server) as client:
-        served = client.network(network)
-        run = _run(served, names, wanted)
-        with _spool(partial, run, names, overwrite) as spool:
-            done = spool.resume(paths)
-            _report_resumed(done, len(paths))
-            _fill(client, spool, paths, wanted, run)
-            with (partial / "out").open("wb") as file:
-                write(spool, run, file)
-            (partial / "out").replace(out)
-            spool.remove()
-    failed = len(paths) - spool.answered
-    _report(out, spool, run, time.monotonic() - started, as_json)
-    if failed:
-        click.echo(f"convlens: {failed} of {len(paths)} pictures failed.", err=True)
-        ctx.exit(1)
+
+
+def _found(names: Sequence[str]) -> list[Path]:
+    paths = found(names)
+    if not any(map(os.path.lexists, paths)):
+        raise click.ClickException(f"There is no {printable(', '.join(names))}.")
+    return paths
 
 
 def _selection(name: str, pooling: Pooling | None, half: bool, l2: bool) -> LayerSelection:
@@ -175,23 +191,20 @@ def _spool(
         raise click.ClickException(words) from error
     try:
         yield spool
+    except Unwritable as error:
+        _report_kept(spool)
+        raise _unfit(error) from error
     except SpoolError as error:
-        raise _unfit(error) from None
+        raise _unfit(error) from error
     except BaseException:
-        if spool.done:
-            click.echo(
-                f"convlens: {len(spool.done)} pictures are kept in {shown(folder)}; the same "
-                "command goes on from there.",
-                err=True,
-            )
+        _report_kept(spool)
         raise
     finally:
         spool.close()
 
 
 def _unfit(error: SpoolError) -> click.ClickException:
-    words = f"{printable(str(error))}. Choose another --out, or begin anew with --overwrite."
-    return click.ClickException(words)
+    return click.ClickException(f"{printable(str(error))}. {error.advice}.")
 
 
 def _fill(
@@ -202,9 +215,9 @@ def _fill(
     run: dict[str, Any],
 ) -> None:
     """Adds the pictures that are not done yet."""
-    left = paths[len(spool.done) :]
+    left = paths[spool.done :]
     with progress("extracting", len(paths)) as bar:
-        task = bar.add_task("", total=len(paths), completed=len(spool.done))
+        task = bar.add_task("", total=len(paths), completed=spool.done)
         with closing(_outcomes(client, left, wanted, run["network"])) as outcomes:
             for path, result in outcomes:
                 if isinstance(result, ConvLensError):
@@ -220,7 +233,7 @@ def _outcomes(
     client: Client, paths: Sequence[Path], wanted: Sequence[LayerSelection], network: str
 ) -> Generator[tuple[Path, Features | ConvLensError], None, None]:
     """The results of the pictures in order; waits where the server is full, or away for a while."""
-    position = failures = 0
+    position, patience = 0, _Patience()
     while position < len(paths):
         stream = client.extract_features_stream(
             paths[position:], wanted, network=network, on_error="return"
@@ -231,27 +244,69 @@ def _outcomes(
                     if isinstance(result, Overloaded | Unavailable):
                         raise result
                     end_if_of_all(result)
+                    patience.renew()
                     yield paths[position], result
-                    position, failures = position + 1, 0
+                    position += 1
         except (Overloaded, Unavailable) as error:
             error.index = None
-            failures += 1
-            if failures == ATTEMPTS:
-                raise
-            time.sleep(error.retry_after or PAUSE)
+            patience.wait(error)
 
 
-def _report_resumed(done: int, total: int) -> None:
+class _Patience:
+    """Waits for a server that is full or away, and gives up when it was so for too long."""
+
+    def __init__(self) -> None:
+        self._said = False
+        self.renew()
+
+    def renew(self) -> None:
+        """The server has answered."""
+        self._end: float | None = None
+        self._pause = PAUSE
+
+    def wait(self, error: Overloaded | Unavailable) -> None:
+        """Waits a while, or raises the error where that was done for too long."""
+        now = time.monotonic()
+        self._end = now + PATIENCE if self._end is None else self._end
+        if now >= self._end:
+            raise error
+        if not self._said:
+            self._said = True
+            text = f"convlens: waiting for the server: {printable(error.message)}"
+            click.echo(text, err=True)
+        time.sleep(min(self._end - now, max(self._pause, error.retry_after or 0)))
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+
+
+def _report_resumed(spool: Spool, done: int, total: int) -> None:
+    if spool.lost:
+        text = f"convlens: {spool.lost} pictures are computed again, as {spool.why}."
+        click.echo(text, err=True)
     if done:
         click.echo(f"convlens: {done} of {total} pictures are done already.", err=True)
 
 
-def _report(out: Path, spool: Spool, run: dict[str, Any], seconds: float, as_json: bool) -> None:
+def _report_kept(spool: Spool) -> None:
+    if spool.done:
+        click.echo(
+            f"convlens: {spool.done} pictures are kept in {shown(spool.folder)}; the same "
+            "command goes on from there.",
+            err=True,
+        )
+
+
+def _report(
+    out: Path,
+    spool: Spool,
+    run: dict[str, Any],
+    failed: Sequence[Entry],
+    seconds: float,
+    as_json: bool,
+) -> None:
     arrays = {form.name: (spool.answered, *form.shape) for form in spool.forms}
-    failed = [entry for entry in spool.done if entry.error]
     if as_json:
         document = {
-            "out": str(out),
+            "out": str(out) if spool.answered else None,
             "run": run,
             "pictures": spool.answered,
             "failed": [{"picture": entry.picture, "error": entry.error} for entry in failed],
@@ -259,6 +314,8 @@ def _report(out: Path, spool: Spool, run: dict[str, Any], seconds: float, as_jso
             "seconds": round(seconds, 3),
         }
         click.echo(json.dumps(document))
+        return
+    if not spool.answered:
         return
     click.echo(f"{shown(out)}: {spool.answered} pictures through {printable(run['network'])}")
     width = max((len(name) for name in arrays), default=0)

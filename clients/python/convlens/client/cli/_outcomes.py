@@ -25,6 +25,11 @@ def is_of_all(error: ConvLensError) -> bool:
     return of_request or isinstance(error, OF_ALL)
 
 
+def is_own(error: ConvLensError) -> bool:
+    """Whether it is the picture's own error, which it would have again."""
+    return isinstance(error, OF_ONE)
+
+
 def end_if_of_all(result: object) -> None:
     """Raises an error that is not the picture's own."""
     if isinstance(result, ConvLensError) and is_of_all(result):
