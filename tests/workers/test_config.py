@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from convlens.workers.config import Config, ConfigError, NetworkEntry, load_config
+from convlens.workers.mistakes import nearest
 
 
 @pytest.fixture
@@ -244,3 +245,12 @@ def test_what_is_found_out_later_has_its_line_too(write) -> None:
     assert str(entry.mistake("rows", "too\nmany")) == f"{file}:4: shapes@2: rows: too many"
     assert str(entry.mistake("labels", "x")) == f"{file}:2: shapes@2: labels: x"
     assert str(NetworkEntry(name="shapes").mistake("rows", "x")) == "shapes@1: rows: x"
+
+
+def test_unknown_names_are_told_the_nearest_or_the_first_of_all() -> None:
+    names = [f"features.denseblock{number}" for number in range(430)]
+    words = nearest("zz", names)
+    assert words == f"there are: {', '.join(names[:10])} … and 420 more"
+    assert nearest("zz", names[:10]) == f"there are: {', '.join(names[:10])}"
+    assert nearest("zz", names, all_of="a page") == "there are: a page"
+    assert nearest("features.denseblok7", names).startswith("did you mean features.denseblock7")

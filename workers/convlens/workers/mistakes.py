@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 from convlens.workers.yaml_file import ConfigError, YamlFile
 
 MAX_SHOWN = 60
+MAX_NAMES = 10
 
 
 def raise_mistakes(source: YamlFile, model: type[BaseModel], error: ValidationError | None) -> None:
@@ -26,13 +27,17 @@ def raise_mistakes(source: YamlFile, model: type[BaseModel], error: ValidationEr
 
 
 def nearest(wrong: str, known: Sequence[str], *, all_of: str = "") -> str:
-    """The known names that are closest to a wrong one, in words; where none is, all of them.
+    """The known names that are closest to a wrong one, in words; where none is, the first of all.
 
-    `all_of` names what is known where it would be too long to be listed.
+    `all_of` says instead what is known, where that is better told than listed.
     """
     if close := get_close_matches(wrong, known, n=3, cutoff=0.6):
         return f"did you mean {' or '.join(close)}?"
-    return f"there are: {all_of or ', '.join(known)}"
+    if all_of:
+        return f"there are: {all_of}"
+    more = len(known) - MAX_NAMES
+    rest = f" … and {more} more" if more > 0 else ""
+    return f"there are: {', '.join(known[:MAX_NAMES])}{rest}"
 
 
 def _in_words(mistake: ErrorDetails, model: type[BaseModel]) -> str:
