@@ -77,6 +77,13 @@ class Dice(nn.Module):
     def forward(self, x):
         return nn.functional.dropout(x.mean(3).flatten(1), 0.5, training=True)
 
+def lazy():
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
+
+def meta():
+    with torch.device("meta"):
+        return build()
+
 class Sum(nn.Module):
     def forward(self, x):
         return x.mean((0, 2, 3)).unsqueeze(0)
@@ -155,6 +162,8 @@ WRONG = {
     "answer": "has a int called answer",
     "fails": "fails raised FileNotFoundError: [Errno 2] No such file or directory: '/no/such/file'",
     "nothing": "nothing returned None; must return a torch.nn.Module",
+    "lazy": "returned a network whose 1.weight has no values: it is lazy",
+    "meta": "whose 0.weight has no values",
     "Two": "the network returns a tuple; must be one tensor of scores [images, classes]",
     "Named": "the network returns a dict; must be one tensor of scores",
     "Map": "the network returns float32 [1, 3, 16, 16] for one image; must be its scores",
@@ -184,6 +193,19 @@ def test_the_line_of_ones_own_code_is_told(own: Any) -> None:
         own("fails")
     with pytest.raises(ConfigError, match=r"broken_own\.py:1\)$"):
         own("broken_own:build")
+
+
+@pytest.mark.parametrize(("rounding", "fine"), [(1e-3, True), (0.5, False)])
+def test_sums_in_another_order_each_time_are_rounding(
+    own: Any, rounding: float, fine: bool
+) -> None:
+    network, random = own("build"), torch.Generator().manual_seed(1)
+
+    def compute(pixels: torch.Tensor) -> torch.Tensor:
+        scores = network.logits(pixels)
+        return scores * (1 + rounding * torch.rand(scores.shape, generator=random))
+
+    assert (company_fault(compute, network, 2) is None) == fine
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

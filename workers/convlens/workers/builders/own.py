@@ -60,7 +60,20 @@ class Own(Builder):
             )
         if order.file:
             load_into(body, order.file)
+        if empty := _without_values(body):
+            raise BuildError(
+                "builder",
+                f"{order.name} returned a network whose {empty} has no values: it is lazy or on "
+                "the meta device; must be initialized, or a file of weights given",
+            )
         return Built(body)
+
+
+def _without_values(body: Any) -> str | None:
+    from torch.nn.parameter import is_lazy
+
+    named = (*body.named_parameters(), *body.named_buffers())
+    return next((name for name, value in named if is_lazy(value) or value.is_meta), None)
 
 
 def _function(order: Order) -> Callable[..., Any]:
