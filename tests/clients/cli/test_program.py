@@ -17,7 +17,7 @@ from convlens.client.cli._program import program
 from convlens.contract import ErrorReason, Failure
 from convlens.v1 import network_pb2
 
-COMMANDS = ["anatomy", "classify", "completion", "demo", "health", "networks"]
+COMMANDS = ["anatomy", "classify", "completion", "demo", "extract", "health", "networks"]
 
 
 def test_help_teaches(run):
@@ -149,7 +149,7 @@ def test_a_defect_is_one_line_unless_asked_for_more(run, server, monkeypatch):
     def broken(*_: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("convlens.client.cli._classify.find", broken)
+    monkeypatch.setattr("convlens.client.cli._classify.found", broken)
     result = run("classify", "a.png")
     assert result.exit_code == 1
     assert result.stderr.startswith("convlens: a defect of this command: ZeroDivisionError: oops.")
