@@ -156,11 +156,11 @@ def test_nothing_is_left_of_an_unloaded_network(server: RunningServer, networks:
     assert {name for name in samples(server) if "early" in name} == before == set()
 
 
+# Only Triton's pools load a network each: both of the embedded engine share one.
+@pytest.mark.parametrize("server", ["triton-local"], indirect=True)
 def test_a_network_of_which_a_part_does_not_load_is_not_served(
     server: RunningServer, networks: Any
 ) -> None:
-    if server.engine_name == "embedded":
-        pytest.skip("both pools share one network")
     failure = refusal(lambda: load(networks, "half@1"))
     assert "raised ValueError: no memory is left" in failure.metadata["detail"]
     # As long as it takes the server to look at what is loaded.

@@ -189,7 +189,7 @@ class Looks(nn.Module):
 
 
 def test_a_network_that_looks_at_numbers_is_traced_on_black_pictures(caplog):
-    with caplog.at_level("DEBUG"):
+    with caplog.at_level("DEBUG", logger="convlens"):
         traced = trace(Looks(), (3, 8, 8))
     assert "not traced on fake tensors" in caplog.text
     assert [call.function for call in traced.calls] == ["add", "sum", "gt", "relu"]
@@ -229,7 +229,7 @@ def test_a_scripted_function_is_opaque(caplog):
         def forward(self, x: Tensor) -> Tensor:
             return F.avg_pool2d(swish(x.clone()), 2)
 
-    with caplog.at_level("DEBUG"):
+    with caplog.at_level("DEBUG", logger="convlens"):
         traced = trace(Swish(), (3, 8, 8))
     assert "not traced on fake tensors" in caplog.text
     assert [call.function for call in traced.calls] == ["clone", "avg_pool2d"]

@@ -83,14 +83,14 @@ def extract(
     or when the server was lost, the same command goes on from there.
 
     \b
-    Poolings: none [channels, height, width], avg and max [channels] (max with the row and column
-    of each maximum), flatten (one vector).
+    Poolings: none [channels, height, width], avg and max [channels] (max with
+    the row and column of each maximum), flatten (one vector).
 
     \b
     Examples:
       convlens extract photos/ --layers cnn-code --out codes.npz
       convlens extract photos/ --layers layer3:avg,layer4:max --out codes.parquet
-      convlens extract photos/ --layers logits --half --network resnet50@1 --out logits.npz
+      convlens extract photos/ --layers logits --network resnet50 --out logits.npz
       python -c 'import numpy; print(numpy.load("codes.npz")["cnn-code"].shape)'
     """
     names = [name.strip() for group in layers for name in group.split(",")]
