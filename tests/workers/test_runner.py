@@ -3,7 +3,7 @@
 import random
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ from convlens.workers.catalog import load_network
 from convlens.workers.config import NetworkEntry
 from convlens.workers.jobs import Ticket, alone
 from convlens.workers.network import ServedNetwork
-from convlens.workers.runner import AnalysisJob, Answer, Outputs, Pass, Runner, Steps
+from convlens.workers.runner import AnalysisJob, Answer, Key, Outputs, Pass, Runner, Steps
 
 ROWS = 4
 
@@ -43,10 +43,11 @@ class Asked(AnalysisJob[Any]):
         send = reply or self._keep
         super().__init__(Ticket(job, now, now + seconds, self.left.is_set, send), cost)
 
-    def begin(self) -> Sequence[Steps[Any]]:
-        return [item() for item in self._items]
+    def begin(self) -> Mapping[Key, Steps[Any]]:
+        return {(index,): item() for index, item in enumerate(self._items)}
 
-    def accept(self, index: int, outcome: Any) -> None:
+    def accept(self, key: Key, outcome: Any) -> None:
+        [index] = key
         assert index not in self.outcomes
         self.outcomes[index] = outcome
 
@@ -125,8 +126,7 @@ def scored(points: Tensor) -> Callable[[], Steps[Tensor]]:
 def saliency(points: Tensor) -> Callable[[], Steps[Tensor]]:
     def steps() -> Steps[Tensor]:
         answer = yield Pass(points, best)
-        assert answer.gradient is not None
-        return answer.gradient
+        return answer.slope
 
     return steps
 
@@ -138,8 +138,7 @@ def ascent(points: Tensor, steps: int) -> Callable[[], Steps[Tensor]]:
         x = points
         for _ in range(steps):
             answer = yield Pass(x, best)
-            assert answer.gradient is not None
-            x = (x + 0.01 * answer.gradient.sign()).clamp(0, 1)
+            x = (x + 0.01 * answer.slope.sign()).clamp(0, 1)
         return x
 
     return method
@@ -201,9 +200,8 @@ def test_captured_layers(runner: Runner, network: ServedNetwork) -> None:
     [gradient] = torch.autograd.grad(inner.sum(), x)
     assert answer.captured[call].shape == inner.shape
     assert torch.allclose(answer.captured[call], inner, atol=1e-4)
-    assert answer.values is not None and answer.gradient is not None
-    assert torch.allclose(answer.values, inner.sum((1, 2, 3)), rtol=1e-4)
-    assert torch.allclose(answer.gradient, gradient, atol=1e-4 * float(gradient.abs().max()))
+    assert torch.allclose(answer.worth, inner.sum((1, 2, 3)), rtol=1e-4)
+    assert torch.allclose(answer.slope, gradient, atol=1e-4 * float(gradient.abs().max()))
 
 
 @pytest.mark.parametrize(
@@ -371,7 +369,7 @@ def test_an_item_that_breaks_is_alone_with_it(
 
 def test_a_job_that_breaks_is_alone_with_it(runner: Runner) -> None:
     class Broken(Asked):
-        def begin(self) -> Sequence[Steps[Any]]:
+        def begin(self) -> Mapping[Key, Steps[Any]]:
             raise RuntimeError("planted: no beginning")
 
     class Mute(Asked):
@@ -379,7 +377,7 @@ def test_a_job_that_breaks_is_alone_with_it(runner: Runner) -> None:
             raise RuntimeError("planted: no response")
 
     class Deaf(Asked):
-        def accept(self, index: int, outcome: Any) -> None:
+        def accept(self, key: Key, outcome: Any) -> None:
             raise RuntimeError("planted: not accepted")
 
     jobs = [kind(scored(picture(0))) for kind in (Broken, Mute, Deaf, Asked)]

@@ -1,6 +1,6 @@
 """The methods that take gradients as they are, against their papers and captum."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from convlens.workers.methods.integrated_gradients import integrated_gradients, 
 from convlens.workers.methods.randomness import generator_of
 from convlens.workers.methods.saliency import saliency
 from convlens.workers.methods.smooth_grad import smooth_grad
-from convlens.workers.runner import Answer, Outputs, Pass, Steps
+from tests.workers.methods.small import Small, run
 
 TARGET = 2
 REDUCTIONS = {
@@ -52,35 +52,6 @@ def network(request: pytest.FixtureRequest) -> nn.Module:
 @pytest.fixture
 def x() -> Tensor:
     return torch.rand(3, 12, 12, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
-
-
-def run(network: nn.Module, steps: Steps[Any], rows: int = 4) -> Any:
-    """What a method returns; its passes are computed a few points at a time."""
-
-    def parts(wanted: Pass) -> Iterator[Answer]:
-        for start in range(0, len(wanted.points), rows):
-            points = wanted.points[start : min(start + rows, len(wanted.points))]
-            points = points.clone().requires_grad_(wanted.objective is not None)
-            outputs = Outputs(network(points), {})
-            if wanted.objective is None:
-                yield Answer(outputs.scores, {})
-                continue
-            values = wanted.objective(outputs)
-            [gradient] = torch.autograd.grad(values.sum(), points)
-            yield Answer(outputs.scores.detach(), {}, values.detach(), gradient)
-
-    answer: Any = None
-    while True:
-        try:
-            wanted = steps.send(answer)
-        except StopIteration as end:
-            return end.value
-        found: list[Answer] = []
-        for part in parts(wanted):
-            if wanted.each:
-                wanted.each(part)
-            found.append(part)
-        answer = found[-1] if wanted.each else Answer.joined(found)
 
 
 def gradient(network: nn.Module, x: Tensor) -> Tensor:
@@ -200,19 +171,12 @@ def test_integrated_gradients(network: nn.Module, x: Tensor, reduction: Any) -> 
 
 @pytest.mark.parametrize("steps", [1, 4, 16])
 def test_tripled_steps_are_those_of_a_finer_rule(x: Tensor, steps: int) -> None:
-    network = small_network(1)
-    evaluated: list[int] = []
-
-    def counting(points: Tensor) -> Tensor:
-        evaluated.append(len(points))
-        return network(points)
-
+    network = Small(small_network(1))
     baseline = torch.zeros_like(x)
     refined = integrated(steps=steps, max_steps=9 * steps, tolerance=1e-12)
     fine = integrated(steps=9 * steps, max_steps=9 * steps, tolerance=1e-12)
-    counted: Any = counting
-    found = run(counted, integrated_gradients(x, baseline, score_of(TARGET), refined))
-    assert sum(evaluated) == 9 * steps + 2, "no point is computed twice"
+    found = run(network, integrated_gradients(x, baseline, score_of(TARGET), refined))
+    assert network.points == 9 * steps + 2, "no point is computed twice"
     expected = run(network, integrated_gradients(x, baseline, score_of(TARGET), fine))
     same(found.map, expected.map)
     assert (found.steps, found.converged) == (9 * steps, False)

@@ -29,6 +29,11 @@ class Ticket:
     answered: bool = field(default=False, init=False)
     _lock: Lock = field(default_factory=Lock, init=False, repr=False)
 
+    @property
+    def soon(self) -> float:
+        """When it is time to put an answer together, for it to be there by the deadline."""
+        return self.deadline - min(0.5, 0.1 * (self.deadline - self.arrived))
+
     def answer(self, response: bytes, stages: Stages) -> None:
         """Sends the public response's bytes, unless an answer was sent before."""
         self._send(Reply(response=response, stages=stages))

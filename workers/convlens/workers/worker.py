@@ -16,7 +16,7 @@ from convlens.workers.features import extractor
 from convlens.workers.jobs import Ticket, alone, fail
 from convlens.workers.network import ServedNetwork
 from convlens.workers.passes import ROWS
-from convlens.workers.runner import AnalysisJob, Outputs, Pass, Runner, Steps
+from convlens.workers.runner import AnalysisJob, Key, Outputs, Pass, Runner, Steps
 
 
 class InferenceWorker:
@@ -123,15 +123,15 @@ class CanaryJob(AnalysisJob[None]):
         self._network = network
         super().__init__(ticket, cost=self._passes)
 
-    def begin(self) -> list[Steps[None]]:
+    def begin(self) -> dict[Key, Steps[None]]:
         """One method, which takes a pass at a time."""
-        return [self._steps()]
+        return {(0,): self._steps()}
 
     def _steps(self) -> Steps[None]:
         for _ in range(self._passes):
             yield Pass(self._network.blank(), objective=best_score)
 
-    def accept(self, index: int, outcome: Failure | None) -> None:
+    def accept(self, key: Key, outcome: Failure | None) -> None:
         """Fails where a pass failed."""
         if outcome is not None:
             self.ticket.fail(outcome)

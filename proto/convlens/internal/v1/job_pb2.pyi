@@ -114,6 +114,8 @@ class Stages(_message.Message):
     COMPUTE_US_FIELD_NUMBER: _builtins.int
     ENCODE_US_FIELD_NUMBER: _builtins.int
     BATCH_IMAGES_FIELD_NUMBER: _builtins.int
+    PASSES_FIELD_NUMBER: _builtins.int
+    MICRO_BATCHES_FIELD_NUMBER: _builtins.int
     wait_us: _builtins.int
     """From arrival at the worker to the start of the work."""
     decode_us: _builtins.int
@@ -124,6 +126,10 @@ class Stages(_message.Message):
     """Writing the response."""
     batch_images: _builtins.int
     """Images that shared the passes, over all callers."""
+    passes: _builtins.int
+    """Parts of passes that the methods of an analysis job asked for, each computed in one micro-batch."""
+    micro_batches: _builtins.float
+    """Micro-batches in which they were computed; one that is shared counts for each job in part."""
     def __init__(
         self,
         *,
@@ -132,10 +138,12 @@ class Stages(_message.Message):
         compute_us: _builtins.int = ...,
         encode_us: _builtins.int = ...,
         batch_images: _builtins.int = ...,
+        passes: _builtins.int = ...,
+        micro_batches: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_images", b"batch_images", "compute_us", b"compute_us", "decode_us", b"decode_us", "encode_us", b"encode_us", "wait_us", b"wait_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_images", b"batch_images", "compute_us", b"compute_us", "decode_us", b"decode_us", "encode_us", b"encode_us", "micro_batches", b"micro_batches", "passes", b"passes", "wait_us", b"wait_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,10 +1,11 @@
 """Reads the outputs of chosen calls in a forward pass, with nothing put on any module."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from convlens.workers.anatomy.names import gives_tensors, plain_name
@@ -24,12 +25,24 @@ class Reading(TorchFunctionMode):
     of all modes, so that it sees each call as the module makes it. What a later call overwrites is
     handed over as a copy. With `stop`, the pass ends after the last tap by an exception; `run`
     catches it.
+
+    `edges` has, after the pass, where a gradient reaches the outputs of the calls `watched`: it is
+    that of the output itself, also where a later call overwrites it.
     """
 
-    def __init__(self, trace: Trace, taps: Mapping[int, Tap], *, stop: bool = True) -> None:
+    def __init__(
+        self,
+        trace: Trace,
+        taps: Mapping[int, Tap],
+        *,
+        watched: Collection[int] = (),
+        stop: bool = True,
+    ) -> None:
         super().__init__()
+        self.edges: dict[int, GradientEdge] = {}
         self._calls = trace.calls
         self._taps = taps
+        self._watched = frozenset(watched)
         self._last = max(taps, default=-1)
         self._end = self._last if stop else len(trace.calls)
         self._stop = stop
@@ -69,6 +82,8 @@ class Reading(TorchFunctionMode):
                     f"call {index} of this forward pass is {plain_name(func)}; when the network "
                     f"was traced, it was {known}"
                 )
+            if index in self._watched:
+                self.edges[index] = get_gradient_edge(out)
             if index in self._taps:
                 self._tap(self._calls[index], out)
         return out

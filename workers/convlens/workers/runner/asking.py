@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from convlens.workers.anatomy import INPUT, Trace
+from convlens.workers.rectifiers import Rule
 
 R = TypeVar("R")
 
@@ -21,9 +24,39 @@ class Points(Protocol):
     def __getitem__(self, rows: slice, /) -> Tensor: ...
 
 
+class Body(Protocol):
+    """What a pass runs through: the served network, or a variant that a method made of it."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        ...
+
+    @property
+    def module(self) -> nn.Module:
+        """What makes the calls of the trace."""
+        ...
+
+    @property
+    def trace(self) -> Trace:
+        """Its calls, at the size of its input."""
+        ...
+
+    def place(self, pixels: Tensor) -> Tensor:
+        """A copy of pixels on the device, in the layout in which it computes."""
+        ...
+
+    def scores(self, pixels: Tensor) -> Tensor:
+        """Scores before the softmax [n, ...], with their graph."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What a forward pass gave for some points: scores [n, classes], and layers by their call."""
+    """What a forward pass gave for some points: scores [n, classes], and layers by their call.
+
+    There are no scores [n, 0] where the pass ended before them.
+    """
 
     scores: Tensor
     captured: Mapping[int, Tensor]
@@ -37,13 +70,16 @@ Objective: TypeAlias = Callable[[Outputs], Tensor]
 class Answer:
     """What the network says at some points, in their order, on its device.
 
-    `values` [n] and `gradient` [n, channels, height, width] are there where an objective was given.
+    `values` [n] and `gradients`, by what they are by, are there where an objective was given.
     """
 
     scores: Tensor
     captured: Mapping[int, Tensor]
     values: Tensor | None = None
-    gradient: Tensor | None = None
+    gradients: Mapping[int, Tensor] = field(default_factory=dict[int, Tensor])
+
+    def __len__(self) -> int:
+        return len(self.scores)
 
     @property
     def worth(self) -> Tensor:
@@ -53,57 +89,76 @@ class Answer:
 
     @property
     def slope(self) -> Tensor:
-        """The gradient, where an objective was given."""
-        assert self.gradient is not None, "the pass had no objective"
-        return self.gradient
+        """The gradient by the pixels [n, channels, height, width], where it was asked for."""
+        return self.gradients[INPUT]
 
     @staticmethod
     def joined(parts: "list[Answer]") -> "Answer":
         """The answers for the parts of one pass, as one."""
         if len(parts) == 1:
             return parts[0]
+        values = [part.values for part in parts if part.values is not None]
         return Answer(
             torch.cat([part.scores for part in parts]),
-            {
-                call: torch.cat([part.captured[call] for part in parts])
-                for call in parts[0].captured
-            },
-            _joined([part.values for part in parts]),
-            _joined([part.gradient for part in parts]),
+            _joined([part.captured for part in parts]),
+            torch.cat(values) if values else None,
+            _joined([part.gradients for part in parts]),
         )
 
 
-def _joined(parts: list[Tensor | None]) -> Tensor | None:
-    there = [part for part in parts if part is not None]
-    return torch.cat(there) if there else None
+def _joined(parts: list[Mapping[int, Tensor]]) -> dict[int, Tensor]:
+    return {call: torch.cat([part[call] for part in parts]) for call in parts[0]}
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
     """What passes must agree in to be computed together."""
 
-    gradient: bool
+    #: What there are gradients by: calls, or INPUT for the pixels.
+    by: tuple[int, ...]
     capture: tuple[int, ...]
+    rule: Rule | None
+    stops: bool
+    body: Body | None
+
+    @property
+    def gradient(self) -> bool:
+        """Whether anything goes back through the network."""
+        return bool(self.by)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pass:
     """Asks for scores at `points`, for layers to `capture`, and for the gradient of `objective`.
 
+    Layers are given by their call in the network's trace. The gradient is `by` the pixels, or by
+    layers. `rule` says how rectifiers let it through. A pass that `stops` ends after the deepest of
+    its layers and has no scores. `body` runs in place of the network.
+
     With `each`, the answer is handed over part by part, in the order of the points, and nothing of
-    it is kept: what the yield gives is then the last part alone.
+    it is kept: what the yield gives is then the last part alone. `so_far` gives what the method
+    would return if it ended now, or None as long as that is nothing.
     """
 
     points: Points
     objective: Objective | None = None
     capture: tuple[int, ...] = ()
+    by: tuple[int, ...] = (INPUT,)
+    rule: Rule | None = None
+    stops: bool = False
+    body: Body | None = None
     each: Callable[[Answer], None] | None = None
+    so_far: Callable[[], object] | None = None
     kind: Kind = field(init=False)
 
     def __post_init__(self) -> None:
         if not len(self.points):
             raise ValueError("a pass needs points")
-        kind = Kind(self.objective is not None, tuple(sorted(set(self.capture))))
+        if self.stops and not self.capture:
+            raise ValueError("a pass that stops needs a layer to stop at")
+        by = () if self.objective is None else tuple(sorted(set(self.by)))
+        capture = tuple(sorted(set(self.capture)))
+        kind = Kind(by, capture, self.rule, self.stops, self.body)
         object.__setattr__(self, "kind", kind)
 
 

@@ -1,14 +1,16 @@
 """One micro-batch through the network: the only place where the runner meets torch's graph."""
 
-from collections.abc import Callable, Sequence
-from typing import ParamSpec, TypeAlias, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge
 
-from convlens.workers.anatomy import Reading, Tap
-from convlens.workers.network import ServedNetwork
-from convlens.workers.runner.asking import Answer, Kind, Outputs
+from convlens.workers.anatomy import INPUT, Reading, Tap, Value
+from convlens.workers.rectifiers import applied
+from convlens.workers.runner.asking import Answer, Body, Kind, Outputs
 from convlens.workers.runner.rounds import MicroBatch, Segment
 
 P = ParamSpec("P")
@@ -18,36 +20,38 @@ T = TypeVar("T")
 Outcome: TypeAlias = Answer | Exception
 
 
-def compute(network: ServedNetwork, batch: MicroBatch) -> list[Outcome]:
+def compute(network: Body, batch: MicroBatch) -> list[Outcome]:
     """What comes of each segment; raises what the network raises, which is about all of them."""
     segments = batch.segments
-    made = [_attempt(_points, network, segment) for segment in segments]
+    body = batch.kind.body or network
+    made = [_attempt(_points, body, segment) for segment in segments]
     good = [
         (segment, points)
         for segment, points in zip(segments, made, strict=True)
         if isinstance(points, Tensor)
     ]
-    answers = iter(_answers(network, batch, good) if good else ())
+    answers = iter(_answers(body, batch, good) if good else ())
     return [each if isinstance(each, Exception) else next(answers) for each in made]
 
 
-def _points(network: ServedNetwork, segment: Segment) -> Tensor:
+def _points(body: Body, segment: Segment) -> Tensor:
     points = segment.item.wanted.points[segment.start : segment.stop]
-    return points.detach().to(network.device)
+    return points.detach().to(body.device)
 
 
 def _answers(
-    network: ServedNetwork, batch: MicroBatch, asked: Sequence[tuple[Segment, Tensor]]
+    body: Body, batch: MicroBatch, asked: Sequence[tuple[Segment, Tensor]]
 ) -> list[Outcome]:
-    pixels = network.place(_padded(torch.cat([points for _, points in asked]), batch.rows))
+    kind = batch.kind
+    pixels = body.place(_padded(torch.cat([points for _, points in asked]), batch.rows))
     counts = [len(points) for _, points in asked]
-    with torch.set_grad_enabled(batch.kind.gradient):
-        outputs = _forward(network, batch.kind, pixels.requires_grad_(batch.kind.gradient))
-        parts = _split(outputs, counts)
+    with torch.set_grad_enabled(kind.gradient):
+        graph = forward(body, kind, pixels.requires_grad_(kind.gradient))
+        parts = _split(graph.outputs, counts)
         values = [
             _attempt(_value, segment, part) for (segment, _), part in zip(asked, parts, strict=True)
         ]
-        gradients = _gradients(pixels, values, counts)
+        gradients = _gradients(graph, values, counts)
     return [
         value if isinstance(value, Exception) else _answer(part, value, gradient)
         for part, value, gradient in zip(parts, values, gradients, strict=True)
@@ -60,19 +64,49 @@ def _padded(points: Tensor, rows: int) -> Tensor:
     return torch.cat([points, points[-1:].expand(missing, -1, -1, -1)]) if missing else points
 
 
-def _forward(network: ServedNetwork, kind: Kind, pixels: Tensor) -> Outputs:
-    if not kind.capture:
-        return Outputs(network.scores(pixels), {})
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A forward pass of a micro-batch, and where gradients reach what they are asked by."""
+
+    outputs: Outputs
+    sources: Mapping[int, Tensor | GradientEdge]
+    values: Mapping[int, Value]
+    rows: int
+
+
+def forward(body: Body, kind: Kind, pixels: Tensor) -> Forward:
+    """Runs pixels [rows, channels, height, width] through the network as passes of a kind ask."""
+    watched = [call for call in kind.by if call != INPUT]
+    values = {call: body.trace.calls[call].outputs[0] for call in (*kind.capture, *watched)}
+    with applied(kind.rule):
+        if values:
+            outputs, edges = _read(body, kind, pixels, values, watched)
+        else:
+            outputs, edges = Outputs(_scores(body, kind, pixels), {}), {}
+    sources: dict[int, Tensor | GradientEdge] = {INPUT: pixels, **edges}
+    return Forward(outputs, {call: sources[call] for call in kind.by}, values, len(pixels))
+
+
+def _scores(body: Body, kind: Kind, pixels: Tensor) -> Tensor:
+    # A rule must see the calls, which compiled code does not make.
+    return body.scores(pixels) if kind.rule is None else body.module(pixels)
+
+
+def _read(
+    body: Body, kind: Kind, pixels: Tensor, values: Mapping[int, Value], watched: Sequence[int]
+) -> tuple[Outputs, Mapping[int, GradientEdge]]:
     captured: dict[int, Tensor] = {}
 
     def keep(call: int) -> Tap:
-        value = network.trace.calls[call].outputs[0]
-        return lambda output: captured.update({call: value.rows(output, len(pixels))})
+        return lambda output: captured.update({call: values[call].rows(output, len(pixels))})
 
     taps = {call: keep(call) for call in kind.capture}
-    scores = Reading(network.trace, taps, stop=False).run(network.module, pixels)
-    assert scores is not None
-    return Outputs(scores, captured)
+    reading = Reading(body.trace, taps, watched=watched, stop=kind.stops)
+    scores = reading.run(body.module, pixels)
+    # A pass that ends at the network's last call has scores all the same; nobody asked for them.
+    if kind.stops or scores is None:
+        scores = pixels.new_empty(len(pixels), 0)
+    return Outputs(scores, captured), reading.edges
 
 
 def _split(outputs: Outputs, counts: Sequence[int]) -> list[Outputs]:
@@ -93,20 +127,39 @@ def _value(segment: Segment, part: Outputs) -> Tensor | None:
 
 
 def _gradients(
-    pixels: Tensor, values: Sequence[Tensor | Exception | None], counts: Sequence[int]
-) -> list[Tensor | None]:
-    """The gradient of each segment. Rows do not meet in the network, so each row's is its own."""
+    graph: Forward, values: Sequence[Tensor | Exception | None], counts: Sequence[int]
+) -> list[dict[int, Tensor]]:
+    """The gradients of each segment. Rows do not meet in the network, so each row's is its own."""
     good = [value.sum() for value in values if isinstance(value, Tensor)]
     if not good:
-        return [None] * len(values)
-    [gradient] = torch.autograd.grad(torch.stack(good).sum(), pixels)
-    return list(torch.split(gradient[: sum(counts)], list(counts)))
+        return [{} for _ in values]
+    # torch takes tensors and edges together, which its types do not say.
+    sources = cast("Any", list(graph.sources.values()))
+    total = torch.stack(good).sum()
+    found = cast("Sequence[Tensor | None]", torch.autograd.grad(total, sources, allow_unused=True))
+    split = {
+        call: torch.split(_rows(graph, call, gradient)[: sum(counts)], list(counts))
+        for call, gradient in zip(graph.sources, found, strict=True)
+    }
+    return [{call: parts[n] for call, parts in split.items()} for n in range(len(counts))]
 
 
-def _answer(part: Outputs, value: Tensor | None, gradient: Tensor | None) -> Answer:
+def _rows(graph: Forward, call: int, gradient: Tensor | None) -> Tensor:
+    """The gradient of each row; zero where nothing of it reaches the value."""
+    if call == INPUT:
+        pixels = graph.sources[INPUT]
+        assert isinstance(pixels, Tensor)
+        return torch.zeros_like(pixels) if gradient is None else gradient
+    value = graph.values[call]
+    if gradient is None:
+        return torch.zeros(graph.rows, *value.shape, device=graph.outputs.scores.device)
+    return value.rows(gradient, graph.rows)
+
+
+def _answer(part: Outputs, value: Tensor | None, gradients: Mapping[int, Tensor]) -> Answer:
     captured = {call: layer.detach() for call, layer in part.captured.items()}
     values = None if value is None else value.detach()
-    return Answer(part.scores.detach(), captured, values, gradient)
+    return Answer(part.scores.detach(), captured, values, gradients)
 
 
 def _attempt(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Exception:

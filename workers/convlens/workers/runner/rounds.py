@@ -6,19 +6,22 @@ padded row costs as much as a real one; or, where rows cost little, in a micro-b
 is shared with others and padded, whose shape is the same whoever is in it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from convlens.workers.runner.asking import Answer, Kind, Pass, Steps
+
+# Names an item among those of its job, and says when its turn is.
+Key: TypeAlias = tuple[int, ...]
 
 
 class Item:
     """One method at work for a job, its `owner`, and the pass that it waits for."""
 
-    def __init__(self, owner: object, index: int, steps: Steps[Any]) -> None:
+    def __init__(self, owner: object, key: Key, steps: Steps[Any]) -> None:
         self.owner = owner
-        self.index = index
+        self.key = key
         self.steps = steps
         #: Nothing more is computed for it.
         self.over = False
@@ -44,7 +47,7 @@ class Item:
         else:
             each(part)
             self._parts = [part]
-        self._missing -= len(part.scores)
+        self._missing -= len(part)
         return None if self._missing else Answer.joined(self._parts)
 
 
@@ -74,14 +77,15 @@ class MicroBatch:
         return self.rows - sum(map(len, self.segments))
 
 
-def cut(items: Sequence[Item], rows: int, share: bool) -> Iterator[MicroBatch]:
+def cut(items: Sequence[Item], rows_of: Callable[[Kind], int], share: bool) -> Iterator[MicroBatch]:
     """The micro-batches for the passes that the items of one job wait for, kind by kind.
 
-    `share` leaves one that is not full, which has room for others; else each row that is left over
-    is computed by itself.
+    `rows_of` says how many rows those of a kind have. `share` leaves one that is not full, which
+    has room for others; else each row that is left over is computed by itself.
     """
     for kind in dict.fromkeys(item.wanted.kind for item in items):
         asked = [item for item in items if item.wanted.kind == kind]
+        rows = rows_of(kind)
         for batch in filled(kind, rows, (Segment(i, 0, len(i.wanted.points)) for i in asked)):
             if share or not batch.free:
                 yield batch

@@ -6,20 +6,24 @@ long one is answered at its own time.
 
 import logging
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import Executor
 from typing import Any, Generic, TypeVar, cast
 
 import torch
 
-from convlens.contract import Failure
+from convlens.contract import ErrorReason, Failure
 from convlens.internal.v1.job_pb2 import Stages
+from convlens.v1.receipt_pb2 import Cost
 from convlens.workers.jobs import Ticket, alone, internal
 from convlens.workers.network import ServedNetwork
-from convlens.workers.runner.asking import Answer, Steps
+from convlens.workers.runner.asking import Answer, Kind, Steps
 from convlens.workers.runner.computing import compute
-from convlens.workers.runner.rounds import Item, MicroBatch, cut, filled
+from convlens.workers.runner.memory import MemoryPlan
+from convlens.workers.runner.rounds import Item, Key, MicroBatch, Segment, cut, filled
 
 log = logging.getLogger(__name__)
 
@@ -27,19 +31,37 @@ R = TypeVar("R")
 
 
 class AnalysisJob(ABC, Generic[R]):
-    """A job of many items, each with a method at work on it; `cost` is its passes at most."""
+    """A job of many items, each with a method at work on it; `cost` is its passes at most.
 
-    def __init__(self, ticket: Ticket, cost: int) -> None:
+    With `allow_partial`, what there is shortly before the deadline is the answer.
+    """
+
+    def __init__(self, ticket: Ticket, cost: int, *, allow_partial: bool = False) -> None:
         self.ticket = ticket
         self.cost = cost
+        self.allow_partial = allow_partial
+        #: What was computed for it so far, in rows.
+        self.spent = Cost()
+        self.stages = Stages()
+
+    def prepare(self) -> None:
+        """What is done before the first pass, such as decoding; not in the runner's thread."""
 
     @abstractmethod
-    def begin(self) -> Sequence[Steps[R]]:
-        """The methods at work, one for each item; once, in the runner's thread."""
+    def begin(self) -> Mapping[Key, Steps[R]]:
+        """The first items; once, in the runner's thread, as all that follows."""
 
     @abstractmethod
-    def accept(self, index: int, outcome: R | Failure) -> None:
-        """Takes what came of an item."""
+    def accept(self, key: Key, outcome: R | Failure) -> Mapping[Key, Steps[R]] | None:
+        """Takes what came of an item; more items that it led to."""
+
+    def watch(self, working: Mapping[Key, Callable[[], R | None]]) -> Collection[Key]:
+        """Told between two micro-batches what each item would return if it ended now.
+
+        Those that it names end with that.
+        """
+        del working
+        return ()
 
     @abstractmethod
     def response(self) -> bytes:
@@ -52,22 +74,35 @@ class Running:
     def __init__(self, job: AnalysisJob[Any]) -> None:
         self.job = job
         self.batches: deque[MicroBatch] = deque()
+        self.items: dict[Key, Item] = {}
         self.asking: list[Item] = []
         self.begun = False
+
+    def so_far(self) -> dict[Key, Callable[[], Any]]:
+        """What those of its items that can end now would return."""
+        return {key: item.wanted.so_far for key, item in self.items.items() if item.wanted.so_far}
 
 
 class Runner:
     """One thread that computes for all jobs with one network.
 
-    `rows` are those of a full micro-batch. With `share`, what a job leaves over is computed in that
-    shape too, with other jobs' and padded; else one row at a time. `budget` is the cost, in passes,
-    above which `wait_for_room` holds its caller back.
+    `rows` are those of a full micro-batch, or fewer where `memory` bytes hold no more. With
+    `share`, what a job leaves over is computed in that shape too, with other jobs' and padded; else
+    one row at a time. `budget` is the cost, in passes, above which `wait_for_room` holds its caller
+    back.
     """
 
-    def __init__(self, network: ServedNetwork, budget: int, rows: int, share: bool) -> None:
+    def __init__(
+        self,
+        network: ServedNetwork,
+        budget: int,
+        rows: int,
+        share: bool,
+        memory: int | None = None,
+    ) -> None:
         self._network = network
         self._budget = budget
-        self._rows = rows
+        self._plan = MemoryPlan(network, rows, memory)
         self._share = share
         self._jobs: deque[Running] = deque()
         self._resident = 0
@@ -76,11 +111,27 @@ class Runner:
         self._thread = threading.Thread(target=self._run, name="runner", daemon=True)
         self._thread.start()
 
-    def submit(self, job: AnalysisJob[Any]) -> None:
-        """Takes a job; any thread may call."""
+    def submit(self, job: AnalysisJob[Any], prepared_by: Executor | None = None) -> None:
+        """Takes a job, to be prepared first where somebody does that; any thread may call."""
+        with self._changed:
+            self._resident += job.cost
+        if prepared_by is None:
+            self._queue(job)
+        else:
+            prepared_by.submit(self._prepare, job)
+
+    def _prepare(self, job: AnalysisJob[Any]) -> None:
+        started = time.monotonic()
+        with alone(job.ticket):
+            if job.ticket.is_open("before the work began"):
+                job.prepare()
+        job.stages.wait_us = round((started - job.ticket.arrived) * 1e6)
+        job.stages.decode_us = round((time.monotonic() - started) * 1e6)
+        self._queue(job)
+
+    def _queue(self, job: AnalysisJob[Any]) -> None:
         with self._changed:
             self._jobs.append(Running(job))
-            self._resident += job.cost
             self._changed.notify_all()
 
     def wait_for_room(self) -> None:
@@ -107,7 +158,7 @@ class Runner:
         """The job whose turn it is; every job that came has begun, so that it can be company."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._jobs or self._closed)
+                self._changed.wait_for(lambda: self._jobs or (self._closed and not self._resident))
                 if not self._jobs:
                     return None
                 new = [running for running in self._jobs if not running.begun]
@@ -120,22 +171,41 @@ class Runner:
 
     def _is_over(self, running: Running) -> bool:
         """Whether the job is answered, or nobody waits for it; then it is let go."""
-        if running.job.ticket.is_open("between two passes"):
+        job = running.job
+        if job.allow_partial and time.monotonic() >= job.ticket.soon:
+            with alone(job.ticket):
+                self._hurry(running)
+        if job.ticket.is_open("between two passes"):
             return False
         with self._changed:
             if running in self._jobs:
                 self._jobs.remove(running)
-                self._resident -= running.job.cost
+                self._resident -= job.cost
                 self._changed.notify_all()
         return True
+
+    def _hurry(self, running: Running) -> None:
+        """Ends every item with what it has so far, or without anything."""
+        late = Failure(ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED, stage="between two passes")
+        while running.items:
+            for item in list(running.items.values()):
+                so_far = item.wanted.so_far
+                outcome = so_far() if so_far else None
+                self._end(item, late if outcome is None else outcome)
+        running.batches.clear()
+        running.asking.clear()
+        self._proceed(running)
 
     def _begin(self, running: Running) -> None:
         running.begun = True
         with alone(running.job.ticket):
-            items = [Item(running, n, steps) for n, steps in enumerate(running.job.begin())]
-            for item in items:
-                self._advance(item, None)
-            self._plan(running)
+            self._add(running, running.job.begin())
+            self._proceed(running)
+
+    def _add(self, running: Running, found: Mapping[Key, Steps[Any]]) -> None:
+        for key, steps in found.items():
+            running.items[key] = item = Item(running, key, steps)
+            self._advance(item, None)
 
     def _turn(self, running: Running) -> None:
         """Computes the job's next micro-batch, with what others have for its free rows."""
@@ -144,11 +214,22 @@ class Runner:
         for other in self._companions(running, batch):
             batch.segments += other.batches.popleft().segments
             owners[id(other)] = other
+        started = time.monotonic()
         self._compute(batch)
+        took = time.monotonic() - started
         for owner in owners.values():
+            owner.job.stages.compute_us += round(took / len(owners) * 1e6)
+            owner.job.stages.micro_batches += 1 / len(owners)
             with alone(owner.job.ticket):
-                self._plan(owner)
+                self._watch(owner)
+                self._proceed(owner)
             self._is_over(owner)
+
+    def _watch(self, running: Running) -> None:
+        for key in running.job.watch(running.so_far()):
+            item = running.items[key]
+            so_far = item.wanted.so_far
+            self._end(item, so_far() if so_far else None)
 
     def _companions(self, running: Running, batch: MicroBatch) -> Iterator[Running]:
         with self._changed:
@@ -159,16 +240,20 @@ class Runner:
             if batch.free and fits and head.rows - head.free <= batch.free:
                 yield other
 
-    def _plan(self, running: Running) -> None:
+    def _proceed(self, running: Running) -> None:
         """Begins the next round where one is over; answers where no item asks for more."""
-        if running.batches:
+        if any(not segment.item.over for batch in running.batches for segment in batch.segments):
             return
-        asking = sorted(running.asking, key=lambda item: item.index)
+        running.batches.clear()
+        asking = sorted(running.asking, key=lambda item: item.key)
         running.asking = []
         if asking:
-            running.batches.extend(cut(asking, self._rows, self._share))
+            running.batches.extend(cut(asking, self._plan.rows, self._share))
         elif not running.job.ticket.answered:
-            running.job.ticket.answer(running.job.response(), Stages())
+            started = time.monotonic()
+            body, stages = running.job.response(), running.job.stages
+            stages.encode_us = round((time.monotonic() - started) * 1e6)
+            running.job.ticket.answer(body, stages)
 
     def _compute(self, batch: MicroBatch) -> None:
         """Hands every segment its answer; what breaks is its own item's."""
@@ -183,7 +268,14 @@ class Runner:
             self._compute_apart(batch, error)
         else:
             for segment, outcome in zip(batch.segments, outcomes, strict=True):
+                self._charge(segment, batch.kind)
                 self._deliver(segment.item, outcome)
+
+    def _charge(self, segment: Segment, kind: Kind) -> None:
+        job = cast(Running, segment.item.owner).job
+        job.stages.passes += 1
+        job.spent.forward_passes += len(segment)
+        job.spent.backward_passes += len(segment) if kind.gradient else 0
 
     def _compute_in_halves(self, batch: MicroBatch) -> None:
         """Where memory did not hold so many rows: from now on, half of them."""
@@ -191,8 +283,7 @@ class Runner:
         if batch.rows == 1:
             self._compute_apart(batch, MemoryError("one row is more than the memory holds"))
             return
-        self._rows = min(self._rows, batch.rows // 2)
-        log.warning("memory does not hold a micro-batch", extra={"rows": self._rows})
+        self._plan.lower(batch.kind, batch.rows // 2)
         for half in filled(batch.kind, batch.rows // 2, batch.segments):
             self._compute(half)
 
@@ -238,10 +329,11 @@ class Runner:
         """Tells the job what came of an item."""
         item.over = True
         running = cast(Running, item.owner)
+        running.items.pop(item.key, None)
         ticket = running.job.ticket
         with alone(ticket):
             item.steps.close()
             if isinstance(outcome, Exception) and not isinstance(outcome, Failure):
                 log.error("a method broke", exc_info=outcome, extra={"job": ticket.job.request_id})
                 outcome = internal(ticket)
-            running.job.accept(item.index, outcome)
+            self._add(running, running.job.accept(item.key, outcome) or {})

@@ -1,0 +1,81 @@
+"""How many rows of a pass the memory holds, measured once for each kind of pass."""
+
+import logging
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from convlens.workers.network import ServedNetwork
+from convlens.workers.runner.asking import Body, Kind
+from convlens.workers.runner.computing import forward
+
+log = logging.getLogger(__name__)
+
+
+class MemoryPlan:
+    """Says how many rows the micro-batches of a kind have: at most `rows`, as `budget` bytes allow
+    where there is a budget.
+
+    What one row takes is a property of the network and of the kind, so that the plan, and with it
+    the bits of every answer, is the same on every replica.
+    """
+
+    def __init__(self, network: ServedNetwork, rows: int, budget: int | None) -> None:
+        self._network = network
+        self._rows = rows
+        self._budget = budget
+        self._planned: dict[Kind, int] = {}
+
+    def rows(self, kind: Kind) -> int:
+        """Rows of a full micro-batch; the first time, one row is computed to find out."""
+        if kind not in self._planned:
+            self._planned[kind] = self._fitting(kind, self._budget) if self._budget else self._rows
+        return self._planned[kind]
+
+    def _fitting(self, kind: Kind, budget: int) -> int:
+        row, rows = footprint(kind.body or self._network, kind), self._rows
+        while rows > 1 and rows * row > budget:
+            rows = (rows + 1) // 2
+        log.debug("a row takes %d bytes, a micro-batch has %d", row, rows)
+        return rows
+
+    def lower(self, kind: Kind, rows: int) -> None:
+        """Plans no more than so many rows from now on: more did not fit."""
+        self._planned[kind] = min(rows, self.rows(kind))
+        log.warning("memory does not hold a micro-batch", extra={"rows": self._planned[kind]})
+
+
+def footprint(body: Body, kind: Kind) -> int:
+    """Bytes that one row of a pass needs beside the weights.
+
+    With gradients, it is what the graph keeps until it goes back; without, the largest sum of what
+    a call takes and gives. What is captured comes on top.
+    """
+    captured = sum(body.trace.calls[call].outputs[0].bytes for call in kind.capture)
+    if kind.gradient:
+        return captured + _kept(body, kind)
+    calls = body.trace.calls
+    passing = ([v.bytes for v in (*c.operands, *c.outputs) if v.axis is not None] for c in calls)
+    return captured + max(map(sum, passing), default=0)
+
+
+def _kept(body: Body, kind: Kind) -> int:
+    """Bytes of the tensors that the graph of one row keeps."""
+    weights = {_memory(tensor) for tensor in (*body.module.parameters(), *body.module.buffers())}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        if (memory := _memory(tensor)) not in weights:
+            kept[memory] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    pixels = body.place(torch.zeros(1, *body.trace.image)).requires_grad_()
+    with torch.enable_grad(), saved_tensors_hooks(pack, lambda tensor: tensor):
+        graph = forward(body, kind, pixels)
+    del graph
+    return sum(kept.values())
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
