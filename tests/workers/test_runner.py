@@ -4,6 +4,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,11 +15,22 @@ from torch import Tensor
 from convlens.contract import ErrorReason, Failure
 from convlens.contract.errors import reason_name
 from convlens.internal.v1.job_pb2 import Job, Reply
+from convlens.workers.anatomy import INPUT
 from convlens.workers.catalog import load_network
 from convlens.workers.config import NetworkEntry
 from convlens.workers.jobs import Ticket, alone
 from convlens.workers.network import ServedNetwork
-from convlens.workers.runner import AnalysisJob, Answer, Key, Outputs, Pass, Runner, Steps
+from convlens.workers.runner import (
+    AnalysisJob,
+    Answer,
+    Key,
+    Outputs,
+    Pass,
+    Runner,
+    Steps,
+    side_by_side,
+)
+from convlens.workers.runner.memory import footprint
 
 ROWS = 4
 
@@ -32,6 +44,7 @@ class Asked(AnalysisJob[Any]):
         seconds: float = 60,
         cost: int = 1,
         reply: Callable[[Reply], None] | None = None,
+        partial: bool = False,
     ) -> None:
         self.left = threading.Event()
         self.outcomes: dict[int, Any] = {}
@@ -41,7 +54,9 @@ class Asked(AnalysisJob[Any]):
         now = time.monotonic()
         job = Job(request_id="test")
         send = reply or self._keep
-        super().__init__(Ticket(job, now, now + seconds, self.left.is_set, send), cost)
+        super().__init__(
+            Ticket(job, now, now + seconds, self.left.is_set, send), cost, allow_partial=partial
+        )
 
     def begin(self) -> Mapping[Key, Steps[Any]]:
         return {(index,): item() for index, item in enumerate(self._items)}
@@ -492,3 +507,173 @@ def test_alone_fails_only_a_ticket_that_has_no_answer() -> None:
         asked.ticket.fail(Failure(ErrorReason.ERROR_REASON_CANCELLED))
         raise RuntimeError("planted, after the answer")
     assert asked.wait() == "CANCELLED"
+
+
+def test_the_gradient_by_a_layer_is_that_of_what_it_gave(
+    runner: Runner, network: ServedNetwork
+) -> None:
+    # A rectifier in place follows: what the layer gave is overwritten.
+    call = network.trace.call("features.0")
+    points = picture(2, 5)
+
+    def steps() -> Steps[Answer]:
+        return (yield Pass(points, best, (call,), by=(call, INPUT)))
+
+    job = Asked(steps)
+    runner.submit(job)
+    assert job.reasons() == ["well"]
+    answer: Answer = job.outcomes[0]
+    module: Any = network.module
+    x = points.clone().requires_grad_()
+    inner = module.body.features[0]((x - module.mean) / module.std)
+    rest = module.body.features[1:](inner * 1)
+    score = module.body.classifier(rest.flatten(1)).amax(dim=1).sum()
+    by_layer, by_pixels = torch.autograd.grad(score, [inner, x])
+    assert torch.allclose(answer.captured[call], inner, atol=1e-5)
+    for found, expected in ((answer.gradients[call], by_layer), (answer.slope, by_pixels)):
+        assert float(expected.abs().max()) > 0
+        assert torch.allclose(found, expected, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_a_pass_that_stops_computes_nothing_after_its_layer(
+    runner: Runner, network: ServedNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module: Any = network.module
+
+    def never(_: Tensor) -> Tensor:
+        raise AssertionError("the classifier was asked")
+
+    monkeypatch.setattr(module.body.classifier[-1], "forward", never)
+    call = network.trace.call("features.3")
+
+    def steps() -> Steps[Answer]:
+        objective = lambda out: out.captured[call].sum((1, 2, 3))  # noqa: E731
+        return (yield Pass(picture(1, 5), objective, (call,), stops=True))
+
+    job = Asked(steps)
+    runner.submit(job)
+    assert job.reasons() == ["well"]
+    assert job.outcomes[0].scores.shape == (5, 0)
+    assert float(job.outcomes[0].slope.abs().max()) > 0
+
+
+def test_branches_are_computed_side_by_side(network: ServedNetwork, shapes: list[int]) -> None:
+    def forked() -> Steps[Any]:
+        first = yield Pass(picture(0))
+        rest = yield from side_by_side([scored(picture(n, n))() for n in (1, 2, 1)])
+        nothing = yield from side_by_side([])
+        return [first.scores, *rest, *nothing]
+
+    with running(network, share=True) as runner:
+        job = Asked(forked, forked)
+        runner.submit(job)
+        assert job.reasons() == ["well", "well"]
+    # Each of the two asks for one point, and then for four.
+    assert shapes == [ROWS, ROWS, ROWS]
+    assert [len(scores) for scores in job.outcomes[1]] == [1, 1, 2, 1]
+    assert torch.equal(job.outcomes[0][2], job.outcomes[1][2])
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_branch_that_breaks_is_alone_with_it(runner: Runner, place: str) -> None:
+    def forked() -> Steps[Any]:
+        return (yield from side_by_side([saliency(picture(1))(), broken_at(place)()]))
+
+    job = Asked(forked, saliency(picture(1)))
+    runner.submit(job)
+    assert job.reasons() == ["well", "well"]
+    well, broken = job.outcomes[0]
+    assert isinstance(broken, Failure)
+    assert torch.equal(well, job.outcomes[1])
+
+
+def counted(done: list[int], count: int) -> Callable[[], Steps[int]]:
+    """Counts its passes, and says so at any time after the first."""
+
+    def steps() -> Steps[int]:
+        for _ in range(count):
+            yield Pass(picture(0), so_far=lambda: len(done) or None)
+            done.append(1)
+        return count
+
+    return steps
+
+
+def test_what_there_is_at_the_deadline_is_the_answer(runner: Runner) -> None:
+    done: list[int] = []
+
+    def forked() -> Steps[Any]:
+        return (yield from side_by_side([counted(done, 10**6)()]))
+
+    job = Asked(counted(done, 10**6), forked, passes(10**6, [], ""), seconds=0.5, partial=True)
+    runner.submit(job)
+    assert job.reasons() == ["well", "well", "DEADLINE_EXCEEDED"]
+    assert 0 < job.outcomes[0] <= len(done)
+    assert 0 < job.outcomes[1][0] <= len(done)
+    late = Asked(counted(done, 10**6), seconds=0.5)
+    runner.submit(late)
+    assert late.wait() == "DEADLINE_EXCEEDED"
+
+
+def test_an_item_that_is_good_enough_ends(runner: Runner) -> None:
+    class Content(Asked):
+        def watch(self, working: Mapping[Key, Callable[[], Any]]) -> list[Key]:
+            return [key for key, so_far in working.items() if (so_far() or 0) >= 3]
+
+    done: list[int] = []
+    job = Content(counted(done, 100), passes(5, [], ""))
+    runner.submit(job)
+    assert job.reasons() == ["well", "well"]
+    assert job.outcomes == {0: 3, 1: None}
+    assert len(done) == 3
+
+
+def test_what_was_computed_for_a_job_is_counted(runner: Runner) -> None:
+    job = Asked(scored(picture(0, 6)), saliency(picture(0, 3)))
+    runner.submit(job)
+    assert job.wait() == "done"
+    assert (job.spent.forward_passes, job.spent.backward_passes) == (9, 3)
+    # A micro-batch of four rows, and five of one row each.
+    assert (job.stages.passes, round(job.stages.micro_batches, 6)) == (6, 6)
+
+
+def test_a_job_is_prepared_before_it_begins(network: ServedNetwork) -> None:
+    class Prepared(Asked):
+        def prepare(self) -> None:
+            self.ready = threading.current_thread().name
+            if self.ticket.job.request_id == "bad":
+                raise Failure(ErrorReason.ERROR_REASON_NOT_IMPLEMENTED, rpc="x")
+
+        def begin(self) -> Mapping[Key, Steps[Any]]:
+            assert self.ready.startswith("preparing")
+            return super().begin()
+
+    with ThreadPoolExecutor(1, thread_name_prefix="preparing") as executor:
+        with running(network) as runner:
+            good, bad = Prepared(scored(picture(0))), Prepared(scored(picture(0)))
+            bad.ticket.job.request_id = "bad"
+            late = Prepared(scored(picture(0)), seconds=-1)
+            for job in (bad, late, good):
+                runner.submit(job, executor)
+            assert [job.wait() for job in (bad, late, good)] == [
+                "NOT_IMPLEMENTED",
+                "DEADLINE_EXCEEDED",
+                "done",
+            ]
+        assert runner.is_idle()
+
+
+def test_a_micro_batch_has_the_rows_that_memory_holds(
+    network: ServedNetwork, shapes: list[int]
+) -> None:
+    row = footprint(network, Pass(picture(0), best).kind)
+    assert 2e6 < row < 2e7
+    assert footprint(network, Pass(picture(0)).kind) < row
+    assert shapes == [1], "a row with a gradient is computed to measure it"
+    shapes.clear()
+    made = Runner(network, 10, ROWS, share=True, memory=3 * row)
+    job = Asked(saliency(picture(0, 4)), scored(picture(0, 4)))
+    made.submit(job)
+    assert job.reasons() == ["well", "well"]
+    made.close()
+    assert sorted(shapes) == [1, 2, 2, 4]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from convlens.workers.anatomy import Trace, trace
 from convlens.workers.runner import Answer, Pass, Steps
+from convlens.workers.runner.asking import Fork
 from convlens.workers.runner.computing import compute
 from convlens.workers.runner.rounds import Item, MicroBatch, Segment
 
@@ -39,6 +40,9 @@ def run(network: nn.Module | Small, steps: Steps[Any], rows: int = 4) -> Any:
             wanted = steps.send(answer)
         except StopIteration as end:
             return end.value
+        if isinstance(wanted, Fork):
+            answer = [run(body or network, branch, rows) for branch in wanted.branches]
+            continue
         if body is None:
             assert isinstance(network, nn.Module)
             _, channels, height, width = wanted.points[0:1].shape

@@ -1,6 +1,15 @@
 """The runner: methods ask for passes, and the passes of all callers are computed together."""
 
-from convlens.workers.runner.asking import Answer, Body, Objective, Outputs, Pass, Points, Steps
+from convlens.workers.runner.asking import (
+    Answer,
+    Body,
+    Objective,
+    Outputs,
+    Pass,
+    Points,
+    Steps,
+    side_by_side,
+)
 from convlens.workers.runner.rounds import Key
 from convlens.workers.runner.runner import AnalysisJob, Runner
 
@@ -15,4 +24,5 @@ __all__ = [
     "Points",
     "Runner",
     "Steps",
+    "side_by_side",
 ]

@@ -1,12 +1,13 @@
 """What a method asks of the network, and what comes back."""
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from convlens.contract import Failure
 from convlens.workers.anatomy import INPUT, Trace
 from convlens.workers.rectifiers import Rule
 
@@ -162,5 +163,20 @@ class Pass:
         object.__setattr__(self, "kind", kind)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Fork:
+    """Asks for other methods to be at work side by side; see `side_by_side`."""
+
+    branches: Sequence["Steps[Any]"]
+
+
 # A method at work on one item: it yields passes, gets their answers, and returns its result.
-Steps: TypeAlias = Generator[Pass, Answer, R]
+Steps: TypeAlias = Generator[Pass | Fork, Answer, R]
+
+
+def side_by_side(branches: Sequence[Steps[R]]) -> Steps[list[R | Failure]]:
+    """What comes of several methods, in their order, whose passes are computed together."""
+    if not branches:
+        return []
+    found = yield Fork(branches)
+    return cast("list[R | Failure]", found)

@@ -17,17 +17,49 @@ Key: TypeAlias = tuple[int, ...]
 
 
 class Item:
-    """One method at work for a job, its `owner`, and the pass that it waits for."""
+    """One method at work for a job, its `owner`, and the pass or the branches that it waits for.
 
-    def __init__(self, owner: object, key: Key, steps: Steps[Any]) -> None:
+    A branch has a `parent`, the item that waits for it and for its siblings.
+    """
+
+    def __init__(
+        self, owner: object, key: Key, steps: Steps[Any], parent: "Item | None" = None
+    ) -> None:
         self.owner = owner
         self.key = key
         self.steps = steps
+        self.parent = parent
         #: Nothing more is computed for it.
         self.over = False
         self._wanted: Pass | None = None
         self._parts: list[Answer] = []
         self._missing = 0
+        self._outcomes: dict[Key, object] = {}
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether it waits for a pass, and not for branches."""
+        return self._wanted is not None
+
+    @property
+    def so_far(self) -> Callable[[], Any] | None:
+        """Gives what it would return if it ended now, or None; there where it waits for a pass."""
+        return self._wanted.so_far if self._wanted else None
+
+    def fork(self, branches: Sequence[Steps[Any]]) -> "list[Item]":
+        """Waits for branches from now on, and gives them."""
+        self._wanted, self._outcomes, self._missing = None, {}, len(branches)
+        return [
+            Item(self.owner, (*self.key, number), steps, self)
+            for number, steps in enumerate(branches)
+        ]
+
+    def join(self, branch: "Item", outcome: object) -> list[object] | None:
+        """Takes what came of a branch; what came of all of them where that was the last one."""
+        self._outcomes[branch.key] = outcome
+        if len(self._outcomes) < self._missing:
+            return None
+        return [self._outcomes[key] for key in sorted(self._outcomes)]
 
     @property
     def wanted(self) -> Pass:

@@ -20,7 +20,7 @@ from convlens.internal.v1.job_pb2 import Stages
 from convlens.v1.receipt_pb2 import Cost
 from convlens.workers.jobs import Ticket, alone, internal
 from convlens.workers.network import ServedNetwork
-from convlens.workers.runner.asking import Answer, Kind, Steps
+from convlens.workers.runner.asking import Answer, Fork, Kind, Pass, Steps
 from convlens.workers.runner.computing import compute
 from convlens.workers.runner.memory import MemoryPlan
 from convlens.workers.runner.rounds import Item, Key, MicroBatch, Segment, cut, filled
@@ -49,14 +49,14 @@ class AnalysisJob(ABC, Generic[R]):
 
     @abstractmethod
     def begin(self) -> Mapping[Key, Steps[R]]:
-        """The first items; once, in the runner's thread, as all that follows."""
+        """The items; once, in the runner's thread, as all that follows."""
 
     @abstractmethod
-    def accept(self, key: Key, outcome: R | Failure) -> Mapping[Key, Steps[R]] | None:
-        """Takes what came of an item; more items that it led to."""
+    def accept(self, key: Key, outcome: R | Failure) -> None:
+        """Takes what came of an item."""
 
     def watch(self, working: Mapping[Key, Callable[[], R | None]]) -> Collection[Key]:
-        """Told between two micro-batches what each item would return if it ended now.
+        """Told between two micro-batches what items and branches would return if they ended now.
 
         Those that it names end with that.
         """
@@ -80,7 +80,8 @@ class Running:
 
     def so_far(self) -> dict[Key, Callable[[], Any]]:
         """What those of its items that can end now would return."""
-        return {key: item.wanted.so_far for key, item in self.items.items() if item.wanted.so_far}
+        found = {key: item.so_far for key, item in self.items.items()}
+        return {key: so_far for key, so_far in found.items() if so_far}
 
 
 class Runner:
@@ -188,9 +189,8 @@ class Runner:
         """Ends every item with what it has so far, or without anything."""
         late = Failure(ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED, stage="between two passes")
         while running.items:
-            for item in list(running.items.values()):
-                so_far = item.wanted.so_far
-                outcome = so_far() if so_far else None
+            for item in [each for each in running.items.values() if each.is_asking]:
+                outcome = item.so_far() if item.so_far else None
                 self._end(item, late if outcome is None else outcome)
         running.batches.clear()
         running.asking.clear()
@@ -199,13 +199,14 @@ class Runner:
     def _begin(self, running: Running) -> None:
         running.begun = True
         with alone(running.job.ticket):
-            self._add(running, running.job.begin())
+            for key, steps in running.job.begin().items():
+                self._start(Item(running, key, steps))
             self._proceed(running)
 
-    def _add(self, running: Running, found: Mapping[Key, Steps[Any]]) -> None:
-        for key, steps in found.items():
-            running.items[key] = item = Item(running, key, steps)
-            self._advance(item, None)
+    def _start(self, item: Item) -> None:
+        cast(Running, item.owner).items[item.key] = item
+        # What is sent first starts a generator, and must be None.
+        self._advance(item, None)
 
     def _turn(self, running: Running) -> None:
         """Computes the job's next micro-batch, with what others have for its free rows."""
@@ -228,8 +229,7 @@ class Runner:
     def _watch(self, running: Running) -> None:
         for key in running.job.watch(running.so_far()):
             item = running.items[key]
-            so_far = item.wanted.so_far
-            self._end(item, so_far() if so_far else None)
+            self._end(item, item.so_far() if item.so_far else None)
 
     def _companions(self, running: Running, batch: MicroBatch) -> Iterator[Running]:
         with self._changed:
@@ -312,21 +312,26 @@ class Runner:
             if whole is not None:
                 self._advance(item, whole)
 
-    def _advance(self, item: Item, answer: Answer | None) -> None:
+    def _advance(self, item: Item, answer: Answer | list[object] | None) -> None:
         """Gives the method what it waited for, and takes what it asks for next."""
         running = cast(Running, item.owner)
         try:
-            # What is sent first starts a generator, and must be None.
-            item.ask(item.steps.send(cast(Answer, answer)))
+            wanted = item.steps.send(cast(Answer, answer))
+            branches = item.fork(wanted.branches) if isinstance(wanted, Fork) else None
+            if branches is None:
+                item.ask(cast(Pass, wanted))
         except StopIteration as end:
             self._end(item, end.value)
         except Exception as error:
             self._end(item, error)
         else:
-            running.asking.append(item)
+            if branches is None:
+                running.asking.append(item)
+            for branch in branches or ():
+                self._start(branch)
 
     def _end(self, item: Item, outcome: object) -> None:
-        """Tells the job what came of an item."""
+        """Tells who waits for it, the job or another item, what came of an item."""
         item.over = True
         running = cast(Running, item.owner)
         running.items.pop(item.key, None)
@@ -336,4 +341,7 @@ class Runner:
             if isinstance(outcome, Exception) and not isinstance(outcome, Failure):
                 log.error("a method broke", exc_info=outcome, extra={"job": ticket.job.request_id})
                 outcome = internal(ticket)
-            self._add(running, running.job.accept(item.key, outcome) or {})
+            if item.parent is None:
+                running.job.accept(item.key, outcome)
+            elif (outcomes := item.parent.join(item, outcome)) is not None:
+                self._advance(item.parent, outcomes)
