@@ -2,15 +2,19 @@
 
 import time
 import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from convlens.contract import ErrorReason, Failure
+from convlens.contract.pools import POOL_OF_SERVICE
 from convlens.internal.v1.job_pb2 import Job, Reply
 from convlens.server.contract import RPCS, Rpc
 from convlens.server.engine import Engine
 from convlens.server.metrics import Metrics
 from convlens.server.networks import Networks
-from convlens.server.rpc import Call, Unary
+from convlens.server.rpc import Call, Replying, Unary
+from convlens.v1.network_pb2 import Network
 
 # Names this process's monotonic clock to workers.
 CLOCK = uuid.uuid4().hex
@@ -29,21 +33,53 @@ class Dispatcher:
 
     async def run(self, call: Call, rpc: Rpc, network: str, body: bytes) -> bytes:
         """The response's bytes; raises Failure."""
+        async with aclosing(self.answers(call, rpc, network, body)) as answers:
+            return [answer async for answer in answers][-1]
+
+    async def answers(
+        self, call: Call, rpc: Rpc, network: str, body: bytes
+    ) -> AsyncGenerator[bytes, None]:
+        """The bytes of one response after the other; raises Failure."""
+        async with aclosing(self._replies(call, rpc, network, body)) as replies:
+            async for reply in replies:
+                if not reply.more:
+                    self._metrics.record_stages(reply.stages)
+                if reply.HasField("error"):
+                    raise _failure(reply, call)
+                yield reply.response
+
+    async def _replies(
+        self, call: Call, rpc: Rpc, network: str, body: bytes
+    ) -> AsyncGenerator[Reply, None]:
+        """What the engine answers; from another version where the first was just unloaded."""
         served = self._networks.resolve(network, call.request_id)
+        started = False
         try:
-            reply = await self._engine.call(served, self._job(call, rpc, body))
+            async with aclosing(self._ask(served, call, rpc, body)) as replies:
+                async for reply in replies:
+                    started = True
+                    yield reply
+            return
         except Failure as failure:
-            if failure.reason is not ErrorReason.ERROR_REASON_WORKER_UNAVAILABLE:
+            if started or failure.reason is not ErrorReason.ERROR_REASON_WORKER_UNAVAILABLE:
                 raise
-            # Its version may have been unloaded a moment ago: then another one may answer.
             again = self._networks.resolve(network, call.request_id)
             if (again.name, again.version) == (served.name, served.version):
                 raise
-            reply = await self._engine.call(again, self._job(call, rpc, body))
-        self._metrics.record_stages(reply.stages)
-        if reply.HasField("error"):
-            raise _failure(reply, call)
-        return reply.response
+        async with aclosing(self._ask(again, call, rpc, body)) as replies:
+            async for reply in replies:
+                yield reply
+
+    async def _ask(
+        self, network: Network, call: Call, rpc: Rpc, body: bytes
+    ) -> AsyncGenerator[Reply, None]:
+        job = self._job(call, rpc, body)
+        if POOL_OF_SERVICE.get(rpc.service) != "analysis":
+            yield await self._engine.call(network, job)
+            return
+        async with aclosing(self._engine.stream(network, job)) as replies:
+            async for reply in replies:
+                yield reply
 
     def _job(self, call: Call, rpc: Rpc, body: bytes) -> Job:
         assert call.deadline is not None
@@ -63,6 +99,17 @@ class Dispatcher:
 
         async def answer(call: Call, request: Any, body: bytes) -> bytes:
             return await self.run(call, RPCS[path], request.network, body)
+
+        return answer
+
+    def streamed(self, path: str) -> Replying:
+        """An RPC that is one job with many answers; its request holds that of the unary RPC."""
+
+        async def answer(call: Call, request: Any, body: bytes) -> AsyncGenerator[bytes, None]:
+            network = request.request.network
+            async with aclosing(self.answers(call, RPCS[path], network, body)) as answers:
+                async for each in answers:
+                    yield each
 
         return answer
 

@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 import structlog
@@ -112,27 +113,49 @@ class EmbeddedEngine(Engine):
 
     async def call(self, network: Network, job: Job) -> Reply:
         """Runs a job in the network's inference pool."""
-        return await asyncio.wrap_future(self._submit(network, "inference", job))
-
-    async def stream(self, network: Network, job: Job) -> AsyncGenerator[Reply, None]:
-        """Runs a job in the network's analysis pool."""
-        yield await asyncio.wrap_future(self._submit(network, "analysis", job))
-
-    def _submit(self, network: Network, pool: Pool, job: Job) -> Future[Reply]:
-        from convlens.workers.jobs import Ticket
-
-        served = self._served.get(f"{network.name}@{network.version}")
-        if served is None:
-            raise unavailable(network, "it was unloaded")
-        arrived, future = time.monotonic(), Future[Reply]()
+        future = Future[Reply]()
 
         def reply(answer: Reply) -> None:
             if future.set_running_or_notify_cancel():
                 future.set_result(answer)
 
+        self._submit(network, "inference", job, future.cancelled, reply)
+        return await asyncio.wrap_future(future)
+
+    async def stream(self, network: Network, job: Job) -> AsyncGenerator[Reply, None]:
+        """Runs a job in the network's analysis pool."""
+        loop, left = asyncio.get_running_loop(), Event()
+        replies = asyncio.Queue[Reply]()
+
+        def reply(answer: Reply) -> None:
+            loop.call_soon_threadsafe(replies.put_nowait, answer)
+
+        self._submit(network, "analysis", job, left.is_set, reply)
+        try:
+            while True:
+                answer = await replies.get()
+                yield answer
+                if not answer.more:
+                    return
+        finally:
+            left.set()
+
+    def _submit(
+        self,
+        network: Network,
+        pool: Pool,
+        job: Job,
+        cancelled: Callable[[], bool],
+        reply: Callable[[Reply], None],
+    ) -> None:
+        from convlens.workers.jobs import Ticket
+
+        served = self._served.get(f"{network.name}@{network.version}")
+        if served is None:
+            raise unavailable(network, "it was unloaded")
+        arrived = time.monotonic()
         deadline = arrived + job.remaining_us / 1e6
-        served.pools[pool].submit(Ticket(job, arrived, deadline, future.cancelled, reply))
-        return future
+        served.pools[pool].submit(Ticket(job, arrived, deadline, cancelled, reply))
 
     async def load(self, name: str, version: str, traffic_weight: float | None) -> Network:
         """Loads an entry of the allow list of networks.yaml."""

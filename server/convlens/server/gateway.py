@@ -29,6 +29,7 @@ log = structlog.get_logger()
 
 FEATURES = "/convlens.v1.FeatureService"
 CLASSIFICATION = "/convlens.v1.ClassificationService"
+EXPLANATION = "/convlens.v1.ExplanationService"
 NETWORKS = "/convlens.v1.NetworkService"
 HEALTH_SECONDS = 0.25
 LINGER_SECONDS = 0.5
@@ -114,6 +115,7 @@ class Gateway:
             stop = self._onion.stopping
             return Stream(path, response, answer, dispatcher, self._metrics, limits, stop).run
 
+        explain = f"{EXPLANATION}/Explain"
         classify, extract = f"{CLASSIFICATION}/Classify", f"{FEATURES}/ExtractFeatures"
         return Implementations(
             unary={
@@ -124,7 +126,9 @@ class Gateway:
                 f"{NETWORKS}/ListPretrained": dispatcher.by_default,
                 classify: dispatcher.unary(classify),
                 extract: dispatcher.unary(extract),
+                explain: dispatcher.unary(explain),
             },
+            replying={f"{explain}Stream": dispatcher.streamed(f"{explain}Stream")},
             streaming={
                 f"{classify}Stream": stream(classify, ClassifyStreamResponse, ClassifyResponse),
                 f"{extract}Stream": stream(

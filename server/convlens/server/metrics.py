@@ -54,6 +54,16 @@ class Metrics:
             buckets=IMAGES,
             registry=self.registry,
         )
+        self.passes = Counter(
+            "convlens_analysis_passes",
+            "Parts of passes that methods asked for, each computed in one micro-batch.",
+            registry=self.registry,
+        )
+        self.micro_batches = Counter(
+            "convlens_analysis_micro_batches",
+            "Micro-batches in which they were computed; the fewer, the more was shared.",
+            registry=self.registry,
+        )
         self.queued = Gauge(
             "convlens_queue_length",
             "Requests that wait in a pool.",
@@ -83,6 +93,8 @@ class Metrics:
         self.stages.labels("compute").observe(stages.compute_us / 1e6)
         self.stages.labels("encode").observe(stages.encode_us / 1e6)
         self.batch.observe(stages.batch_images)
+        self.passes.inc(stages.passes)
+        self.micro_batches.inc(stages.micro_batches)
 
 
 class TritonMetrics:

@@ -47,6 +47,7 @@ class Call:
 
 
 Unary: TypeAlias = Callable[[Call, Any, bytes], Awaitable[Message | bytes]]
+Replying: TypeAlias = Callable[[Call, Any, bytes], AsyncGenerator[bytes, None]]
 Streaming: TypeAlias = Callable[[Call, AsyncIterator[Any]], AsyncGenerator[Message, None]]
 
 
@@ -55,18 +56,19 @@ class Implementations:
     """What answers which path of the contract."""
 
     unary: Mapping[str, Unary]
+    replying: Mapping[str, Replying]
     streaming: Mapping[str, Streaming]
 
     def services(self) -> set[str]:
         """The services of which at least one RPC is answered."""
-        return {RPCS[path].service for path in (*self.unary, *self.streaming)}
+        return {RPCS[path].service for path in (*self.unary, *self.replying, *self.streaming)}
 
 
 class Onion(grpc.GenericRpcHandler):
     """Finds the implementation of each RPC of the contract, and wraps it."""
 
     def __init__(self, metrics: Metrics, default_timeout: float) -> None:
-        self.implementations = Implementations({}, {})
+        self.implementations = Implementations({}, {}, {})
         self._metrics = metrics
         self._default_timeout = default_timeout
         self._active: set[asyncio.Task[Any]] = set()
@@ -83,6 +85,8 @@ class Onion(grpc.GenericRpcHandler):
             return None
         if rpc.path in self.implementations.unary:
             return grpc.unary_unary_rpc_method_handler(self._answer_unary(rpc))
+        if rpc.path in self.implementations.replying:
+            return grpc.unary_stream_rpc_method_handler(self._answer_replies(rpc))
         if rpc.path in self.implementations.streaming:
             return grpc.stream_stream_rpc_method_handler(self._answer_stream(rpc))
         return _refusal(rpc, self)
@@ -99,6 +103,20 @@ class Onion(grpc.GenericRpcHandler):
 
         return answer
 
+    def _answer_replies(self, rpc: Rpc) -> Any:
+        run = self.implementations.replying[rpc.path]
+
+        # A coroutine that writes, as below.
+        async def answer(body: bytes, context: Context) -> None:
+            async with self.around(rpc, context) as call:
+                request = rpc.decode(body)
+                check(request)
+                async with aclosing(run(call, request, body)) as replies:
+                    async for reply in replies:
+                        await _write(context, reply)
+
+        return answer
+
     def _answer_stream(self, rpc: Rpc) -> Any:
         run = self.implementations.streaming[rpc.path]
 
@@ -109,7 +127,7 @@ class Onion(grpc.GenericRpcHandler):
                 requests = (rpc.decode(body) async for body in bodies)
                 async with aclosing(run(call, requests)) as replies:
                     async for reply in replies:
-                        await _write(context, reply)
+                        await _write(context, reply.SerializeToString())
 
         return answer
 
@@ -225,9 +243,9 @@ def _left(call: Call) -> float | None:
     return None if call.deadline is None else call.deadline - time.monotonic()
 
 
-async def _write(context: Context, reply: Message) -> None:
+async def _write(context: Context, reply: bytes) -> None:
     try:
-        await context.write(reply.SerializeToString())
+        await context.write(reply)
     except grpc.aio.InternalError:
         # The caller is gone, and gRPC is about to cancel us.
         raise asyncio.CancelledError from None

@@ -34,6 +34,10 @@ class Ticket:
         """When it is time to put an answer together, for it to be there by the deadline."""
         return self.deadline - min(0.5, 0.1 * (self.deadline - self.arrived))
 
+    def tell(self, response: bytes) -> None:
+        """Sends a response's bytes that others will follow, unless an answer was sent before."""
+        self._send(Reply(response=response, more=True))
+
     def answer(self, response: bytes, stages: Stages) -> None:
         """Sends the public response's bytes, unless an answer was sent before."""
         self._send(Reply(response=response, stages=stages))
@@ -46,7 +50,7 @@ class Ticket:
         with self._lock:
             if self.answered:
                 return
-            self.answered = True
+            self.answered = not reply.more
             try:
                 self.reply(reply)
             except Exception:

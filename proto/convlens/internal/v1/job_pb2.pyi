@@ -76,15 +76,18 @@ class Reply(_message.Message):
     RESPONSE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     STAGES_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     response: _builtins.bytes
     """The public response's bytes."""
+    more: _builtins.bool
+    """Other replies to the same job follow."""
     @_builtins.property
     def error(self) -> _status_pb2.Status:
         """The status of the call."""
 
     @_builtins.property
     def stages(self) -> Global___Stages:
-        """Where the time went."""
+        """Where the time went; of the last reply."""
 
     def __init__(
         self,
@@ -92,10 +95,11 @@ class Reply(_message.Message):
         response: _builtins.bytes = ...,
         error: _status_pb2.Status | None = ...,
         stages: Global___Stages | None = ...,
+        more: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "response", b"response", "stages", b"stages"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "response", b"response", "stages", b"stages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "more", b"more", "outcome", b"outcome", "response", b"response", "stages", b"stages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["response", "error"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015

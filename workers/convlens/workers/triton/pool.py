@@ -82,7 +82,7 @@ class PoolModel:
     def _send(self, sender: Any, reply: Reply) -> None:
         final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
         try:
-            sender.send(self._response(reply), flags=final)
+            sender.send(self._response(reply), flags=0 if reply.more else final)
         except Exception as error:
             # Without a last response Triton would hold the request for alive, and never unload.
             broken = pb_utils.InferenceResponse([], pb_utils.TritonError(str(error)))
