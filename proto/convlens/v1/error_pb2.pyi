@@ -32,6 +32,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A message is above the limit of the server or of the client."""
     ERROR_REASON_RESPONSE_TOO_LARGE: _ErrorReason.ValueType  # 4
     """An answer above the limit on messages, found before anything is computed."""
+    ERROR_REASON_WORK_TOO_LARGE: _ErrorReason.ValueType  # 5
+    """More passes of the network than one call may ask for."""
     ERROR_REASON_IMAGE_EMPTY: _ErrorReason.ValueType  # 10
     """An image without bytes."""
     ERROR_REASON_IMAGE_UNREADABLE: _ErrorReason.ValueType  # 11
@@ -50,6 +52,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A layer that GetNetwork does not list."""
     ERROR_REASON_LAYER_NOT_APPLICABLE: _ErrorReason.ValueType  # 23
     """A layer that cannot give what was asked."""
+    ERROR_REASON_METHOD_NOT_APPLICABLE: _ErrorReason.ValueType  # 24
+    """A method that has no rule for something in the network."""
+    ERROR_REASON_NOT_FINITE: _ErrorReason.ValueType  # 25
+    """NaN or infinite values in an answer."""
     ERROR_REASON_NOT_IMPLEMENTED: _ErrorReason.ValueType  # 30
     """The RPC is part of the contract but this server does not answer it."""
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 40
@@ -82,6 +88,8 @@ ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 3
 """A message is above the limit of the server or of the client."""
 ERROR_REASON_RESPONSE_TOO_LARGE: ErrorReason.ValueType  # 4
 """An answer above the limit on messages, found before anything is computed."""
+ERROR_REASON_WORK_TOO_LARGE: ErrorReason.ValueType  # 5
+"""More passes of the network than one call may ask for."""
 ERROR_REASON_IMAGE_EMPTY: ErrorReason.ValueType  # 10
 """An image without bytes."""
 ERROR_REASON_IMAGE_UNREADABLE: ErrorReason.ValueType  # 11
@@ -100,6 +108,10 @@ ERROR_REASON_LAYER_NOT_FOUND: ErrorReason.ValueType  # 22
 """A layer that GetNetwork does not list."""
 ERROR_REASON_LAYER_NOT_APPLICABLE: ErrorReason.ValueType  # 23
 """A layer that cannot give what was asked."""
+ERROR_REASON_METHOD_NOT_APPLICABLE: ErrorReason.ValueType  # 24
+"""A method that has no rule for something in the network."""
+ERROR_REASON_NOT_FINITE: ErrorReason.ValueType  # 25
+"""NaN or infinite values in an answer."""
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 30
 """The RPC is part of the contract but this server does not answer it."""
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 40
