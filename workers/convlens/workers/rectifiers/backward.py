@@ -1,0 +1,69 @@
+"""How rectifiers and poolings take a gradient back under a rule."""
+
+from collections.abc import Callable
+from math import inf
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from convlens.workers.rectifiers.calls import Pool, Rectifier
+
+
+def rectified(found: Rectifier, guided: bool, run: Callable[[], Tensor]) -> Tensor:
+    """What the call of a rectifier gives by `run`, in place too, with the gradient of a rule.
+
+    What is positive of the gradient passes: `guided` only where the rectifier has a slope, else
+    wherever it is.
+    """
+    return cast(Tensor, _Rectified.apply(found.input, found.cap, guided, run))
+
+
+def unpooled_by_maximum(pool: Pool) -> Tensor:
+    """The maxima of a pooling; what is the maximum of several windows gets their largest gradient.
+
+    MaxUnpool2d keeps the one that was written last.
+    """
+    return cast(Tensor, _Pooled.apply(pool.input, pool.run))
+
+
+class _Rectified(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, input: Tensor, cap: float, guided: bool, run: Callable[[], Tensor]
+    ) -> Tensor:
+        output = run()
+        if output is input:
+            ctx.mark_dirty(input)
+        if guided:
+            slope = output > 0
+            ctx.save_for_backward(slope if cap == inf else slope & (output < cap))
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        [gradient] = grad_outputs
+        positive = gradient.clamp(min=0)
+        for slope in ctx.saved_tensors:
+            positive = positive.masked_fill(~slope, 0)
+        return positive, None, None, None
+
+
+class _Pooled(Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, run: Callable[[], tuple[Tensor, Tensor]]) -> Tensor:
+        maxima, switches = run()
+        ctx.save_for_backward(switches)
+        ctx.shape = input.shape
+        return maxima
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        [gradient] = grad_outputs
+        [switches] = ctx.saved_tensors
+        maps = torch.zeros(ctx.shape, dtype=gradient.dtype, device=gradient.device).flatten(-2)
+        maps.scatter_reduce_(
+            -1, switches.flatten(-2), gradient.flatten(-2), "amax", include_self=False
+        )
+        return maps.view(ctx.shape), None
