@@ -47,7 +47,7 @@ class Asked(AnalysisJob[Any]):
         partial: bool = False,
     ) -> None:
         self.left = threading.Event()
-        self.outcomes: dict[int, Any] = {}
+        self.accepted: dict[Key, Any] = {}
         self._items = items
         self._answered = threading.Event()
         self._replies: list[Reply] = []
@@ -62,9 +62,13 @@ class Asked(AnalysisJob[Any]):
         return {(index,): item() for index, item in enumerate(self._items)}
 
     def accept(self, key: Key, outcome: Any) -> None:
-        [index] = key
-        assert index not in self.outcomes
-        self.outcomes[index] = outcome
+        assert key not in self.accepted
+        self.accepted[key] = outcome
+
+    @property
+    def outcomes(self) -> dict[int, Any]:
+        """What came of each item, branches aside."""
+        return {key[0]: outcome for key, outcome in self.accepted.items() if len(key) == 1}
 
     def response(self) -> bytes:
         return b"done"
@@ -109,10 +113,14 @@ def shapes(network: ServedNetwork, monkeypatch: pytest.MonkeyPatch) -> list[int]
 
 
 @contextmanager
-def running(network: ServedNetwork, share: bool = False, budget: int = 10) -> Generator[Runner]:
-    made = Runner(network, budget, ROWS, share)
-    yield made
-    made.close()
+def running(
+    network: ServedNetwork, share: bool = False, budget: int = 10, memory: int | None = None
+) -> Generator[Runner]:
+    # One thread, so that jobs begin in the order in which they come.
+    with ThreadPoolExecutor(1, thread_name_prefix="preparing") as executor:
+        made = Runner(network, budget, ROWS, share, executor, memory)
+        yield made
+        made.close()
 
 
 @pytest.fixture
@@ -648,19 +656,15 @@ def test_a_job_is_prepared_before_it_begins(network: ServedNetwork) -> None:
             assert self.ready.startswith("preparing")
             return super().begin()
 
-    with ThreadPoolExecutor(1, thread_name_prefix="preparing") as executor:
-        with running(network) as runner:
-            good, bad = Prepared(scored(picture(0))), Prepared(scored(picture(0)))
-            bad.ticket.job.request_id = "bad"
-            late = Prepared(scored(picture(0)), seconds=-1)
-            for job in (bad, late, good):
-                runner.submit(job, executor)
-            assert [job.wait() for job in (bad, late, good)] == [
-                "NOT_IMPLEMENTED",
-                "DEADLINE_EXCEEDED",
-                "done",
-            ]
-        assert runner.is_idle()
+    good, bad = Prepared(scored(picture(0))), Prepared(scored(picture(0)))
+    bad.ticket.job.request_id = "bad"
+    late = Prepared(scored(picture(0)), seconds=-1)
+    with running(network) as runner:
+        for job in (bad, late, good):
+            runner.submit(job)
+        reasons = [job.wait() for job in (bad, late, good)]
+    assert reasons == ["NOT_IMPLEMENTED", "DEADLINE_EXCEEDED", "done"]
+    assert runner.is_idle()
 
 
 def test_a_micro_batch_has_the_rows_that_memory_holds(
@@ -671,9 +675,8 @@ def test_a_micro_batch_has_the_rows_that_memory_holds(
     assert footprint(network, Pass(picture(0)).kind) < row
     assert shapes == [1], "a row with a gradient is computed to measure it"
     shapes.clear()
-    made = Runner(network, 10, ROWS, share=True, memory=3 * row)
-    job = Asked(saliency(picture(0, 4)), scored(picture(0, 4)))
-    made.submit(job)
-    assert job.reasons() == ["well", "well"]
-    made.close()
+    with running(network, share=True, memory=3 * row) as runner:
+        job = Asked(saliency(picture(0, 4)), scored(picture(0, 4)))
+        runner.submit(job)
+        assert job.reasons() == ["well", "well"]
     assert sorted(shapes) == [1, 2, 2, 4]

@@ -89,7 +89,7 @@ class EmbeddedEngine(Engine):
         network = load_network(entry, self._device)
         name, pools = entry.reference, self._config.pools
         inference = InferenceWorker(network)
-        analysis = AnalysisWorker(network, pools.analysis.budget)
+        analysis = AnalysisWorker(network, pools.analysis)
         intakes: dict[Pool, Intake] = {
             "inference": Intake(f"{name}-inference", pools.inference, inference),
             "analysis": Intake(f"{name}-analysis", pools.analysis, analysis),

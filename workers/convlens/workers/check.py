@@ -16,7 +16,7 @@ from convlens.contract.pools import POOLS, Pool
 from convlens.internal.v1.job_pb2 import Job, Reply
 from convlens.v1 import network_pb2
 from convlens.workers.catalog import load_network
-from convlens.workers.config import ConfigError, NetworkEntry
+from convlens.workers.config import ConfigError, NetworkEntry, PoolConfig
 from convlens.workers.jobs import Ticket
 from convlens.workers.network import ServedNetwork
 from convlens.workers.raised import in_words
@@ -136,7 +136,7 @@ class Workers(Bench):
             self._pools[pool] = InferenceWorker(self._network)
             return "it is warm"
         try:
-            self._pools[pool] = AnalysisWorker(self._network, 1)
+            self._pools[pool] = AnalysisWorker(self._network, PoolConfig())
         except Exception as error:
             # What autograd says after its first sentence is for who writes the training loop.
             words = in_words(error).partition(". ")[0]

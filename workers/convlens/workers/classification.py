@@ -16,6 +16,7 @@ from convlens.v1.classification_pb2 import (
     ClassifyResult,
     ClassScore,
 )
+from convlens.v1.receipt_pb2 import Cost
 from convlens.workers.jobs import Ticket
 from convlens.workers.network import ServedNetwork
 from convlens.workers.passes import ImageJob, Passes
@@ -45,7 +46,9 @@ class ClassifyJob(ImageJob[Tensor]):
         parameters = ClassifyRequest(network=self._request.network, top_k=self._request.top_k)
         response = ClassifyResponse(
             results=map(self._result, outcomes),
-            receipt=receipt(self._network, self._request, parameters, forward_passes=answered),
+            receipt=receipt(
+                self._network, self._request, parameters, Cost(forward_passes=answered)
+            ),
         )
         return response.SerializeToString()
 

@@ -29,6 +29,9 @@ class PoolConfig(Part):
     queue_bytes: int = Field(default=512 * 2**20, ge=2**20)
     # Passes under way above which an analysis pool takes no more jobs; what comes then, waits.
     budget: int = Field(default=100_000, ge=1)
+    # Bytes that a micro-batch of an analysis pool may take; 0 for 4 GiB on a CPU, and for 40 % of a
+    # GPU's memory.
+    memory_bytes: int = Field(default=0, ge=0)
 
 
 class Pools(Part):

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from convlens.contract import ErrorReason, Failure, with_defaults
 from convlens.v1 import feature_pb2, tensor_pb2
+from convlens.v1.receipt_pb2 import Cost
 from convlens.workers.anatomy import Reading, Tap, Unsteady
 from convlens.workers.jobs import Ticket
 from convlens.workers.network import ServedNetwork
@@ -99,7 +100,7 @@ class FeatureJob(ImageJob[list[Code]]):
         )
         response = feature_pb2.ExtractFeaturesResponse(
             results=map(self._result, outcomes),
-            receipt=receipt(self._network, request, parameters, forward_passes=answered),
+            receipt=receipt(self._network, request, parameters, Cost(forward_passes=answered)),
         )
         return response.SerializeToString()
 

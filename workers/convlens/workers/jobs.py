@@ -6,9 +6,12 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
+from typing import TypeVar
 
 from convlens.contract import ErrorReason, Failure
 from convlens.internal.v1.job_pb2 import Job, Reply, Stages
+
+R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +90,17 @@ def alone(ticket: Ticket) -> Generator[None]:
         ticket.fail(failure)
     except Exception:
         fail([ticket])
+
+
+def guarded(ticket: Ticket, work: Callable[[], R]) -> R | Failure:
+    """What a part of the work for a ticket gives, or why it gives nothing."""
+    try:
+        return work()
+    except Failure as failure:
+        return failure
+    except Exception:
+        log.exception("a part of a job failed", extra={"job": ticket.job.request_id})
+        return internal(ticket)
 
 
 def fail(tickets: Iterable[Ticket]) -> None:

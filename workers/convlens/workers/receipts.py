@@ -4,20 +4,18 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 
 from convlens.contract import digest
-from convlens.v1.receipt_pb2 import Receipt
+from convlens.v1.receipt_pb2 import Cost, Receipt
 from convlens.workers.network import ServedNetwork
 
 
-def receipt(
-    network: ServedNetwork, request: Message, parameters: Message, *, forward_passes: int
-) -> Receipt:
+def receipt(network: ServedNetwork, request: Message, parameters: Message, cost: Cost) -> Receipt:
     """The receipt of an answer to `request`, which has every default and the network's version.
 
-    `parameters` are the request without its images. `forward_passes` counts images.
+    `parameters` are the request without its images.
     """
     made = network.receipt()
     made.request_digest = digest(request.SerializeToString(deterministic=True))
-    made.cost.forward_passes = forward_passes
+    made.cost.CopyFrom(cost)
     packed = Any()
     packed.Pack(parameters, deterministic=True)
     made.parameters.CopyFrom(packed)

@@ -1,9 +1,11 @@
 """The worker: one network on one device, and the jobs that it answers."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from convlens.contract import ErrorReason, Failure
@@ -12,11 +14,20 @@ from convlens.internal.v1.canary_pb2 import CanaryRequest, CanaryResponse
 from convlens.internal.v1.job_pb2 import Stages
 from convlens.v1.network_pb2 import ListPretrainedRequest
 from convlens.workers.classification import classifier
+from convlens.workers.config import PoolConfig
+from convlens.workers.explain import ExplainJob, ExplainStreamJob, Subject
 from convlens.workers.features import extractor
 from convlens.workers.jobs import Ticket, alone, fail
 from convlens.workers.network import ServedNetwork
 from convlens.workers.passes import ROWS
 from convlens.workers.runner import AnalysisJob, Key, Outputs, Pass, Runner, Steps
+
+# Of a GPU's memory, what a micro-batch of the analysis pool may take; and on a CPU.
+GPU_SHARE, CPU_BYTES = 0.4, 4 * 2**30
+EXPLAIN_JOBS: Mapping[str, type[ExplainJob]] = {
+    "ExplanationService/Explain": ExplainJob,
+    "ExplanationService/ExplainStream": ExplainStreamJob,
+}
 
 
 class InferenceWorker:
@@ -86,12 +97,17 @@ class InferenceWorker:
 class AnalysisWorker:
     """Answers the jobs of an analysis pool, each when it is done. Threads may share it."""
 
-    def __init__(self, network: ServedNetwork, budget: int) -> None:
+    def __init__(self, network: ServedNetwork, pool: PoolConfig) -> None:
         self._network = network
         self._network.warm_up_gradients()
         # Empty rows of a micro-batch cost a GPU little, and a CPU as much as any others.
         share = network.device.type != "cpu"
-        self._runner = Runner(network, budget, network.facts.rows, share)
+        self._executor = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="analysis")
+        memory = pool.memory_bytes or _memory(network.device)
+        rows = network.facts.rows
+        self._runner = Runner(network, pool.budget, rows, share, self._executor, memory)
+        self._subject = Subject(network)
+        self._budget = pool.budget
 
     def run(self, tickets: Sequence[Ticket]) -> None:
         """Takes jobs and returns; blocks only while too much is under way."""
@@ -101,10 +117,18 @@ class AnalysisWorker:
         self._runner.wait_for_room()
 
     def _take(self, ticket: Ticket) -> None:
-        if ticket.job.method != CANARY:
+        if ticket.job.method == CANARY:
+            self._runner.submit(CanaryJob(ticket, self._network))
+            return
+        kind = EXPLAIN_JOBS.get(ticket.job.method)
+        if kind is None:
             _refuse([ticket])
             return
-        self._runner.submit(CanaryJob(ticket, self._network))
+        job = kind(ticket, self._subject, self._executor, self._budget)
+        if job.request.estimate_only:
+            ticket.answer(job.estimated(), Stages())
+        else:
+            self._runner.submit(job)
 
     def is_idle(self) -> bool:
         """Whether every job that was taken is answered."""
@@ -113,6 +137,7 @@ class AnalysisWorker:
     def close(self) -> None:
         """Ends after the jobs that were taken."""
         self._runner.close()
+        self._executor.shutdown()
 
 
 class CanaryJob(AnalysisJob[None]):
@@ -144,6 +169,14 @@ class CanaryJob(AnalysisJob[None]):
 def best_score(outputs: Outputs) -> Tensor:
     """Each row's own best score."""
     return outputs.scores.amax(dim=1)
+
+
+def _memory(device: torch.device) -> int:
+    """Bytes for a micro-batch: the same for every device of a kind, so that the answers are."""
+    if device.type == "cuda":
+        properties: Any = torch.cuda.get_device_properties(device)
+        return int(GPU_SHARE * properties.total_memory)
+    return CPU_BYTES
 
 
 def _refuse(tickets: Sequence[Ticket]) -> None:

@@ -56,18 +56,26 @@ def integrated_gradients(
         nonlocal total
         total = total + answer.slope.double().sum(dim=0)
 
-    steps, places = p.steps, midpoints(p.steps)
-    while True:
-        yield Pass(Line(baseline, x, places), score, each=each)
+    def result(steps: int) -> IntegratedGradientsResult:
         attributions = (x - baseline).double() * total / steps
         error = abs(float(attributions.sum()) - (at_x - at_baseline))
         converged = error <= p.tolerance * abs(at_x - at_baseline)
-        if converged or 3 * steps > p.max_steps:
-            break
+        map_ = reduced(attributions, p.reduction)
+        return IntegratedGradientsResult(map_, at_x, at_baseline, steps, error, converged)
+
+    def so_far() -> IntegratedGradientsResult | None:
+        return found
+
+    found: IntegratedGradientsResult | None = None
+    steps, places = p.steps, midpoints(p.steps)
+    while True:
+        # Points of a finer rule are no rule by themselves until all of them are there.
+        yield Pass(Line(baseline, x, places), score, each=each, so_far=so_far)
+        found = result(steps)
+        if found.converged or 3 * steps > p.max_steps:
+            return found
         steps *= 3
         places = [place for n, place in enumerate(midpoints(steps)) if n % 3 != 1]
-    map_ = reduced(attributions, p.reduction)
-    return IntegratedGradientsResult(map_, at_x, at_baseline, steps, error, converged)
 
 
 def midpoints(steps: int) -> list[float]:

@@ -13,10 +13,11 @@ from convlens.workers.runner import Answer, Objective, Pass, Steps
 
 @dataclass(frozen=True)
 class SmoothGradResult:
-    """The map, and its standard error: the root of its mean square over the map."""
+    """The map, its standard error (the root of its mean square over the map), and the samples."""
 
     map: Tensor
     standard_error: float
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -79,15 +80,26 @@ def smooth_grad(
     def each(answer: Answer) -> None:
         moments.add(_quantity(answer.slope, p))
 
-    yield Pass(NoisyCopies(x, sigma, p.samples, seed), score, each=each)
+    yield Pass(
+        NoisyCopies(x, sigma, p.samples, seed),
+        score,
+        each=each,
+        so_far=lambda: _result(moments, p) if moments.count > 1 else None,
+    )
+    return _result(moments, p)
+
+
+def _result(moments: Moments, p: methods.SmoothGrad) -> SmoothGradResult:
     error = float(moments.standard_error.square().mean().sqrt())
+    map_ = moments.mean
     if p.form == methods.SMOOTH_GRAD_FORM_SIGNED:
-        return SmoothGradResult(reduced(moments.mean, p.reduction), error)
-    if p.form == methods.SMOOTH_GRAD_FORM_VARIANCE:
+        map_ = reduced(moments.mean, p.reduction)
+    elif p.form == methods.SMOOTH_GRAD_FORM_VARIANCE:
         # That of a variance, where the gradients are normally distributed.
-        error = float((moments.variance * (2 / (p.samples - 1)) ** 0.5).square().mean().sqrt())
-        return SmoothGradResult(reduced(moments.variance, p.reduction), error)
-    return SmoothGradResult(moments.mean, error)
+        share = (2 / (moments.count - 1)) ** 0.5
+        error = float((moments.variance * share).square().mean().sqrt())
+        map_ = reduced(moments.variance, p.reduction)
+    return SmoothGradResult(map_, error, moments.count)
 
 
 def _quantity(gradients: Tensor, p: methods.SmoothGrad) -> Tensor:

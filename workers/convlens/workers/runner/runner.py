@@ -53,7 +53,7 @@ class AnalysisJob(ABC, Generic[R]):
 
     @abstractmethod
     def accept(self, key: Key, outcome: R | Failure) -> None:
-        """Takes what came of an item."""
+        """Takes what came of an item, or of a branch of one: its key begins with the item's."""
 
     def watch(self, working: Mapping[Key, Callable[[], R | None]]) -> Collection[Key]:
         """Told between two micro-batches what items and branches would return if they ended now.
@@ -65,7 +65,7 @@ class AnalysisJob(ABC, Generic[R]):
 
     @abstractmethod
     def response(self) -> bytes:
-        """The response's bytes, once every item is accounted for."""
+        """The response's bytes, once every item is accounted for; not in the runner's thread."""
 
 
 class Running:
@@ -77,6 +77,7 @@ class Running:
         self.items: dict[Key, Item] = {}
         self.asking: list[Item] = []
         self.begun = False
+        self.done = False
 
     def so_far(self) -> dict[Key, Callable[[], Any]]:
         """What those of its items that can end now would return."""
@@ -90,7 +91,7 @@ class Runner:
     `rows` are those of a full micro-batch, or fewer where `memory` bytes hold no more. With
     `share`, what a job leaves over is computed in that shape too, with other jobs' and padded; else
     one row at a time. `budget` is the cost, in passes, above which `wait_for_room` holds its caller
-    back.
+    back. Jobs are prepared and answered in `executor`, which its owner ends after the runner.
     """
 
     def __init__(
@@ -99,12 +100,14 @@ class Runner:
         budget: int,
         rows: int,
         share: bool,
+        executor: Executor,
         memory: int | None = None,
     ) -> None:
         self._network = network
         self._budget = budget
         self._plan = MemoryPlan(network, rows, memory)
         self._share = share
+        self._executor = executor
         self._jobs: deque[Running] = deque()
         self._resident = 0
         self._closed = False
@@ -112,14 +115,11 @@ class Runner:
         self._thread = threading.Thread(target=self._run, name="runner", daemon=True)
         self._thread.start()
 
-    def submit(self, job: AnalysisJob[Any], prepared_by: Executor | None = None) -> None:
-        """Takes a job, to be prepared first where somebody does that; any thread may call."""
+    def submit(self, job: AnalysisJob[Any]) -> None:
+        """Takes a job; any thread may call."""
         with self._changed:
             self._resident += job.cost
-        if prepared_by is None:
-            self._queue(job)
-        else:
-            prepared_by.submit(self._prepare, job)
+        self._executor.submit(self._prepare, job)
 
     def _prepare(self, job: AnalysisJob[Any]) -> None:
         started = time.monotonic()
@@ -128,9 +128,6 @@ class Runner:
                 job.prepare()
         job.stages.wait_us = round((started - job.ticket.arrived) * 1e6)
         job.stages.decode_us = round((time.monotonic() - started) * 1e6)
-        self._queue(job)
-
-    def _queue(self, job: AnalysisJob[Any]) -> None:
         with self._changed:
             self._jobs.append(Running(job))
             self._changed.notify_all()
@@ -173,17 +170,24 @@ class Runner:
     def _is_over(self, running: Running) -> bool:
         """Whether the job is answered, or nobody waits for it; then it is let go."""
         job = running.job
+        if running.done:
+            return True
         if job.allow_partial and time.monotonic() >= job.ticket.soon:
             with alone(job.ticket):
                 self._hurry(running)
+        if running.done:
+            return True
         if job.ticket.is_open("between two passes"):
             return False
-        with self._changed:
-            if running in self._jobs:
-                self._jobs.remove(running)
-                self._resident -= job.cost
-                self._changed.notify_all()
+        self._drop(running)
+        self._release(job)
         return True
+
+    def _drop(self, running: Running) -> None:
+        """Computes nothing more for a job."""
+        running.done = True
+        with self._changed:
+            self._jobs.remove(running)
 
     def _hurry(self, running: Running) -> None:
         """Ends every item with what it has so far, or without anything."""
@@ -249,11 +253,23 @@ class Runner:
         running.asking = []
         if asking:
             running.batches.extend(cut(asking, self._plan.rows, self._share))
-        elif not running.job.ticket.answered:
-            started = time.monotonic()
-            body, stages = running.job.response(), running.job.stages
-            stages.encode_us = round((time.monotonic() - started) * 1e6)
-            running.job.ticket.answer(body, stages)
+        else:
+            self._drop(running)
+            self._executor.submit(self._answer, running.job)
+
+    def _answer(self, job: AnalysisJob[Any]) -> None:
+        started = time.monotonic()
+        with alone(job.ticket):
+            if not job.ticket.answered:
+                body = job.response()
+                job.stages.encode_us = round((time.monotonic() - started) * 1e6)
+                job.ticket.answer(body, job.stages)
+        self._release(job)
+
+    def _release(self, job: AnalysisJob[Any]) -> None:
+        with self._changed:
+            self._resident -= job.cost
+            self._changed.notify_all()
 
     def _compute(self, batch: MicroBatch) -> None:
         """Hands every segment its answer; what breaks is its own item's."""
@@ -341,7 +357,9 @@ class Runner:
             if isinstance(outcome, Exception) and not isinstance(outcome, Failure):
                 log.error("a method broke", exc_info=outcome, extra={"job": ticket.job.request_id})
                 outcome = internal(ticket)
-            if item.parent is None:
-                running.job.accept(item.key, outcome)
-            elif (outcomes := item.parent.join(item, outcome)) is not None:
+            running.job.accept(item.key, outcome)
+            if (
+                item.parent is not None
+                and (outcomes := item.parent.join(item, outcome)) is not None
+            ):
                 self._advance(item.parent, outcomes)

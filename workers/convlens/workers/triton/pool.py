@@ -51,7 +51,7 @@ class PoolModel:
         worker = (
             InferenceWorker(network)
             if known and known[2] == "inference"
-            else AnalysisWorker(network, pool.budget)
+            else AnalysisWorker(network, pool)
         )
         self._clocks = Clocks()
         self._intake = Intake(name, pool, worker)

@@ -1,0 +1,31 @@
+"""A picture to be explained: as it was sent, and as the network takes it."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from convlens.contract import check
+from convlens.v1.image_pb2 import Image
+from convlens.workers.images import Limits, Pixels, Prepared, prepare, read_image
+from convlens.workers.network import ServedNetwork
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A picture as it was sent, and where in it the network's input lies."""
+
+    pixels: Pixels
+    prepared: Prepared
+
+    @property
+    def x(self) -> Tensor:
+        """The network's input, float32 [channels, height, width] in [0, 1]."""
+        return self.prepared.tensor
+
+
+def read_picture(image: Image, network: ServedNetwork, limits: Limits) -> Picture:
+    """The picture of an image in a request; raises Failure where it is none."""
+    check(image)
+    facts = network.facts
+    pixels = read_image(image, limits, facts.input)
+    return Picture(pixels, prepare(pixels, facts.input, image.geometry, facts.name))

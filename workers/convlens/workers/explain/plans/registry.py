@@ -1,0 +1,44 @@
+"""Which planner belongs to which method message."""
+
+from collections.abc import Mapping
+
+from google.protobuf.message import Message
+
+from convlens.contract.cost import target_free
+from convlens.contract.rules import kind_of
+from convlens.v1 import options_pb2
+from convlens.v1.explanation_methods_pb2 import ExplanationMethod
+from convlens.workers.explain.plans.gradients import (
+    plan_input_x_gradient,
+    plan_integrated_gradients,
+    plan_saliency,
+    plan_smooth_grad,
+)
+from convlens.workers.explain.plans.plan import Plan, Planner, Wanted
+from convlens.workers.explain.subject import Subject
+
+PLANNERS: Mapping[str, Planner] = {
+    "saliency": plan_saliency,
+    "input_x_gradient": plan_input_x_gradient,
+    "smooth_grad": plan_smooth_grad,
+    "integrated_gradients": plan_integrated_gradients,
+}
+
+
+def plan(subject: Subject, method: ExplanationMethod, index: int, seed: int, dtype: int) -> Plan:
+    """Makes the method at a position of a request ready; it has every default filled in.
+
+    Raises Failure: INVALID_REQUEST for parameters that do not suit the network, and what says that
+    the method or its layer does not apply.
+    """
+    name = method.WhichOneof("method")
+    assert name
+    wanted = Wanted(getattr(method, name), f"methods[{index}].{name}", seed, dtype)
+    planned = PLANNERS[name](subject, wanted)
+    return Plan(method, title_of(wanted.p), target_free(method), planned.numbers, planned.begin)
+
+
+def title_of(parameters: Message) -> str:
+    """What the method is called: "Saliency"."""
+    info = kind_of(parameters).GetOptions().Extensions[options_pb2.method]
+    return info.title

@@ -1,0 +1,43 @@
+"""Whether an answer may be sent, before anything is computed for it."""
+
+from collections.abc import Sequence
+
+from convlens.contract import ErrorReason, Failure
+from convlens.v1 import explanation_pb2 as pb
+from convlens.v1 import tensor_pb2
+from convlens.workers.explain.plans import Plan
+
+# What an attribution and an answer have beside their numbers.
+ATTRIBUTION_BYTES, RESPONSE_BYTES = 512, 4096
+
+
+def check_size(request: pb.ExplainRequest, plans: Sequence[Plan], targets: int, limit: int) -> None:
+    """Raises Failure RESPONSE_TOO_LARGE, with what would fit, where the maps could not be sent."""
+    images = len(request.images)
+    half = request.dtype == tensor_pb2.DATA_TYPE_FLOAT16
+    parameters = request.ByteSize() - sum(image.ByteSize() for image in request.images)
+
+    def size(count: int, half: bool) -> int:
+        times = [1 if each.target_free else targets for each in plans]
+        numbers = sum(n * each.numbers for n, each in zip(times, plans, strict=True))
+        one = numbers * (2 if half else 4) + sum(times) * ATTRIBUTION_BYTES
+        return RESPONSE_BYTES + parameters + count * one
+
+    if not limit or size(images, half) <= limit:
+        return
+    advice: list[str] = []
+    if not half and size(images, True) <= limit:
+        advice.append("DATA_TYPE_FLOAT16 would fit")
+    one = size(1, half) - size(0, half)
+    if fewer := max(0, limit - size(0, half)) // max(1, one):
+        advice.append(f"{fewer} image{'' if fewer == 1 else 's'} at a time would fit")
+    detail = (
+        f"the maps of {len(plans)} methods and {targets} targets for {images} images take "
+        f"{_said(size(images, half))}, allowed are {_said(limit)}"
+    )
+    words = "; ".join(advice) or "Ask for fewer methods or targets, or for a reduction of channels"
+    raise Failure(ErrorReason.ERROR_REASON_RESPONSE_TOO_LARGE, detail=detail, advice=words)
+
+
+def _said(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB"

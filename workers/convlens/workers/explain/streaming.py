@@ -1,0 +1,87 @@
+"""The ExplainStream job: the same work, told of as it is done."""
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from threading import Lock
+
+from convlens.contract import Failure, with_defaults
+from convlens.v1 import explanation_pb2 as pb
+from convlens.workers.explain.found import Found
+from convlens.workers.explain.job import ExplainJob
+from convlens.workers.jobs import guarded
+from convlens.workers.runner import Key
+
+
+class ExplainStreamJob(ExplainJob):
+    """One ExplainStream job."""
+
+    def parse(self, body: bytes) -> pb.ExplainRequest:
+        """The request within the stream's."""
+        self._stream = with_defaults(pb.ExplainStreamRequest.FromString(body))
+        self._told: set[Key] = set()
+        self._lock = Lock()
+        self._next = 0.0
+        return self._stream.request
+
+    def accept(self, key: Key, outcome: "Found | Failure | None") -> None:
+        """Takes what came of an image, or of one method for one class of it."""
+        super().accept(key, outcome)
+        if len(key) == 1 and isinstance(outcome, Failure):
+            item = pb.ExplainItem(image_index=key[0], is_final=True, error=outcome.status())
+            self._tell(pb.ExplainStreamResponse(item=item))
+
+    def watch(self, working: Mapping[Key, Callable[[], Found | None]]) -> Collection[Key]:
+        """Tells of progress, and of maps that improve, at most once in the interval asked for."""
+        settled = super().watch(working)
+        if time.monotonic() < self._next:
+            return settled
+        self._next = time.monotonic() + self._stream.min_interval_ms / 1000
+        self._tell(pb.ExplainStreamResponse(progress=self._progress()))
+        if self._stream.partial_items:
+            for key, so_far in working.items():
+                if key not in settled and (found := so_far()) is not None:
+                    self._executor.submit(self._preview, key, found)
+        return settled
+
+    def _progress(self) -> pb.ExplainProgress:
+        failed = len(self._failed) * len(self._asked)
+        return pb.ExplainProgress(
+            attributions_done=len(self._written) + failed,
+            attributions=len(self._pictures) * len(self._asked),
+            cost=self.spent,
+            estimated_cost=self.estimate,
+        )
+
+    def _preview(self, key: Key, found: Found) -> None:
+        """Tells of a map that still improves, unless its last version was told of meanwhile."""
+        index, number = key
+        result = guarded(self.ticket, lambda: self._written_result(index, number, found))
+        if isinstance(result, Failure) or result.HasField("error"):
+            return
+        with self._lock:
+            if key not in self._told:
+                item = pb.ExplainItem(image_index=index, attribution=result)
+                self._tell(pb.ExplainStreamResponse(item=item))
+
+    def _write(self, index: int, number: int, outcome: Found | Failure) -> pb.AttributionResult:
+        result = self._written_result(index, number, outcome)
+        item = pb.ExplainItem(image_index=index, is_final=True, attribution=result)
+        with self._lock:
+            self._told.add((index, number))
+            self._tell(pb.ExplainStreamResponse(item=item))
+        return pb.AttributionResult()
+
+    def response(self) -> bytes:
+        """The end, once everything was told of; in the executor."""
+        for written in self._written.values():
+            written.result()
+        done = pb.ExplainDone(receipt=self.receipt(), estimated_cost=self.estimate)
+        return pb.ExplainStreamResponse(done=done).SerializeToString()
+
+    def estimated(self) -> bytes:
+        """The answer to a request that asks for the cost alone."""
+        done = pb.ExplainDone(estimated_cost=self.estimate)
+        return pb.ExplainStreamResponse(done=done).SerializeToString()
+
+    def _tell(self, event: pb.ExplainStreamResponse) -> None:
+        self.ticket.tell(event.SerializeToString())

@@ -1,0 +1,73 @@
+"""Which classes a request is about."""
+
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+from torch import Tensor
+
+from convlens.contract.validation import Violation, invalid
+from convlens.v1.classification_pb2 import ClassScore
+from convlens.v1.target_pb2 import Target
+from convlens.workers.mistakes import nearest
+
+PREDICTION = Target(rank=1)
+
+
+class Targets:
+    """The targets of a request, checked against the labels of a network; none is the prediction.
+
+    Raises Failure INVALID_REQUEST with every target that there is not.
+    """
+
+    def __init__(self, targets: Sequence[Target], labels: Sequence[str]) -> None:
+        self._targets = list(targets) or [PREDICTION]
+        self._labels = labels
+        if broken := list(self._violations()):
+            raise invalid(broken)
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def of(self, scores: Tensor) -> list[ClassScore]:
+        """The classes that the targets are for a picture with these scores [classes]."""
+        chances = scores.softmax(dim=0)
+        ranked = cast("list[int]", scores.argsort(descending=True, stable=True).tolist())
+        indices = [self._index(target, ranked) for target in self._targets]
+        return [self._class(index, scores, chances) for index in indices]
+
+    def _index(self, target: Target, ranked: Sequence[int]) -> int:
+        if target.HasField("rank"):
+            return ranked[target.rank - 1]
+        if target.HasField("label"):
+            return self._labels.index(target.label)
+        return target.class_index
+
+    def _class(self, index: int, scores: Tensor, chances: Tensor) -> ClassScore:
+        return ClassScore(
+            class_index=index,
+            label=self._labels[index],
+            logit=float(scores[index]),
+            probability=float(chances[index]),
+        )
+
+    def _violations(self) -> Iterator[Violation]:
+        for number, target in enumerate(self._targets):
+            kind = target.WhichOneof("target")
+            if words := self._wrong(target):
+                yield Violation(field=f"targets[{number}].{kind}", description=words)
+
+    def _wrong(self, target: Target) -> str:
+        count = len(self._labels)
+        if target.HasField("class_index") and target.class_index >= count:
+            return f"is {target.class_index}; this network has the classes 0 to {count - 1}"
+        if target.HasField("rank") and target.rank > count:
+            return f"is {target.rank}; must be at most {count}, the classes of this network"
+        if not target.HasField("label"):
+            return ""
+        found = [n for n, label in enumerate(self._labels) if label == target.label]
+        if not found:
+            return f"is {target.label!r}, which is no label; {nearest(target.label, self._labels)}"
+        if len(found) > 1:
+            several = " and ".join(map(str, found))
+            return f"is the label of the classes {several}; name one of them by class_index"
+        return ""
