@@ -47,9 +47,9 @@ def _is_reversible(call: Call, pictures: int) -> bool:
 
 def locatable(trace: Trace, maps: Sequence[Map | None]) -> list[bool]:
     """For each call whether Grad-CAM can look at it: maps [C, H, W] on the way to the scores."""
-    heard = _heard(trace)
+    ways = heard(trace)
     return [
-        place is not None and place.axes == (-2, -1) and call.index in heard and _has_places(call)
+        place is not None and place.axes == (-2, -1) and call.index in ways and _has_places(call)
         for call, place in zip(trace.calls, maps, strict=True)
     ]
 
@@ -62,15 +62,15 @@ def _has_places(call: Call) -> bool:
     return height * width > 1 and output.dtype.is_floating_point
 
 
-def _heard(trace: Trace) -> set[int]:
+def heard(trace: Trace) -> set[int]:
     """Calls that the network's result comes from."""
-    heard: set[int] = set()
+    found: set[int] = set()
     waiting = [] if trace.result is None else [trace.result]
     while waiting:
         index = waiting.pop()
-        if index != INPUT and index not in heard:
-            heard.add(index)
+        if index != INPUT and index not in found:
+            found.add(index)
             # What is the same for every picture tells nothing of whatever gave it its shape.
             told = (value for value in trace.calls[index].operands if value.axis is not None)
             waiting.extend(value.source for value in told if value.source is not None)
-    return heard
+    return found

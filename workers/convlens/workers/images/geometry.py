@@ -45,6 +45,11 @@ def prepare(
         plan = Plan.whole(pixels.height, pixels.width)
     else:
         plan = Plan.fitting(pixels.height, pixels.width, input)
+    return prepare_as(pixels, plan, input)
+
+
+def prepare_as(pixels: Pixels, plan: Plan, input: network_pb2.InputGeometry) -> Prepared:
+    """Resizes and crops `pixels` by a plan, with the interpolation and colours of the network."""
     values = pixels.values
     grey = input.channels == 1
     tensor = (

@@ -26,7 +26,10 @@ class Points(Protocol):
 
 
 class Body(Protocol):
-    """What a pass runs through: the served network, or a variant that a method made of it."""
+    """What a pass runs through: the served network, or a variant that a method made of it.
+
+    It can be hashed, and referred to weakly; equal ones share their micro-batches.
+    """
 
     @property
     def device(self) -> torch.device:
@@ -55,6 +58,8 @@ class Body(Protocol):
 @dataclass(frozen=True, slots=True)
 class Outputs:
     """What a forward pass gave for some points: scores [n, classes], and layers by their call.
+
+    Scores of a variant may have more axes, as for every place of a larger picture.
 
     There are no scores [n, 0] where the pass ended before them.
     """

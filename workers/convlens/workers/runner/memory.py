@@ -1,6 +1,9 @@
 """How many rows of a pass the memory holds, measured once for each kind of pass."""
 
 import logging
+from dataclasses import replace
+from math import prod
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -14,8 +17,8 @@ log = logging.getLogger(__name__)
 
 
 class MemoryPlan:
-    """Says how many rows the micro-batches of a kind have: at most `rows`, as `budget` bytes allow
-    where there is a budget.
+    """Says how many rows the micro-batches of a kind have: at most `rows`, fewer of larger pictures
+    than the network's own input, and as `budget` bytes allow where there is a budget.
 
     What one row takes is a property of the network and of the kind, so that the plan, and with it
     the bits of every answer, is the same on every replica.
@@ -25,25 +28,38 @@ class MemoryPlan:
         self._network = network
         self._rows = rows
         self._budget = budget
-        self._planned: dict[Kind, int] = {}
+        # Variants are remembered as long as their methods are at work.
+        self._planned: WeakKeyDictionary[Body, dict[Kind, int]] = WeakKeyDictionary()
 
     def rows(self, kind: Kind) -> int:
         """Rows of a full micro-batch; the first time, one row is computed to find out."""
-        if kind not in self._planned:
-            self._planned[kind] = self._fitting(kind, self._budget) if self._budget else self._rows
-        return self._planned[kind]
+        planned, key = self._known(kind)
+        if key not in planned:
+            planned[key] = self._fitting(kind)
+        return planned[key]
 
-    def _fitting(self, kind: Kind, budget: int) -> int:
-        row, rows = footprint(kind.body or self._network, kind), self._rows
-        while rows > 1 and rows * row > budget:
-            rows = (rows + 1) // 2
-        log.debug("a row takes %d bytes, a micro-batch has %d", row, rows)
+    def _known(self, kind: Kind) -> tuple[dict[Kind, int], Kind]:
+        """What is planned for the kinds of a body, and a kind's key in it, which keeps no body."""
+        body = kind.body or self._network
+        return self._planned.setdefault(body, {}), replace(kind, body=None)
+
+    def _fitting(self, kind: Kind) -> int:
+        rows = self._rows
+        if kind.body:
+            larger = prod(kind.body.trace.image) / prod(self._network.trace.image)
+            rows = max(1, int(rows / max(1, larger)))
+        if self._budget:
+            row = footprint(kind.body or self._network, kind)
+            while rows > 1 and rows * row > self._budget:
+                rows = (rows + 1) // 2
+            log.debug("a row takes %d bytes, a micro-batch has %d", row, rows)
         return rows
 
     def lower(self, kind: Kind, rows: int) -> None:
         """Plans no more than so many rows from now on: more did not fit."""
-        self._planned[kind] = min(rows, self.rows(kind))
-        log.warning("memory does not hold a micro-batch", extra={"rows": self._planned[kind]})
+        planned, key = self._known(kind)
+        planned[key] = min(rows, self.rows(kind))
+        log.warning("memory does not hold a micro-batch", extra={"rows": planned[key]})
 
 
 def footprint(body: Body, kind: Kind) -> int:
