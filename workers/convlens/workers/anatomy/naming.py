@@ -19,6 +19,8 @@ from convlens.workers.anatomy.names import SETITEM
 from convlens.workers.anatomy.recorder import Recorder, leaves
 from convlens.workers.anatomy.values import Node
 
+# The obstacle of a scripted module.
+SCRIPTED = "is scripted, and what runs in it cannot be seen"
 
 @dataclass(slots=True)
 class Span:
@@ -149,8 +151,7 @@ def is_leaf(module: nn.Module) -> bool:
 
 
 def _scripted(path: str, module: torch.jit.ScriptModule) -> Span:
-    obstacle = "is scripted, and what runs in it cannot be seen"
-    return Span(path, str(module.original_name), True, 0, 0, None, obstacle)
+    return Span(path, str(module.original_name), True, 0, 0, None, SCRIPTED)
 
 
 def _looked_into(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from convlens.workers.anatomy.names import plain_name
+from convlens.workers.anatomy.names import gives_tensors, plain_name
 from convlens.workers.rectifiers.backward import rectified, unpooled_by_maximum
 from convlens.workers.rectifiers.calls import pooled, rectifier
 
@@ -43,6 +43,8 @@ class Ruled(TorchFunctionMode):
         self._rule = rule
         #: Whether a call is under way, and whether it is one that has the rule.
         self.calling = self.ruling = False
+        #: How many calls there were, counted as a Reading does.
+        self.count = 0
 
     def __torch_function__(
         self,
@@ -56,9 +58,11 @@ class Ruled(TorchFunctionMode):
         try:
             ruled = self._ruled(func, args, kwargs) if torch.is_grad_enabled() else None
             self.ruling = ruled is not None
-            return ruled() if ruled else func(*args, **kwargs)
+            out = ruled() if ruled else func(*args, **kwargs)
         finally:
             self.calling = self.ruling = False
+        self.count += gives_tensors(func, out)
+        return out
 
     def _ruled(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]

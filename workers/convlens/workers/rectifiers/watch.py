@@ -1,0 +1,162 @@
+"""Judges every operation of a forward pass on what comes from the picture."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from convlens.workers.anatomy import Trace
+from convlens.workers.anatomy.recorder import leaves
+from convlens.workers.rectifiers.operations import (
+    BLANKS,
+    COPIES,
+    FACTORS,
+    GATES,
+    LINEAR,
+    NORM_FUNCTIONS,
+    NORMS,
+    POOLS,
+    SWITCHES,
+    name_of,
+)
+from convlens.workers.rectifiers.rules import Rule, Ruled
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """The call in which an operation runs; or that comes next, where Python did not call it."""
+
+    call: int
+    seen: bool
+
+
+@dataclass(slots=True)
+class _Gate:
+    """Numbers that others are multiplied with, and the memory that they were made of."""
+
+    kind: str
+    place: Place
+    source: int
+    used: bool = False
+
+
+@dataclass(slots=True)
+class _Operation:
+    """An operation as it was called; `taken` are its operands that come from the picture."""
+
+    name: str
+    args: tuple[Any, ...]
+    taken: list[Tensor]
+    out: object
+
+
+class Watch(TorchDispatchMode):
+    """Follows a picture through a forward pass, below the modes that see Python's calls only.
+
+    What a rule was applied to is good. Memory is told apart by its identity, so everything that was
+    made is kept until the end.
+    """
+
+    def __init__(self, ruled: Ruled, rule: Rule, trace: Trace, pixels: Tensor) -> None:
+        super().__init__()
+        self._ruled = ruled
+        self._trace = trace
+        self._harmless = LINEAR | SWITCHES
+        # Where windows overlap, the plain gradient is a sum.
+        if rule is not Rule.DECONVNET_MAX:
+            self._harmless |= POOLS
+        self._from_picture = {_memory(pixels): pixels}
+        self._gates: dict[int, _Gate] = {}
+        self._obstacles: list[Place] = []
+        self._norms: dict[str, None] = {}
+
+    def obstacles(self) -> list[Place]:
+        """Where the rule has no answer. A gate that nothing went through is no gate."""
+        useless = [gate.place for gate in self._gates.values() if not gate.used]
+        return sorted({*self._obstacles, *useless})
+
+    def notes(self) -> tuple[str, ...]:
+        """What keeps its gradient, in sentences."""
+        gates = dict.fromkeys(gate.kind for gate in self._gates.values() if gate.used)
+        return tuple(f"{kind} keep their gradient" for kind in (*gates, *self._norms))
+
+    def __torch_dispatch__(
+        self,
+        func: OpOverload,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        # It is called from Python here, which is no call of the network's own.
+        with torch._C.DisableTorchFunction():  # pyright: ignore[reportPrivateUsage]
+            out = func(*args, **kwargs)
+        taken = [
+            tensor for tensor in leaves(Tensor, (args, kwargs)) if self._is_from_picture(tensor)
+        ]
+        operation = _Operation(name_of(func), args, taken, out)
+        if taken and operation.name not in BLANKS:
+            if not self._ruled.ruling and not self._passes(operation):
+                self._obstacles.append(self._place)
+            self._from_picture.update({_memory(made): made for made in leaves(Tensor, out)})
+        return out
+
+    @property
+    def _place(self) -> Place:
+        return Place(self._ruled.count, self._ruled.calling)
+
+    def _is_from_picture(self, value: object) -> bool:
+        return isinstance(value, Tensor) and _memory(value) in self._from_picture
+
+    def _passes(self, operation: _Operation) -> bool:
+        """Whether the gradient goes back through it as the rule would have it."""
+        name = operation.name
+        if norm := NORMS.get(name) or NORM_FUNCTIONS.get(self._function):
+            self._norms[norm] = None
+            return True
+        if name in GATES:
+            return self._makes_gate(operation)
+        if name in FACTORS:
+            return self._multiplies(operation)
+        if name == "div":
+            return not self._is_from_picture(operation.args[1])
+        if name in COPIES and (gate := self._gates.get(_memory(operation.taken[0]))):
+            self._gates.update({_memory(copy): gate for copy in leaves(Tensor, operation.out)})
+        return name in self._harmless
+
+    @property
+    def _function(self) -> str:
+        calls, count = self._trace.calls, self._ruled.count
+        return calls[count].function if count < len(calls) else ""
+
+    def _makes_gate(self, operation: _Operation) -> bool:
+        for gate in leaves(Tensor, operation.out):
+            source = _memory(operation.taken[0])
+            self._gates[_memory(gate)] = _Gate(GATES[operation.name], self._place, source)
+        return True
+
+    def _multiplies(self, operation: _Operation) -> bool:
+        """Good with a constant, or with a gate that is not made of what goes through it (SiLU)."""
+        positions, args = FACTORS[operation.name], operation.args
+        factors = [args[n] for n in positions if n < len(args) and self._is_from_picture(args[n])]
+        if len(factors) < 2:
+            return True
+        gates = [self._gates.get(_memory(factor)) for factor in factors]
+        match gates:
+            case [_Gate() as gate, None]:
+                other = factors[1]
+            case [None, _Gate() as gate]:
+                other = factors[0]
+            case _:
+                return False
+        gate.used = operation.name == "mul"
+        return gate.used and gate.source != _memory(other)
+
+
+def _memory(tensor: Tensor) -> int:
+    """The identity of a tensor's memory."""
+    return tensor.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
