@@ -10,15 +10,20 @@ from convlens.client import (
     Classification,
     Client,
     ConvLensError,
+    Cost,
+    ExplainEvent,
+    Explanation,
     Features,
     Health,
     Network,
     NetworkSummary,
     PretrainedWeights,
 )
+from convlens.client.methods import Occlusion, Rank, Saliency
 
 OPERATIONS = [
     *("classify", "classify_stream", "extract_features", "extract_features_stream"),
+    *("explain", "explain_stream", "estimate"),
     *("networks", "network", "pretrained", "health"),
 ]
 
@@ -40,6 +45,12 @@ def test_types_of_the_client(server):
         codes = client.extract_features([b"x"], "logits", on_error="return")
         assert_type(codes, list[Features | ConvLensError])
         assert_type(next(client.extract_features_stream([b"x"], "logits")), Features)
+        assert_type(client.explain(b"x", Saliency(), targets=[0, "cat", Rank(1)]), Explanation)
+        assert_type(client.explain([b"x"], [Saliency(), Occlusion()]), list[Explanation])
+        explained = client.explain([b"x"], Saliency(), on_error="return")
+        assert_type(explained, list[Explanation | ConvLensError])
+        assert_type(next(client.explain_stream(b"x", Saliency())), ExplainEvent)
+        assert_type(client.estimate(b"x", Saliency(), targets="cat"), Cost)
         assert_type(client.networks(), list[NetworkSummary])
         assert_type(client.network("pets"), Network)
         assert_type(client.pretrained("resnet"), list[PretrainedWeights])
@@ -68,6 +79,12 @@ async def test_types_of_the_async_client(server):
         codes = await client.extract_features([b"x"], "logits", on_error="return")
         assert_type(codes, list[Features | ConvLensError])
         assert_type(await anext(client.extract_features_stream([b"x"], "logits")), Features)
+        assert_type(await client.explain(b"x", Saliency()), Explanation)
+        assert_type(await client.explain([b"x"], [Saliency(), Occlusion()]), list[Explanation])
+        explained = await client.explain([b"x"], Saliency(), on_error="return")
+        assert_type(explained, list[Explanation | ConvLensError])
+        assert_type(await anext(client.explain_stream(b"x", Saliency())), ExplainEvent)
+        assert_type(await client.estimate(b"x", Saliency(), targets="cat"), Cost)
         assert_type(await client.networks(), list[NetworkSummary])
         assert_type(await client.network("pets"), Network)
         assert_type(await client.pretrained("resnet"), list[PretrainedWeights])
@@ -98,3 +115,7 @@ def test_help_says_what_to_write():
     written = str(inspect.signature(Client.classify))
     assert written.startswith("(self, /, images: 'ImageInput | Sequence[ImageInput]', *, network")
     assert "timeout: 'float | None' = None" in written
+    written = str(inspect.signature(AsyncClient.explain))
+    assert "options" not in written
+    for name in ("targets: 'TargetInput | Sequence[TargetInput]' = ()", "seed", "on_error"):
+        assert name in written

@@ -13,7 +13,18 @@ if TYPE_CHECKING:
         TrainingMemory,
     )
     from convlens.client._async_client import AsyncClient
+    from convlens.client._attributions import Attribution, ErrorEstimate, MapGeometry
     from convlens.client._client import Client
+    from convlens.client._details import (
+        ActivationMap,
+        ActivationsDetails,
+        DeconvnetDetails,
+        DeconvnetPatch,
+        FilterPlanes,
+        FiltersDetails,
+        IntegratedGradientsDetails,
+        OcclusionDetails,
+    )
     from convlens.client._errors import (
         Aborted,
         AlreadyExists,
@@ -35,6 +46,14 @@ if TYPE_CHECKING:
         Unimplemented,
         Violation,
     )
+    from convlens.client._explanations import (
+        Attributions,
+        ExplainDone,
+        ExplainEvent,
+        ExplainItem,
+        ExplainProgress,
+        Explanation,
+    )
     from convlens.client._features import (
         CodeType,
         Features,
@@ -45,6 +64,7 @@ if TYPE_CHECKING:
     )
     from convlens.client._images import ArrayLike, Geometry, ImageInput
     from convlens.client._operations import OnError
+    from convlens.client._quality import Box, QualityScore, Region
     from convlens.client._results import (
         Accuracy,
         Classification,
@@ -61,10 +81,15 @@ if TYPE_CHECKING:
 __all__ = [
     "Aborted",
     "Accuracy",
+    "ActivationMap",
+    "ActivationsDetails",
     "AlreadyExists",
     "Anatomy",
     "ArrayLike",
     "AsyncClient",
+    "Attribution",
+    "Attributions",
+    "Box",
     "Cancelled",
     "ClassScore",
     "Classification",
@@ -73,33 +98,48 @@ __all__ = [
     "ConvLensError",
     "Cost",
     "DeadlineExceeded",
+    "DeconvnetDetails",
+    "DeconvnetPatch",
     "DesignWarning",
+    "ErrorEstimate",
+    "ExplainDone",
+    "ExplainEvent",
+    "ExplainItem",
+    "ExplainProgress",
+    "Explanation",
     "FailedPrecondition",
     "Features",
     "FieldExtent",
+    "FilterPlanes",
+    "FiltersDetails",
     "Geometry",
     "Health",
     "ImageFileError",
     "ImageFileNotFound",
     "ImageInput",
     "InputGeometry",
+    "IntegratedGradientsDetails",
     "Internal",
     "InvalidImage",
     "InvalidRequest",
     "Layer",
     "LayerCode",
     "LayerSelection",
+    "MapGeometry",
     "MessageTooLarge",
     "Network",
     "NetworkSummary",
     "NotFound",
+    "OcclusionDetails",
     "OnError",
     "Overloaded",
     "PermissionDenied",
     "Pooling",
     "PretrainedWeights",
+    "QualityScore",
     "Receipt",
     "ReceptiveField",
+    "Region",
     "TrainingMemory",
     "Unauthenticated",
     "Unavailable",
@@ -110,7 +150,7 @@ __all__ = [
 
 HOMES = (
     *("_errors", "_anatomy", "_results", "_features", "_images", "_operations"),
-    *("_client", "_async_client"),
+    *("_quality", "_details", "_attributions", "_explanations", "_client", "_async_client"),
 )
 
 

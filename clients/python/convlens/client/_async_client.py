@@ -1,6 +1,6 @@
 """The client for asyncio."""
 
-# The methods that `unary` and `streaming` make are the class's own.
+# The methods that `unary`, `streaming` and `watching` make are the class's own.
 # pyright: reportPrivateUsage=false
 
 import asyncio
@@ -14,7 +14,7 @@ from collections.abc import (
     Generator,
     Iterable,
 )
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -25,8 +25,8 @@ from convlens.client import _operations as operations
 from convlens.client._calls import OpenCalls, closed_error
 from convlens.client._errors import Overloaded, Unavailable, translated
 from convlens.client._methods import IMAGES, dressed
-from convlens.client._operations import Operation, Stream
-from convlens.client._streams import Feed
+from convlens.client._operations import Operation, Stream, Watch
+from convlens.client._streams import Events, Feed
 from convlens.client._transport import (
     DEFAULT_TIMEOUT,
     MAX_ATTEMPTS,
@@ -73,6 +73,22 @@ def streaming(
     return dressed(method, build, IMAGES)
 
 
+def watching(
+    build: Callable[Concatenate[Settings, P], Watch[T]],
+) -> Callable[Concatenate["AsyncClient", P], AsyncGenerator[T, None]]:
+    """The method that yields what comes of the one request that `build` describes."""
+
+    async def method(
+        self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs
+    ) -> AsyncGenerator[T, None]:
+        watch = await asyncio.to_thread(build, self._settings, *args, **kwargs)
+        async with aclosing(self._watch(watch)) as events:
+            async for event in events:
+                yield event
+
+    return dressed(method, build)
+
+
 class AsyncClient:
     """A connection to a ConvLens server, for one event loop; its tasks may share it.
 
@@ -98,6 +114,9 @@ class AsyncClient:
     classify_stream = streaming(operations.classify_stream)
     extract_features = unary(operations.extract_features)
     extract_features_stream = streaming(operations.extract_features_stream)
+    explain = unary(operations.explain)
+    explain_stream = watching(operations.explain_stream)
+    estimate = unary(operations.estimate)
     networks = unary(operations.networks)
     network = unary(operations.network)
     pretrained = unary(operations.pretrained)
@@ -166,6 +185,31 @@ class AsyncClient:
                 writer.cancel()
                 await asyncio.gather(writer, return_exceptions=True)
         feed.finish()
+
+    async def _watch(self, watch: Watch[T]) -> AsyncGenerator[T, None]:
+        """Asks until the first answer has come, as long as there is patience; then once."""
+        call = self._settings.begin(watch.path)
+        request = self._settings.wire(watch.request)
+        patience = self._settings.patience(watch.timeout)
+        events = Events(watch, call)
+        while True:
+            try:
+                with translated(call), self._open():
+                    send: grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
+                    send = self._connection().unary_stream(watch.path)
+                    timeout = patience.remaining if watch.timeout else None
+                    answers = send(request, timeout=timeout, metadata=metadata_of(call))
+                    try:
+                        with self._calls.kept(answers.cancel):
+                            async for answer in answers:
+                                yield events.event(answer)
+                                self._calls.check()
+                    finally:
+                        answers.cancel()
+                events.finish()
+                return
+            except (Overloaded, Unavailable) as error:
+                await asyncio.sleep(events.pause(patience, error))
 
     def _connection(self) -> grpc.aio.Channel:
         if self._channel is None:

@@ -1,6 +1,6 @@
 """The client that blocks."""
 
-# The methods that `unary` and `streaming` make are the class's own.
+# The methods that `unary`, `streaming` and `watching` make are the class's own.
 # pyright: reportPrivateUsage=false
 
 import threading
@@ -15,8 +15,8 @@ from convlens.client import _operations as operations
 from convlens.client._calls import OpenCalls
 from convlens.client._errors import Overloaded, Unavailable, translated
 from convlens.client._methods import IMAGES, dressed
-from convlens.client._operations import Operation, Stream
-from convlens.client._streams import Feed
+from convlens.client._operations import Operation, Stream, Watch
+from convlens.client._streams import Events, Feed
 from convlens.client._transport import (
     DEFAULT_TIMEOUT,
     MAX_ATTEMPTS,
@@ -55,6 +55,17 @@ def streaming(
     return dressed(method, build, IMAGES)
 
 
+def watching(
+    build: Callable[Concatenate[Settings, P], Watch[T]],
+) -> Callable[Concatenate["Client", P], Generator[T, None, None]]:
+    """The method that yields what comes of the one request that `build` describes."""
+
+    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
+        return self._watch(build(self._settings, *args, **kwargs))
+
+    return dressed(method, build)
+
+
 class Client:
     """A connection to a ConvLens server; threads may share it.
 
@@ -86,6 +97,9 @@ class Client:
     classify_stream = streaming(operations.classify_stream)
     extract_features = unary(operations.extract_features)
     extract_features_stream = streaming(operations.extract_features_stream)
+    explain = unary(operations.explain)
+    explain_stream = watching(operations.explain_stream)
+    estimate = unary(operations.estimate)
     networks = unary(operations.networks)
     network = unary(operations.network)
     pretrained = unary(operations.pretrained)
@@ -153,6 +167,30 @@ class Client:
                 window.close()
                 answers.cancel()
         feed.finish()
+
+    def _watch(self, watch: Watch[T]) -> Generator[T, None, None]:
+        """Asks until the first answer has come, as long as there is patience; then once."""
+        call = self._settings.begin(watch.path)
+        request = self._settings.wire(watch.request)
+        patience = self._settings.patience(watch.timeout)
+        events = Events(watch, call)
+        while True:
+            try:
+                with translated(call), self._calls.open():
+                    send: grpc.UnaryStreamMultiCallable[bytes, bytes]
+                    send = self._channel.unary_stream(watch.path)
+                    timeout = patience.remaining if watch.timeout else None
+                    answers = send(request, timeout=timeout, metadata=metadata_of(call))
+                    try:
+                        with self._calls.kept(answers.cancel):
+                            for answer in answers:
+                                yield events.event(answer)
+                                self._calls.check()
+                    finally:
+                        answers.cancel()
+                return events.finish()
+            except (Overloaded, Unavailable) as error:
+                time.sleep(events.pause(patience, error))
 
 
 class Window:

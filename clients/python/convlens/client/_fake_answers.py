@@ -5,22 +5,28 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest
 from grpc_health.v1 import health_pb2
 
-from convlens.contract import ErrorReason, Failure, digest
+from convlens.client._fake_basics import (
+    EMPTY,
+    LABELS,
+    LAYER,
+    NAME,
+    SCORES,
+    SIDE,
+    check_network,
+    has_pixels,
+    invalid,
+)
+from convlens.client._fake_explanations import explain
+from convlens.contract import Failure, digest
 from convlens.v1 import (
     classification_pb2,
     feature_pb2,
-    image_pb2,
     network_pb2,
     receipt_pb2,
     tensor_pb2,
 )
-
-#: The network that a FakeServer has, and its only layer.
-NAME = "pets"
-LAYER = "avgpool"
 
 #: A message, an error, or a function that gives or raises one: of the request for an RPC with one
 #: request, of the iterator of requests (and then giving an iterator) for a stream. A message is the
@@ -32,18 +38,14 @@ def _classify(
     request: classification_pb2.ClassifyRequest,
 ) -> classification_pb2.ClassifyResponse:
     """A cat in every image; an error for an image without pixels."""
-    _check_network(request.network)
-    scores = [
-        classification_pb2.ClassScore(class_index=0, label="cat", probability=0.9, logit=2.0),
-        classification_pb2.ClassScore(class_index=1, label="dog", probability=0.1, logit=-0.2),
-    ]
-    if request.top_k > len(scores):
+    check_network(request.network)
+    if request.top_k > len(SCORES):
         words = f"is {request.top_k}; must be at most 2, the classes of this network"
-        raise _invalid("top_k", words)
-    answer = classification_pb2.Classification(classes=scores[: request.top_k or None])
+        raise invalid("top_k", words)
+    answer = classification_pb2.Classification(classes=SCORES[: request.top_k or None])
     result = classification_pb2.ClassifyResult
     results = [
-        result(classification=answer) if _has_pixels(image) else result(error=_EMPTY)
+        result(classification=answer) if has_pixels(image) else result(error=EMPTY)
         for image in request.images
     ]
     return classification_pb2.ClassifyResponse(results=results)
@@ -53,14 +55,14 @@ def _extract_features(
     request: feature_pb2.ExtractFeaturesRequest,
 ) -> feature_pb2.ExtractFeaturesResponse:
     """The numbers 0 to 3 at every layer, whatever is done to it; that is LAYER for the aliases."""
-    _check_network(request.network)
+    check_network(request.network)
     numbers = np.arange(4)
     codes: list[feature_pb2.LayerCode] = []
     for number, wanted in enumerate(request.layers):
         dtype = wanted.dtype or tensor_pb2.DATA_TYPE_FLOAT32
         if dtype not in _CODE_TYPES:
             names = " or ".join(map(tensor_pb2.DataType.Name, _CODE_TYPES))
-            raise _invalid(f"layers[{number}].dtype", f"is {wanted.dtype}; must be {names}")
+            raise invalid(f"layers[{number}].dtype", f"is {wanted.dtype}; must be {names}")
         values = tensor_pb2.Tensor(
             dtype=dtype,
             shape=numbers.shape,
@@ -78,39 +80,23 @@ def _extract_features(
     answer = feature_pb2.Features(codes=codes)
     result = feature_pb2.ExtractFeaturesResult
     results = [
-        result(features=answer) if _has_pixels(image) else result(error=_EMPTY)
+        result(features=answer) if has_pixels(image) else result(error=EMPTY)
         for image in request.images
     ]
     return feature_pb2.ExtractFeaturesResponse(results=results)
 
 
 _CODE_TYPES = {tensor_pb2.DATA_TYPE_FLOAT32: "<f4", tensor_pb2.DATA_TYPE_FLOAT16: "<f2"}
-_EMPTY = Failure(ErrorReason.ERROR_REASON_IMAGE_EMPTY, formats="PNG").status()
-
-
-def _invalid(field: str, description: str) -> Failure:
-    problem = BadRequest.FieldViolation(field=field, description=description)
-    return Failure(ErrorReason.ERROR_REASON_INVALID_REQUEST, violations=[problem])
-
-
-def _has_pixels(image: image_pb2.Image) -> bool:
-    return bool(image.encoded) or image.HasField("tensor")
-
-
-def _check_network(name: str) -> None:
-    if name not in ("", NAME, f"{NAME}@1"):
-        reason = ErrorReason.ERROR_REASON_NETWORK_NOT_FOUND
-        raise Failure(reason, network=name, served=f"{NAME}@1")
 
 
 def _get_network(request: network_pb2.GetNetworkRequest) -> network_pb2.GetNetworkResponse:
-    _check_network(request.network)
+    check_network(request.network)
     network = network_pb2.Network(
         name=NAME,
         version="1",
         kind=network_pb2.NETWORK_KIND_IMAGE,
-        labels=["cat", "dog"],
-        input=network_pb2.InputGeometry(height=32, width=32, channels=3),
+        labels=LABELS,
+        input=network_pb2.InputGeometry(height=SIDE, width=SIDE, channels=3),
         precision=receipt_pb2.PRECISION_FLOAT32,
         digest=digest(NAME.encode()),
         device_kind="cpu",
@@ -157,6 +143,7 @@ def default_answers() -> dict[str, Answer]:
     )
     return {
         "Classify": _classify,
+        "Explain": explain,
         "ExtractFeatures": _extract_features,
         "ListNetworks": network_pb2.ListNetworksResponse(networks=[summary]),
         "GetNetwork": _get_network,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from convlens.client._errors import ConvLensError, Internal, InvalidRequest
 from convlens.client._results import Receipt, receipt_of
+from convlens.client._tensors import ARRAYS, array_of
 from convlens.v1 import feature_pb2, receipt_pb2, tensor_pb2
 
 Pooling: TypeAlias = Literal["none", "avg", "max", "flatten"]
@@ -24,11 +25,7 @@ CODE_TYPES = {
     "float32": tensor_pb2.DATA_TYPE_FLOAT32,
     "float16": tensor_pb2.DATA_TYPE_FLOAT16,
 }
-ARRAYS: dict[int, Any] = {
-    tensor_pb2.DATA_TYPE_FLOAT32: np.dtype("<f4"),
-    tensor_pb2.DATA_TYPE_FLOAT16: np.dtype("<f2"),
-    tensor_pb2.DATA_TYPE_INT64: np.dtype("<i8"),
-}
+CODES = {kind: array for kind, array in ARRAYS.items() if kind != tensor_pb2.DATA_TYPE_UINT8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,22 +172,14 @@ def features(
     codes = tuple(
         LayerCode(
             code.layer,
-            _array(code.values),
-            _array(code.positions) if code.HasField("positions") else None,
+            array_of(code.values, CODES),
+            array_of(code.positions, CODES) if code.HasField("positions") else None,
         )
         for code in message.codes
     )
     if len(codes) != len(selected):
         raise Internal(f"The server answered {len(codes)} of {len(selected)} layers.")
     return Features(codes, selected, receipt_of(receipt))
-
-
-def _array(tensor: tensor_pb2.Tensor) -> NDArray[Any]:
-    """The numbers where they lie in the message, without a copy."""
-    try:
-        return np.frombuffer(tensor.data, ARRAYS[tensor.dtype]).reshape(tensor.shape)
-    except (KeyError, ValueError) as error:
-        raise Internal(f"The server's answer holds a tensor that is none: {error}.") from error
 
 
 def features_table(

@@ -178,66 +178,66 @@ def classification(
     message: classification_pb2.Classification, receipt: receipt_pb2.Receipt
 ) -> Classification:
     """One image's answer, with the receipt of the call that brought it."""
-    scores = tuple(_plain(ClassScore, score, index=score.class_index) for score in message.classes)
+    scores = tuple(plain(ClassScore, score, index=score.class_index) for score in message.classes)
     return Classification(scores, receipt_of(receipt))
 
 
 def receipt_of(message: receipt_pb2.Receipt) -> Receipt:
     """The receipt of an answer."""
     wire = message.SerializeToString(deterministic=True)
-    return _plain(Receipt, message, cost=_plain(Cost, message.cost), wire=wire)
+    return plain(Receipt, message, cost=plain(Cost, message.cost), wire=wire)
 
 
 def network_summary(message: network_pb2.NetworkSummary) -> NetworkSummary:
     """One line of the list of networks."""
-    return _plain(NetworkSummary, message)
+    return plain(NetworkSummary, message)
 
 
 def network(message: network_pb2.Network) -> Network:
     """One network with its anatomy."""
-    return _plain(
+    return plain(
         Network,
         message,
-        input=_plain(InputGeometry, message.input),
-        accuracies=tuple(_plain(Accuracy, entry) for entry in message.accuracies),
+        input=plain(InputGeometry, message.input),
+        accuracies=tuple(plain(Accuracy, entry) for entry in message.accuracies),
         anatomy=_anatomy(message.anatomy),
     )
 
 
 def pretrained_weights(message: network_pb2.PretrainedWeights) -> PretrainedWeights:
     """Weights that may be served."""
-    return _plain(
+    return plain(
         PretrainedWeights,
         message,
-        accuracy=_plain(Accuracy, message.accuracy),
-        input=_plain(InputGeometry, message.input),
+        accuracy=plain(Accuracy, message.accuracy),
+        input=plain(InputGeometry, message.input),
     )
 
 
 def _anatomy(message: anatomy_pb2.Anatomy) -> Anatomy:
-    return _plain(
+    return plain(
         Anatomy,
         message,
         layers=tuple(_layer(entry) for entry in message.layers),
-        training_memory=_plain(TrainingMemory, message.training_memory),
-        warnings=tuple(_plain(DesignWarning, entry) for entry in message.warnings),
+        training_memory=plain(TrainingMemory, message.training_memory),
+        warnings=tuple(plain(DesignWarning, entry) for entry in message.warnings),
     )
 
 
 def _layer(message: anatomy_pb2.Layer) -> Layer:
     seen = message.receptive_field
-    return _plain(
+    return plain(
         Layer,
         message,
         receptive_field=ReceptiveField(
-            _plain(FieldExtent, seen.vertical), _plain(FieldExtent, seen.horizontal)
+            plain(FieldExtent, seen.vertical), plain(FieldExtent, seen.horizontal)
         )
         if message.HasField("receptive_field")
         else None,
     )
 
 
-def _plain(cls: Callable[..., T], message: Message, **converted: object) -> T:
+def plain(cls: Callable[..., T], message: Message, **converted: object) -> T:
     """A value of `cls` with the fields of `message`, None for what was not said.
 
     Messages among the fields come in `converted`.

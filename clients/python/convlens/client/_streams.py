@@ -1,10 +1,10 @@
-"""What both clients share of a stream: numbering, and the places of what cannot be sent."""
+"""What both clients share of streams: what came, what is missing, when to try again."""
 
 from typing import Generic, TypeVar, cast
 
-from convlens.client._errors import Call, ConvLensError, Internal
-from convlens.client._operations import Stream
-from convlens.client._transport import Settings
+from convlens.client._errors import Call, ConvLensError, Internal, Overloaded, Unavailable
+from convlens.client._operations import Stream, Watch
+from convlens.client._transport import Patience, Settings
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -63,3 +63,31 @@ class Feed(Generic[S, T]):
             raise self._source_error
         if not self._source_ended or self._received < self._sent:
             raise Internal(f"The server ended the stream after {self._received} answers.")
+
+
+class Events(Generic[T]):
+    """The answers to the one request of a stream, up to the one that says that it is the last."""
+
+    def __init__(self, watch: Watch[T], call: Call) -> None:
+        self._watch = watch
+        self._call = call
+        self._received = 0
+        self._ended = False
+
+    def event(self, data: bytes) -> T:
+        """What the next answer means."""
+        self._received += 1
+        event = self._watch.decode(data, self._call.request_id)
+        self._ended = isinstance(event, self._watch.end)
+        return event
+
+    def pause(self, patience: Patience, error: Overloaded | Unavailable) -> float:
+        """Seconds before the next attempt; raises the error where something was answered."""
+        if self._received:
+            raise error
+        return patience.pause(error)
+
+    def finish(self) -> None:
+        """The answers are over: raises Internal where the last one is missing."""
+        if not self._ended:
+            raise Internal(f"The stream ended early; messages received: {self._received}.")

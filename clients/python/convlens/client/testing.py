@@ -20,7 +20,9 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 
 from convlens.client._errors import CODES, DETAILS_KEY, REQUEST_ID_KEY
-from convlens.client._fake_answers import NAME, Answer, default_answers
+from convlens.client._fake_answers import Answer, default_answers
+from convlens.client._fake_basics import NAME
+from convlens.client._fake_explanations import in_parts
 from convlens.contract import ErrorReason, Failure, digest, violations, with_defaults
 from convlens.contract.rules import kind_of
 from convlens.v1 import (
@@ -62,7 +64,7 @@ class FakeServer:
     `answers` has answers of your own by the name of the RPC: "Classify", "ClassifyStream",
     "GetNetwork"; a name of none is a ValueError. Without one for a stream as ClassifyStream, its
     requests are answered one by one as Classify would, and a Failure becomes the answer to its
-    request.
+    request. Without one for ExplainStream, the answer of Explain comes in parts.
     `requests` has what came in, in order. `max_message_bytes` is the largest request that it takes;
     -1 is any.
 
@@ -125,6 +127,8 @@ class FakeServer:
 
     def answers_to(self, rpc: str, requests: Iterator[Any]) -> Iterator[Any]:
         """What the server says to the requests of a stream."""
+        if not METHODS_BY_RPC[rpc].client_streaming:
+            return self._answers_to_one(rpc, *requests)
         single = rpc.removesuffix("Stream")
         if rpc not in self.answers and single in RPCS:
             return (self._one(rpc, single, request) for request in requests)
@@ -139,6 +143,14 @@ class FakeServer:
         if isinstance(answer, Failure):
             raise answer
         return answer if isinstance(answer, Message) else answer(asked)
+
+    def _answers_to_one(self, rpc: str, request: Any) -> Iterator[Any]:
+        if problems := violations(request):
+            raise Failure(ErrorReason.ERROR_REASON_INVALID_REQUEST, violations=problems)
+        if rpc == "ExplainStream" and rpc not in self.answers:
+            return in_parts(request, self.answer("Explain", request.request))
+        said = self._said(rpc, request)
+        return iter([said]) if isinstance(said, Message) else said
 
     def _one(self, rpc: str, single: str, item: Any) -> Message:
         """The stream's response to one of its requests: what a single call would have got."""
@@ -218,20 +230,30 @@ def _with_receipt(answer: Message, request: Message) -> Message:
     fields = kind_of(answer).fields_by_name
     if "receipt" not in fields or answer.HasField("receipt"):
         return answer
+    if getattr(request, "estimate_only", False):
+        return answer
     copy: Any = _copy(answer)
-    copy.receipt.CopyFrom(
-        receipt_pb2.Receipt(
-            network=NAME,
-            network_version="1",
-            network_digest=digest(NAME.encode()),
-            request_digest=digest(with_defaults(request).SerializeToString()),
-            convlens_version="fake",
-            device_kind="cpu",
-            threads=1,
-            precision=receipt_pb2.PRECISION_FLOAT32,
-        )
-    )
+    copy.receipt.CopyFrom(_receipt(with_defaults(request)))
     return copy
+
+
+def _receipt(request: Message) -> receipt_pb2.Receipt:
+    """The receipt of an answer to a request that has every default."""
+    receipt = receipt_pb2.Receipt(
+        network=NAME,
+        network_version="1",
+        network_digest=digest(NAME.encode()),
+        request_digest=digest(request.SerializeToString()),
+        convlens_version="fake",
+        device_kind="cpu",
+        threads=1,
+        precision=receipt_pb2.PRECISION_FLOAT32,
+        seed=getattr(request, "seed", 0),
+    )
+    parameters = _copy(request)
+    parameters.ClearField("images")
+    receipt.parameters.Pack(parameters)
+    return receipt
 
 
 def _under_id(answer: Message, request: Message) -> Message:

@@ -1,11 +1,12 @@
 """The operations, said once for both clients: what each sends and what it makes of the answer.
 
 A new operation is a function in here, of the client's settings and what its caller gives, that
-returns an Operation or a Stream; and one line in each of Client and AsyncClient.
+returns an Operation, a Stream or a Watch; and one line in each of Client and AsyncClient.
 """
 
-from convlens.client._operations.base import OnError, Operation, Stream
+from convlens.client._operations.base import OnError, Operation, Stream, Watch
 from convlens.client._operations.classification import classify, classify_stream
+from convlens.client._operations.explanation import estimate, explain, explain_stream
 from convlens.client._operations.features import extract_features, extract_features_stream
 from convlens.client._operations.networks import health, network, networks, pretrained
 
@@ -13,8 +14,12 @@ __all__ = [
     "OnError",
     "Operation",
     "Stream",
+    "Watch",
     "classify",
     "classify_stream",
+    "estimate",
+    "explain",
+    "explain_stream",
     "extract_features",
     "extract_features_stream",
     "health",

@@ -60,6 +60,23 @@ class Stream(Generic[S, T]):
         time_of(self.timeout)
 
 
+@dataclass(frozen=True, slots=True)
+class Watch(Generic[T]):
+    """One request, answered by many messages; the one of type `end` is the last.
+
+    `decode` makes a value of a message's bytes and the id of the request.
+    """
+
+    path: str
+    request: Message
+    decode: Callable[[bytes, str], T]
+    end: type[Any]
+    timeout: float | None
+
+    def __post_init__(self) -> None:
+        time_of(self.timeout)
+
+
 def message_of(kind: type[M], **values: Any) -> M:
     """A message, or InvalidRequest where a value is of a wrong type or does not fit."""
     try:

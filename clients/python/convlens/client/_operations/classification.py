@@ -18,7 +18,7 @@ from convlens.v1 import classification_pb2
 CLASSIFY = PerImage(
     classification_pb2.DESCRIPTOR.services_by_name["ClassificationService"],
     "Classify",
-    _results.classification,
+    lambda message, response, _: _results.classification(message, response.receipt),
 )
 
 

@@ -148,5 +148,7 @@ def extract_features_stream(
 def _extraction(selections: Sequence[feature_pb2.LayerSelection]) -> PerImage[Features]:
     selected = tuple(selection.layer for selection in selections)
     return PerImage(
-        SERVICE, "ExtractFeatures", lambda message, receipt: features(message, receipt, selected)
+        SERVICE,
+        "ExtractFeatures",
+        lambda message, response, _: features(message, response.receipt, selected),
     )

@@ -24,12 +24,13 @@ T = TypeVar("T")
 class PerImage(Generic[T]):
     """An RPC that gives one outcome for each image, and its stream of the same name.
 
-    `decode` makes a value of an image's result and the receipt of the call.
+    `decode` makes a value of an image's result, the response that it came in, and the id of the
+    request.
     """
 
     service: ServiceDescriptor
     rpc: str
-    decode: Callable[[Any, Any], T]
+    decode: Callable[[Any, Any, str], T]
 
     def call(
         self,
@@ -49,7 +50,7 @@ class PerImage(Generic[T]):
             response = GetMessageClass(method.output_type).FromString(data)
             return batch.collect(self._outcomes(response, request_id))
 
-        return Operation(_path(method), request, decode, timeout)
+        return Operation(path_of(method), request, decode, timeout)
 
     def stream(
         self,
@@ -61,7 +62,7 @@ class PerImage(Generic[T]):
         **parameters: object,
     ) -> Stream[ImageInput, Any]:
         """The stream, with one image in each request."""
-        _check_on_error(on_error)
+        check_on_error(on_error)
         method = self.service.methods_by_name[f"{self.rpc}Stream"]
         request_kind = GetMessageClass(self.service.methods_by_name[self.rpc].input_type)
 
@@ -79,13 +80,13 @@ class PerImage(Generic[T]):
             [outcome] = _count(self._outcomes(response.response, request_id), 1)
             return response.id, outcome
 
-        return Stream(_path(method), encode, decode, on_error, in_flight, timeout)
+        return Stream(path_of(method), encode, decode, on_error, in_flight, timeout)
 
     def _outcomes(self, response: Any, request_id: str) -> list[T | ConvLensError]:
         return [
             from_status(result.error, request_id=request_id)
             if result.WhichOneof("outcome") in ("error", None)
-            else self.decode(getattr(result, result.WhichOneof("outcome")), response.receipt)
+            else self.decode(getattr(result, result.WhichOneof("outcome")), response, request_id)
             for result in response.results
         ]
 
@@ -108,7 +109,7 @@ class Batch:
         max_bytes: int,
     ) -> Batch:
         """Encodes the images; raises the first error unless errors are to be returned."""
-        _check_on_error(on_error)
+        check_on_error(on_error)
         sources = images if is_many(images) else [cast(ImageInput, images)]
         batch = cls([], {}, many=is_many(images), on_error=on_error)
         for index, image in enumerate(sources):
@@ -142,10 +143,12 @@ def _count(outcomes: Sequence[T], sent: int) -> Sequence[T]:
     return outcomes
 
 
-def _check_on_error(on_error: str) -> None:
+def check_on_error(on_error: str) -> None:
+    """Raises InvalidRequest where it is neither of both."""
     if on_error not in ("raise", "return"):
         raise InvalidRequest(f"on_error is {on_error!r}; it must be 'raise' or 'return'.")
 
 
-def _path(method: MethodDescriptor) -> str:
+def path_of(method: MethodDescriptor) -> str:
+    """What gRPC calls the RPC."""
     return f"/{method.containing_service.full_name}/{method.name}"

@@ -1,0 +1,36 @@
+"""The network that a FakeServer has, and what it says to requests that do not fit it."""
+
+from google.rpc.error_details_pb2 import BadRequest
+
+from convlens.contract import ErrorReason, Failure
+from convlens.v1 import classification_pb2, image_pb2
+
+#: The network, its only layer, the side of its input in pixels.
+NAME = "pets"
+LAYER = "avgpool"
+SIDE = 32
+#: What it finds in every image, the best first.
+SCORES = (
+    classification_pb2.ClassScore(class_index=0, label="cat", probability=0.9, logit=2.0),
+    classification_pb2.ClassScore(class_index=1, label="dog", probability=0.1, logit=-0.2),
+)
+LABELS = [score.label for score in SCORES]
+EMPTY = Failure(ErrorReason.ERROR_REASON_IMAGE_EMPTY, formats="PNG").status()
+
+
+def invalid(field: str, description: str) -> Failure:
+    """The error of a request whose field does not fit the network."""
+    problem = BadRequest.FieldViolation(field=field, description=description)
+    return Failure(ErrorReason.ERROR_REASON_INVALID_REQUEST, violations=[problem])
+
+
+def has_pixels(image: image_pb2.Image) -> bool:
+    """Whether there is anything in the image; nobody looks at what."""
+    return bool(image.encoded) or image.HasField("tensor")
+
+
+def check_network(name: str) -> None:
+    """Raises NETWORK_NOT_FOUND for any other network."""
+    if name not in ("", NAME, f"{NAME}@1"):
+        reason = ErrorReason.ERROR_REASON_NETWORK_NOT_FOUND
+        raise Failure(reason, network=name, served=f"{NAME}@1")
