@@ -152,10 +152,10 @@ class Workers(Bench):
         with _broken() as reasons:
             self._pools[pool].run([ticket])
             reply = replies.get(timeout=PATIENCE_SECONDS)
-        if not reply.HasField("error"):
-            return reply.response
         if reasons:
             raise reasons[0]
+        if not reply.HasField("error"):
+            return reply.response
         raise Failure.from_status(reply.error) or Failure(
             ErrorReason.ERROR_REASON_INTERNAL, request_id="check"
         )

@@ -96,11 +96,8 @@ def guarded(ticket: Ticket, work: Callable[[], R]) -> R | Failure:
     """What a part of the work for a ticket gives, or why it gives nothing."""
     try:
         return work()
-    except Failure as failure:
-        return failure
-    except Exception:
-        log.exception("a part of a job failed", extra={"job": ticket.job.request_id})
-        return internal(ticket)
+    except Exception as error:
+        return broken(ticket, error)
 
 
 def fail(tickets: Iterable[Ticket]) -> None:
@@ -110,6 +107,14 @@ def fail(tickets: Iterable[Ticket]) -> None:
     log.exception("jobs failed", extra={"jobs": ids})
     for ticket in broken:
         ticket.fail(internal(ticket))
+
+
+def broken(ticket: Ticket, error: Exception) -> Failure:
+    """What a caller is told of a part that broke; a Failure is told as it is."""
+    if isinstance(error, Failure):
+        return error
+    log.error("a part of a job failed", exc_info=error, extra={"job": ticket.job.request_id})
+    return internal(ticket)
 
 
 def internal(ticket: Ticket) -> Failure:

@@ -6,12 +6,14 @@ A new method is one more line in TRIALS; a test compares them with what the work
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Protocol
 
+from convlens.contract import ErrorReason, Failure
 from convlens.contract.pools import CANARY, Pool
 from convlens.internal.v1.canary_pb2 import CanaryRequest, CanaryResponse
 from convlens.v1.classification_pb2 import ClassifyRequest, ClassifyResponse
+from convlens.v1.explanation_pb2 import ExplainRequest, ExplainResponse
 from convlens.v1.feature_pb2 import (
     POOLING_FLATTEN,
     ExtractFeaturesRequest,
@@ -20,11 +22,18 @@ from convlens.v1.feature_pb2 import (
 )
 from convlens.v1.image_pb2 import Image
 from convlens.v1.tensor_pb2 import DATA_TYPE_UINT8, Tensor
+from convlens.workers.explain.samples import TITLES, method_cost, small_method
 from convlens.workers.network import ServedNetwork
 from convlens.workers.probe import company_fault
 from convlens.workers.selection import CNN_CODE, LOGITS, Layers
 
 SAMPLE = "star-1"
+EXPLAIN = "ExplanationService/Explain"
+# Why a method may not apply to a network that is well.
+NOT_FOR_ALL = (
+    ErrorReason.ERROR_REASON_METHOD_NOT_APPLICABLE,
+    ErrorReason.ERROR_REASON_LAYER_NOT_APPLICABLE,
+)
 
 
 class Bench(Protocol):
@@ -105,12 +114,32 @@ def _micro_batch(bench: Bench) -> str:
     return f"{rows} rows in one pass, a full micro-batch"
 
 
+def _explain(name: str, bench: Bench) -> str:
+    """Asks for a method with few passes; that it does not apply is worth knowing, and no fault."""
+    method = small_method(name, bench.network)
+    if method is None:
+        return "does not apply: the network has no layer for it"
+    request = ExplainRequest(images=[sample()], methods=[method])
+    body = bench.ask("analysis", EXPLAIN, request.SerializeToString())
+    [result] = ExplainResponse.FromString(body).results
+    error = result.error
+    for each in result.explanation.attributions:
+        if each.HasField("attribution"):
+            return f"{each.attribution.layer or 'pixels'}: {method_cost(method, bench.network)}"
+        error = each.error
+    failure = Failure.from_status(error)
+    if failure and failure.reason in NOT_FOR_ALL:
+        return f"does not apply: {failure.metadata['detail']}"
+    raise TrialError(error.message)
+
+
 TRIALS: tuple[Trial, ...] = (
     Trial("Classify", "inference", "ClassificationService/Classify", _classify),
     Trial("ExtractFeatures", "inference", "FeatureService/ExtractFeatures", _extract),
     Trial("one of many images", "inference", "", _company),
     Trial("gradient", "analysis", CANARY, _canary),
     Trial("gradient of rows", "analysis", "", _micro_batch),
+    *(Trial(title, "analysis", EXPLAIN, partial(_explain, name)) for name, title in TITLES.items()),
 )
 
 

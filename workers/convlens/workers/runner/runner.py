@@ -4,7 +4,6 @@ Jobs come and go between two micro-batches. Each takes its turn with one, so a s
 long one is answered at its own time.
 """
 
-import logging
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -18,14 +17,12 @@ import torch
 from convlens.contract import ErrorReason, Failure
 from convlens.internal.v1.job_pb2 import Stages
 from convlens.v1.receipt_pb2 import Cost
-from convlens.workers.jobs import Ticket, alone, internal
+from convlens.workers.jobs import Ticket, alone, broken
 from convlens.workers.network import ServedNetwork
 from convlens.workers.runner.asking import Answer, Fork, Kind, Pass, Steps
 from convlens.workers.runner.computing import compute
 from convlens.workers.runner.memory import MemoryPlan
 from convlens.workers.runner.rounds import Item, Key, MicroBatch, Segment, cut, filled
-
-log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
@@ -354,9 +351,8 @@ class Runner:
         ticket = running.job.ticket
         with alone(ticket):
             item.steps.close()
-            if isinstance(outcome, Exception) and not isinstance(outcome, Failure):
-                log.error("a method broke", exc_info=outcome, extra={"job": ticket.job.request_id})
-                outcome = internal(ticket)
+            if isinstance(outcome, Exception):
+                outcome = broken(ticket, outcome)
             running.job.accept(item.key, outcome)
             if (
                 item.parent is not None
