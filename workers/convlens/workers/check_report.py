@@ -11,7 +11,7 @@ from google.protobuf.json_format import MessageToDict
 
 from convlens.workers.check import Report
 
-WIDTHS = (18, 8, 9, 10)
+WIDTHS = (20, 8, 9, 10)
 TEXT_WIDTH = 100
 FACTS = ("parameters", "input", "precision", "device_kind", "rows", "channels_last", "compiled")
 

@@ -54,6 +54,6 @@ def _layer(name: str, network: ServedNetwork) -> str | None:
 
 
 def method_cost(method: ExplanationMethod, network: ServedNetwork) -> str:
-    """The passes of a method in words."""
+    """The passes of a method for one picture, in words."""
     passes = method_passes(method, network.facts)
-    return f"{passes.forward} passes forward, {passes.backward} backward at most"
+    return f"at most {passes.forward} forward and {passes.backward} backward"
