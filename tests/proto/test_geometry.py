@@ -24,13 +24,13 @@ def test_a_sweep_has_rows_times_columns() -> None:
 
 
 def test_windows_that_fit_are_accepted() -> None:
-    check_occlusion(Occlusion(window=8, stride=8), 10, 8, "")
-    check_occlusion(Occlusion(window=1, stride=1), 10, 8, "")
+    check_occlusion(Occlusion(window=8, stride=8), 10, 8, "occlusion")
+    check_occlusion(Occlusion(window=1, stride=1), 10, 8, "occlusion")
 
 
 def test_windows_that_do_not_fit_are_refused_with_what_does() -> None:
     with pytest.raises(Failure) as error:
-        check_occlusion(Occlusion(window=9, stride=10), 10, 8, "methods[2].occlusion.")
+        check_occlusion(Occlusion(window=9, stride=10), 10, 8, "methods[2].occlusion")
     assert error.value.reason == ErrorReason.ERROR_REASON_INVALID_REQUEST
     assert [(each.field, each.description) for each in error.value.violations] == [
         ("methods[2].occlusion.window", "is 9; must be at most 8, the picture is 10 x 8 pixels"),

@@ -21,15 +21,15 @@ def window_count(p: methods.Occlusion, height: int, width: int) -> int:
 def check_occlusion(p: methods.Occlusion, height: int, width: int, path: str) -> None:
     """Raises Failure INVALID_REQUEST where windows do not fit or leave pixels out.
 
-    `p` has its defaults; `path` stands before the names of its fields.
+    `p` has its defaults; `path` names it: "methods[0].occlusion".
     """
     broken: list[Violation] = []
     shorter = min(height, width)
     if p.window > shorter:
         text = f"is {p.window}; must be at most {shorter}, the picture is {height} x {width} pixels"
-        broken.append(Violation(field=f"{path}window", description=text))
+        broken.append(Violation(field=f"{path}.window", description=text))
     if p.stride > p.window:
         text = f"is {p.stride}; must be at most {p.window}, the side of the window"
-        broken.append(Violation(field=f"{path}stride", description=text))
+        broken.append(Violation(field=f"{path}.stride", description=text))
     if broken:
         raise invalid(broken)
