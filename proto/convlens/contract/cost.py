@@ -7,6 +7,7 @@ from typing import Any, cast
 from google.protobuf.message import Message
 
 from convlens.contract.geometry import windows_along
+from convlens.contract.measures import WITHOUT_TARGET, misfit
 from convlens.v1 import explanation_methods_pb2 as methods
 from convlens.v1 import explanation_pb2, network_pb2, quality_pb2, receipt_pb2
 
@@ -27,8 +28,6 @@ class Passes:
 
 FORWARD = Passes(forward=1)
 GRADIENT = Passes(forward=1, backward=1)
-# They look at the picture, or at the network alone, whatever the class.
-WITHOUT_TARGET = frozenset({"deconvnet", "activations", "filters"})
 
 
 def explain_cost(
@@ -45,7 +44,7 @@ def explain_cost(
         once = method_passes(wanted, network)
         image += once * targets
         for measure in request.measures:
-            image += _measure_passes(measure, once) * targets
+            image += _measure_passes(measure, wanted, once) * targets
     total = image * len(request.images)
     return receipt_pb2.Cost(forward_passes=total.forward, backward_passes=total.backward)
 
@@ -108,14 +107,19 @@ METHODS: Mapping[str, Callable[[Any, network_pb2.Network], Passes]] = {
 }
 
 
-def _measure_passes(measure: quality_pb2.QualityMeasure, once: Passes) -> Passes:
-    """The passes of a measure for one map whose method costs `once`."""
+def _measure_passes(
+    measure: quality_pb2.QualityMeasure, wanted: methods.ExplanationMethod, once: Passes
+) -> Passes:
+    """The passes of a measure for one map of a method that costs `once`."""
+    if misfit(measure, wanted):
+        return Passes()
     name = measure.WhichOneof("measure")
     p = cast(Message, getattr(measure, name)) if name else None
     if isinstance(p, quality_pb2.Deletion | quality_pb2.Insertion):
         return FORWARD * (p.steps + 1)
     if isinstance(p, quality_pb2.Completeness):
-        return FORWARD * 2
+        # Integrated Gradients knows the scores at both ends.
+        return FORWARD * (0 if wanted.HasField("integrated_gradients") else 2)
     if isinstance(p, quality_pb2.MaxSensitivity):
         return once * p.samples
     if isinstance(p, quality_pb2.ModelRandomization):

@@ -56,6 +56,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A method that has no rule for something in the network."""
     ERROR_REASON_NOT_FINITE: _ErrorReason.ValueType  # 25
     """NaN or infinite values in an answer."""
+    ERROR_REASON_MEASURE_NOT_APPLICABLE: _ErrorReason.ValueType  # 26
+    """A measure of quality that has nothing to say about a map."""
     ERROR_REASON_NOT_IMPLEMENTED: _ErrorReason.ValueType  # 30
     """The RPC is part of the contract but this server does not answer it."""
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 40
@@ -112,6 +114,8 @@ ERROR_REASON_METHOD_NOT_APPLICABLE: ErrorReason.ValueType  # 24
 """A method that has no rule for something in the network."""
 ERROR_REASON_NOT_FINITE: ErrorReason.ValueType  # 25
 """NaN or infinite values in an answer."""
+ERROR_REASON_MEASURE_NOT_APPLICABLE: ErrorReason.ValueType  # 26
+"""A measure of quality that has nothing to say about a map."""
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 30
 """The RPC is part of the contract but this server does not answer it."""
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 40

@@ -333,7 +333,9 @@ Global___Insertion: _TypeAlias = Insertion  # noqa: Y015
 
 @_typing.final
 class Completeness(_message.Message):
-    """The sum of the attributions less the difference in score between picture and baseline."""
+    """The sum of the attributions less the difference in score between picture and baseline, in units of
+    the score: 0 where nothing is missed. It judges maps whose numbers are parts of a score, with signs.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -361,7 +363,9 @@ Global___Completeness: _TypeAlias = Completeness  # noqa: Y015
 
 @_typing.final
 class MaxSensitivity(_message.Message):
-    """The largest change of the map, relative to its length, over pictures near this one."""
+    """The largest change of the map over pictures near this one, where each value is changed by uniform
+    noise: the length of the difference, relative to that of the map.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -394,8 +398,12 @@ Global___MaxSensitivity: _TypeAlias = MaxSensitivity  # noqa: Y015
 
 @_typing.final
 class ModelRandomization(_message.Message):
-    """The rank correlation of the map with that of the network whose weights are drawn anew from a layer
-    upward: near 1, the map does not depend on what was learned.
+    """Spearman's rank correlation of the map's absolute values with those that the method gives once the
+    weights from a layer upward, in the order of computation, are drawn anew: near 1, the map does not
+    depend on what was learned; 0 also where all of the new map is the same. Weights are drawn with a
+    variance of 2 / inputs (He et al. 2015, arXiv:1502.01852), vectors such as biases with their own mean
+    and variance; normalisations get a scale of 1 and a shift of 0, as new, and in batch normalisation a
+    mean of 0 and a variance of 1.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
