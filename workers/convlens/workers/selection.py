@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from convlens.contract import ErrorReason, Failure
 from convlens.v1 import feature_pb2, tensor_pb2
-from convlens.workers.anatomy import INPUT, Trace, Value
+from convlens.workers.anatomy import INPUT, Node, Trace, Value
 from convlens.workers.anatomy.fields import Map, maps
 from convlens.workers.mistakes import nearest
 from convlens.workers.network import ServedNetwork
@@ -98,16 +98,7 @@ class Layers:
 
         Raises Failure LAYER_NOT_FOUND with the nearest names, and LAYER_NOT_APPLICABLE.
         """
-        name = self.aliases.get(wanted.layer, wanted.layer)
-        if name not in self._trace.nodes or not name:
-            raise Failure(
-                ErrorReason.ERROR_REASON_LAYER_NOT_FOUND,
-                network=self._reference,
-                layer=repr(wanted.layer),
-                nearest=nearest(wanted.layer, [*self._names, *self.aliases]),
-            )
-        if not self._steady:
-            raise self._unfit(name, "the network makes other calls for other pictures")
+        name = self.node(wanted.layer).name
         call = self._readable(name)
         pooling = wanted.pooling or feature_pb2.POOLING_NONE
         place = self._maps[call]
@@ -126,22 +117,40 @@ class Layers:
         ):
             shape = list(selected.output.shape)
             what = "has no maps to pool" if len(shape) < 3 else "is not known to be maps of places"
-            raise self._unfit(
+            raise self.unfit(
                 name, f"its output {shape} {what}; ask for POOLING_NONE or POOLING_FLATTEN"
             )
         return selected
+
+    def node(self, layer: str) -> Node:
+        """What a request means by the name of a layer, whether its output can be read or not.
+
+        Raises Failure LAYER_NOT_FOUND with the nearest names, and LAYER_NOT_APPLICABLE.
+        """
+        name = self.aliases.get(layer, layer)
+        if name not in self._trace.nodes or not name:
+            raise Failure(
+                ErrorReason.ERROR_REASON_LAYER_NOT_FOUND,
+                network=self._reference,
+                layer=repr(layer),
+                nearest=nearest(layer, [*self._names, *self.aliases]),
+            )
+        if not self._steady:
+            raise self.unfit(name, "the network makes other calls for other pictures")
+        return self._trace.nodes[name]
 
     def _readable(self, name: str) -> int:
         try:
             call = self._trace.call(name)
         except ValueError as error:
             obstacle = str(error).removeprefix(f"{name} ")
-            raise self._unfit(name, f"it {obstacle}; choose a layer inside or after it") from None
+            raise self.unfit(name, f"it {obstacle}; choose a layer inside or after it") from None
         if self._trace.calls[call].outputs[0].axis is None:
-            raise self._unfit(name, "its output is the same for every picture")
+            raise self.unfit(name, "its output is the same for every picture")
         return call
 
-    def _unfit(self, name: str, detail: str) -> Failure:
+    def unfit(self, name: str, detail: str) -> Failure:
+        """What a caller is told who cannot use a layer so; `detail` is the end of a sentence."""
         reason = ErrorReason.ERROR_REASON_LAYER_NOT_APPLICABLE
         return Failure(reason, network=self._reference, layer=repr(name), detail=detail)
 
