@@ -15,10 +15,10 @@ BLANKS = frozenset(
         *("new_empty", "new_empty_strided", "new_zeros", "new_ones", "new_full"),
     }
 )
-# Copies, as they are or larger: a gate stays one in them.
+# Copies, as they are, larger, or on another scale: a gate stays one in them.
 COPIES = frozenset(
     {
-        *("clone", "_to_copy", "repeat", "expand_copy", "view_copy"),
+        *("div", "clone", "_to_copy", "repeat", "expand_copy", "view_copy"),
         *("upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact2d"),
         *("upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d"),
         *("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"),

@@ -70,6 +70,7 @@ class Watch(TorchDispatchMode):
         if rule is not Rule.DECONVNET_MAX:
             self._harmless |= POOLS
         self._from_picture = {_memory(pixels): pixels}
+        self._origins: dict[int, int] = {}
         self._gates: dict[int, _Gate] = {}
         self._obstacles: list[Place] = []
         self._norms: dict[str, None] = {}
@@ -122,10 +123,10 @@ class Watch(TorchDispatchMode):
             return self._makes_gate(operation)
         if name in FACTORS:
             return self._multiplies(operation)
-        if name == "div":
-            return not self._is_from_picture(operation.args[1])
-        if name in COPIES and (gate := self._gates.get(_memory(operation.taken[0]))):
-            self._gates.update({_memory(copy): gate for copy in leaves(Tensor, operation.out)})
+        if name == "div" and self._is_from_picture(operation.args[1]):
+            return False
+        if name in COPIES:
+            self._copies(operation)
         return name in self._harmless
 
     @property
@@ -135,17 +136,29 @@ class Watch(TorchDispatchMode):
 
     def _makes_gate(self, operation: _Operation) -> bool:
         for gate in leaves(Tensor, operation.out):
-            source = _memory(operation.taken[0])
+            source = self._origin(operation.taken[0])
             self._gates[_memory(gate)] = _Gate(GATES[operation.name], self._place, source)
         return True
+
+    def _copies(self, operation: _Operation) -> None:
+        """What it gives is the same as what it takes, but for a scale."""
+        origin = self._origin(operation.taken[0])
+        self._origins.update({_memory(copy): origin for copy in leaves(Tensor, operation.out)})
+
+    def _origin(self, tensor: Tensor) -> int:
+        """The memory that a tensor is a copy of, or its own."""
+        memory = _memory(tensor)
+        return self._origins.get(memory, memory)
 
     def _multiplies(self, operation: _Operation) -> bool:
         """Good with a constant, or with a gate that is not made of what goes through it (SiLU)."""
         positions, args = FACTORS[operation.name], operation.args
         factors = [args[n] for n in positions if n < len(args) and self._is_from_picture(args[n])]
         if len(factors) < 2:
+            if operation.name == "mul":
+                self._copies(operation)
             return True
-        gates = [self._gates.get(_memory(factor)) for factor in factors]
+        gates = [self._gates.get(self._origin(factor)) for factor in factors]
         match gates:
             case [_Gate() as gate, None]:
                 other = factors[1]
@@ -154,7 +167,7 @@ class Watch(TorchDispatchMode):
             case _:
                 return False
         gate.used = operation.name == "mul"
-        return gate.used and gate.source != _memory(other)
+        return gate.used and gate.source != self._origin(other)
 
 
 def _memory(tensor: Tensor) -> int:
