@@ -1,12 +1,14 @@
 """What a method found for one picture and one class, before it is put into words."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from torch import Tensor
 
+from convlens.contract import Failure
 from convlens.v1 import explanation_pb2
+from convlens.v1.quality_pb2 import QualityValue
 from convlens.workers.runner import Answer, Pass, Steps
 
 R = TypeVar("R")
@@ -21,8 +23,8 @@ RECONSTRUCTION = explanation_pb2.MAP_SIGN_RECONSTRUCTION
 class Found:
     """A map [height, width] or [height, width, channels] and what belongs to it.
 
-    `details` are filled in already but for what is drawn. `box` is the part of the original picture
-    that the map covers, where it is not the network's input.
+    `details` are what the method has to say beyond its map, and `draw` draws what is in them. `box`
+    is the part of the original picture that the map covers, where it is not the network's input.
     """
 
     map: Tensor | None
@@ -35,10 +37,14 @@ class Found:
     error: explanation_pb2.ErrorEstimate | None = None
     notes: tuple[str, ...] = ()
     details: explanation_pb2.Attribution | None = None
+    draw: Callable[[explanation_pb2.Attribution, explanation_pb2.Rendering], None] | None = None
     is_partial: bool = False
+    scores: Mapping[int, QualityValue | Failure] | None = None
 
 
-def converted(steps: Steps[R], convert: Callable[[R], S], partial: Callable[[R], S]) -> Steps[S]:
+def converted(
+    steps: Steps[R], convert: Callable[[R], S], partial: Callable[[R], S | None]
+) -> Steps[S]:
     """A method whose result, and what it would return so far, become something else."""
     answer: Answer | None = None
     try:
@@ -54,7 +60,9 @@ def converted(steps: Steps[R], convert: Callable[[R], S], partial: Callable[[R],
         steps.close()
 
 
-def _later(so_far: Callable[[], object], partial: Callable[[R], S]) -> Callable[[], S | None]:
+def _later(
+    so_far: Callable[[], object], partial: Callable[[R], S | None]
+) -> Callable[[], S | None]:
     def now() -> S | None:
         result = so_far()
         return None if result is None else partial(result)  # pyright: ignore[reportArgumentType]

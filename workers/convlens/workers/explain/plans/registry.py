@@ -8,13 +8,24 @@ from convlens.contract.cost import target_free
 from convlens.contract.rules import kind_of
 from convlens.v1 import options_pb2
 from convlens.v1.explanation_methods_pb2 import ExplanationMethod
+from convlens.workers.explain.plans.covered import plan_dense_map, plan_occlusion
 from convlens.workers.explain.plans.gradients import (
     plan_input_x_gradient,
     plan_integrated_gradients,
     plan_saliency,
     plan_smooth_grad,
 )
+from convlens.workers.explain.plans.layers import (
+    plan_activations,
+    plan_filters,
+    plan_grad_cam,
+)
 from convlens.workers.explain.plans.plan import Plan, Planner, Wanted
+from convlens.workers.explain.plans.rectified import (
+    plan_deconvnet,
+    plan_guided_backprop,
+    plan_guided_grad_cam,
+)
 from convlens.workers.explain.subject import Subject
 
 PLANNERS: Mapping[str, Planner] = {
@@ -22,6 +33,14 @@ PLANNERS: Mapping[str, Planner] = {
     "input_x_gradient": plan_input_x_gradient,
     "smooth_grad": plan_smooth_grad,
     "integrated_gradients": plan_integrated_gradients,
+    "guided_backprop": plan_guided_backprop,
+    "deconvnet": plan_deconvnet,
+    "occlusion": plan_occlusion,
+    "grad_cam": plan_grad_cam,
+    "guided_grad_cam": plan_guided_grad_cam,
+    "activations": plan_activations,
+    "filters": plan_filters,
+    "dense_map": plan_dense_map,
 }
 
 
