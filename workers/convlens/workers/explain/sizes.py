@@ -39,5 +39,16 @@ def check_size(request: pb.ExplainRequest, plans: Sequence[Plan], targets: int, 
     raise Failure(ErrorReason.ERROR_REASON_RESPONSE_TOO_LARGE, detail=detail, advice=words)
 
 
+def check_response(response: pb.ExplainResponse, limit: int) -> None:
+    """Raises Failure RESPONSE_TOO_LARGE where drawings and masks make an answer too large."""
+    size = response.ByteSize()
+    if limit and size > limit:
+        images = len(response.results)
+        detail = f"with its drawings and masks it takes {_said(size)}, allowed are {_said(limit)}"
+        fewer = max(1, images * limit // size)
+        advice = f"Send about {fewer} of the {images} images at a time, or smaller pictures"
+        raise Failure(ErrorReason.ERROR_REASON_RESPONSE_TOO_LARGE, detail=detail, advice=advice)
+
+
 def _said(count: int) -> str:
     return f"{count / 2**20:.1f} MiB"
