@@ -1,5 +1,6 @@
 """Model randomisation: whether a map depends on what the network has learned."""
 
+import math
 from dataclasses import replace
 from typing import TypeVar
 
@@ -18,11 +19,14 @@ def model_randomization(map_: Tensor, redrawn: Steps[Tensor]) -> Steps[float]:
 
     `redrawn` is the method at work on the same picture and class `through` such a network. Absolute
     values are compared, all of them, as in the paper's figures: without them, edges that turn their
-    signs would seem to be another map. Adebayo et al. 2018, arXiv:1810.03292, section 3.2.
+    signs would seem to be another map. NaN where a value of the new map is not finite. Adebayo et
+    al. 2018, arXiv:1810.03292, section 3.2.
     """
     [found] = yield from side_by_side([redrawn])
     if isinstance(found, Failure):
         raise found
+    if not bool(found.isfinite().all()):
+        return math.nan
     return rank_correlation(map_.abs(), found.abs())
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from convlens.contract import Failure
@@ -24,15 +25,16 @@ def max_sensitivity(
     M(x), not zero everywhere. So many samples are under way `at_once`, for each holds a picture.
     Pictures stay in [0, 1]. Yeh et al. 2019, arXiv:1901.09392, definition 4.
     """
-    length, largest = _length(map_), 0.0
+    changes: list[Tensor] = []
     for start in range(0, p.samples, at_once):
         samples = range(start, min(start + at_once, p.samples))
         near = [neighbour(x, p.radius, seed, sample) for sample in samples]
         for found in (yield from side_by_side([method(each) for each in near])):
             if isinstance(found, Failure):
                 raise found
-            largest = max(largest, _length(found - map_) / length)
-    return largest
+            changes.append(_length(found - map_) / _length(map_))
+    # As one tensor, so that NaN is not lost.
+    return float(torch.stack(changes).max())
 
 
 def neighbour(x: Tensor, radius: float, seed: int, sample: int) -> Tensor:
@@ -41,5 +43,5 @@ def neighbour(x: Tensor, radius: float, seed: int, sample: int) -> Tensor:
     return (x + radius * noise).clamp(0, 1)
 
 
-def _length(values: Tensor) -> float:
-    return float(values.double().square().sum().sqrt())
+def _length(values: Tensor) -> Tensor:
+    return values.double().square().sum().sqrt()
