@@ -1,8 +1,14 @@
 """Ways to run the command: in this process, and as users do."""
 
+import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
+import threading
 from collections.abc import Callable, Iterator
+from fcntl import ioctl
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +59,32 @@ def pictures(tmp_path) -> Path:
     for name in ("a.png", "b.JPG", "deep/er/c.webp", "notes.txt"):
         (tmp_path / name).write_bytes(b"a picture")
     return tmp_path
+
+
+@pytest.fixture
+def terminal():
+    """A terminal of 80 columns: its two ends, and all that was written to it."""
+    ours, theirs = pty.openpty()
+    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    written: list[bytes] = []
+
+    def read() -> None:
+        while True:
+            try:
+                chunk = os.read(ours, 65536)
+            except OSError:
+                return
+            written.append(chunk)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    yield theirs, written, lambda: (os.close(theirs), reader.join(10))
+    os.close(ours)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A picture, as far as the fake server is concerned."""
+    path = tmp_path / "photo.png"
+    path.write_bytes(b"a picture")
+    return path

@@ -4,12 +4,7 @@ import csv
 import io
 import json
 import os
-import pty
 import re
-import struct
-import termios
-import threading
-from fcntl import ioctl
 
 import pytest
 from rich.cells import cell_len
@@ -203,27 +198,6 @@ def test_an_answer_without_classes_is_an_error(run, server, pictures):
     outcome = run("classify", pictures / "a.png")
     assert outcome.exit_code == 1
     assert "Traceback" not in outcome.output
-
-
-@pytest.fixture
-def terminal():
-    """A terminal of 80 columns: its two ends, and all that was written to it."""
-    ours, theirs = pty.openpty()
-    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    written: list[bytes] = []
-
-    def read() -> None:
-        while True:
-            try:
-                chunk = os.read(ours, 65536)
-            except OSError:
-                return
-            written.append(chunk)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    yield theirs, written, lambda: (os.close(theirs), reader.join(10))
-    os.close(ours)
 
 
 def test_on_a_terminal_lines_fit_and_a_bar_is_drawn(spawn, terminal, tmp_path, monkeypatch):

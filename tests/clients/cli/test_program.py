@@ -17,7 +17,10 @@ from convlens.client.cli._program import program
 from convlens.contract import ErrorReason, Failure
 from convlens.v1 import network_pb2
 
-COMMANDS = ["anatomy", "classify", "completion", "demo", "extract", "health", "networks"]
+COMMANDS = [
+    *("anatomy", "classify", "completion", "demo", "explain", "extract", "health", "networks"),
+    "replay",
+]
 
 
 def test_help_teaches(run):

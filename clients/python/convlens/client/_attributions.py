@@ -126,9 +126,9 @@ class Attribution(Shown):
         partial = ", partial" if self.is_partial else ""
         return f"<{self.method}{of}{shape}{parts}{partial}>"
 
-    def _numbers(self) -> NDArray[Any]:
+    def numbers(self) -> NDArray[Any]:
         if self.values is None and self.parts:
-            return np.stack([part._numbers() for part in self.parts])
+            return np.stack([part.numbers() for part in self.parts])
         return self.map
 
     def _pixels(self) -> Pixels:

@@ -41,7 +41,7 @@ class DeconvnetPatch(Shown):
     scale: float
     png: bytes = field(repr=False)
 
-    def _numbers(self) -> NDArray[Any]:
+    def numbers(self) -> NDArray[Any]:
         return self.reconstruction
 
     def _pixels(self) -> Pixels:
@@ -93,7 +93,7 @@ class ActivationMap(Shown):
     values: NDArray[Any] = field(repr=False)
     png: bytes = field(repr=False)
 
-    def _numbers(self) -> NDArray[Any]:
+    def numbers(self) -> NDArray[Any]:
         return self.values
 
     def _pixels(self) -> Pixels:
@@ -120,7 +120,7 @@ class FilterPlanes(Shown):
     weights: NDArray[Any] = field(repr=False)
     png: bytes = field(repr=False)
 
-    def _numbers(self) -> NDArray[Any]:
+    def numbers(self) -> NDArray[Any]:
         return self.weights
 
     def _pixels(self) -> Pixels:

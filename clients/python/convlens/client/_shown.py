@@ -27,7 +27,7 @@ class Shown(ABC):
     png: bytes
 
     @abstractmethod
-    def _numbers(self) -> NDArray[Any]:
+    def numbers(self) -> NDArray[Any]:
         """What a .npy file gets."""
 
     @abstractmethod
@@ -51,7 +51,7 @@ class Shown(ABC):
         if kind == ".png":
             Path(path).write_bytes(self._as_png())
         elif kind == ".npy":
-            numbers = self._numbers()
+            numbers = self.numbers()
             with Path(path).open("wb") as file:
                 np.save(file, numbers, allow_pickle=False)
         else:

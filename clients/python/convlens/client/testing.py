@@ -234,6 +234,8 @@ def _with_receipt(answer: Message, request: Message) -> Message:
         return answer
     copy: Any = _copy(answer)
     copy.receipt.CopyFrom(_receipt(with_defaults(request)))
+    if "estimated_cost" in fields:
+        copy.receipt.cost.CopyFrom(copy.estimated_cost)
     return copy
 
 

@@ -24,9 +24,11 @@ COMMANDS = {
     "classify": "Say what is in pictures.",
     "completion": "Print what makes a shell complete this command.",
     "demo": "Start a server, classify a few pictures through it, and end it again.",
+    "explain": "Show what in pictures a network's answers rest on.",
     "extract": "Write what a network computes at its layers, for whole folders of pictures.",
     "health": "Ask whether a server answers, or one SERVICE of it.",
     "networks": "List the networks that a server has.",
+    "replay": "Compute the explanations of a receipt again, and compare the bits.",
 }
 MODULES = {"health": "_server", "networks": "_server"}
 
@@ -107,6 +109,7 @@ def program() -> None:
       convlens networks
       convlens classify holiday.jpg photos/ --top-k 3
       convlens extract photos/ --layers cnn-code --out codes.npz
+      convlens explain photo.jpg --method grad-cam --out maps
 
     The server's address comes from --server, or from the environment variable CONVLENS_SERVER.
     Whatever answers has --json. Exit codes: 0, 1 (something failed), 2 (wrong usage), 130 (Ctrl-C).

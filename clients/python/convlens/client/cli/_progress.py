@@ -9,8 +9,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 MANY = 20
 
 
-def progress(what: str, total: int) -> Progress:
-    """A bar on stderr where that is a terminal, and there is something to wait for."""
+def progress(what: str, total: int = MANY) -> Progress:
+    """A bar on stderr where that is a terminal, and there is something to wait for.
+
+    `total` is of pictures; left out, even one may take long.
+    """
     console = Console(stderr=True)
     return Progress(
         what,

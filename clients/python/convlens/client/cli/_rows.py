@@ -53,20 +53,25 @@ class Rows:
 
     def line(self, text: Text | str = "") -> None:
         """Any other line."""
-        cut = self.console.is_terminal
-        self.console.print(
-            text,
-            markup=False,
-            no_wrap=True,
-            soft_wrap=not cut,
-            overflow="ellipsis" if cut else None,
-        )
+        print_line(self.console, text)
 
     def _bar(self, share: float) -> str:
         if not self.console.encoding.lower().startswith("utf"):
             return ("#" * round(share * BAR_WIDTH)).ljust(BAR_WIDTH)
         whole, part = divmod(round(share * BAR_WIDTH * 8), 8)
         return ("█" * whole + EIGHTHS[part].strip()).ljust(BAR_WIDTH)
+
+
+def print_line(console: Console, text: Text | str) -> None:
+    """One line, cut to fit where that is a terminal."""
+    cut = console.is_terminal
+    console.print(
+        text,
+        markup=False,
+        no_wrap=True,
+        soft_wrap=not cut,
+        overflow="ellipsis" if cut else None,
+    )
 
 
 def fitted(text: str, width: int, *, keep_start: bool = True) -> str:

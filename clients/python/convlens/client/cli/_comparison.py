@@ -1,0 +1,120 @@
+"""Compares answers with what a receipt has of them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convlens.client import Attribution, ConvLensError, Receipt
+from convlens.client._results import receipt_of
+from convlens.client.cli._bits import difference, digests_of
+from convlens.client.cli._calls import Call, Outcome
+from convlens.client.cli._receipts import Recorded
+
+# What of a receipt may explain a difference, in the order in which it is told.
+CAUSES = (
+    *("network", "network_version", "network_digest", "convlens_version", "torch_version"),
+    *("device_kind", "threads", "precision", "rows", "channels_last", "compiled"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One answer then and now; `label` is the class that it is about.
+
+    `differing` are the names of the arrays that differ, and `relative` is the largest difference of
+    the map relative to its largest value, where the numbers of then were kept.
+    """
+
+    picture: str
+    method: str
+    label: str
+    equal: bool
+    words: str
+    differing: tuple[str, ...] = ()
+    relative: float | None = None
+
+
+def causes(recorded: Recorded, receipt: Receipt) -> dict[str, tuple[Any, Any]]:
+    """What the receipts of then and now say differently."""
+    then = receipt_of(recorded.receipt)
+    pairs = {name: (getattr(then, name), getattr(receipt, name)) for name in CAUSES}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def compared(recorded: Recorded, call: Call, folder: Path) -> Iterator[Comparison]:
+    """Every answer of a call; the numbers of then are looked for in `folder`."""
+    for entry, outcome in zip(recorded.pictures, call.outcomes, strict=True):
+        if "error" in entry or outcome.error is not None:
+            yield _of_picture(entry, outcome)
+            continue
+        now = {_place(answer.attribution): answer.attribution for answer in outcome.answers}
+        for then in entry["answers"]:
+            place = (then["method_index"], then["target_index"])
+            yield _of_answer(entry["path"], then, now.pop(place, None), folder)
+        for found in now.values():
+            yield Comparison(entry["path"], found.method, _label(found), False, "was not there")
+
+
+def _of_picture(entry: Mapping[str, Any], outcome: Outcome) -> Comparison:
+    then, now = entry.get("error"), outcome.error
+    equal, words = _same_error(then, now)
+    return Comparison(entry["path"], "", "", equal, words)
+
+
+def _of_answer(
+    picture: str, then: Mapping[str, Any], now: Attribution | None, folder: Path
+) -> Comparison:
+    label: str = then["target"]["label"] if then.get("target") else ""
+    if now is None:
+        return Comparison(picture, then["method"], label, False, "is not there any more")
+    if "error" in then or now.error is not None:
+        equal, words = _same_error(then.get("error"), now.error)
+        return Comparison(picture, then["method"], label, equal, words)
+    digests = digests_of(now)
+    names = sorted({*digests, *then["arrays"]})
+    differing = tuple(name for name in names if digests.get(name) != then["arrays"].get(name))
+    if not differing:
+        return Comparison(picture, then["method"], label, True, "equal")
+    about_map = "map" in differing or now.values is None
+    relative = _relative(then, now, folder) if about_map else None
+    words = _in_words(then, differing, relative)
+    return Comparison(picture, then["method"], label, False, words, differing, relative)
+
+
+def _same_error(then: Mapping[str, Any] | None, now: ConvLensError | None) -> tuple[bool, str]:
+    if now is None:
+        return False, f"had an error: {(then or {}).get('message')}"
+    if then is None:
+        return False, f"has an error now: {now.message}"
+    equal = then["reason"] == now.reason
+    return equal, "the same error" if equal else f"has another error now: {now.message}"
+
+
+def _relative(then: Mapping[str, Any], now: Attribution, folder: Path) -> float | None:
+    name = then["files"].get("npy")
+    if name is None:
+        return None
+    try:
+        return difference(np.load(folder / name, allow_pickle=False), now.numbers())
+    except (OSError, ValueError):
+        return None
+
+
+def _in_words(then: Mapping[str, Any], differing: tuple[str, ...], relative: float | None) -> str:
+    words = f"differs in {', '.join(differing)}"
+    if relative is not None:
+        words += f"; by at most {relative:.1e} of the largest value"
+    if then["is_partial"]:
+        words += "; the time was over then before it was done"
+    return words
+
+
+def _place(found: Attribution) -> tuple[int, int | None]:
+    return found.method_index, found.target_index
+
+
+def _label(found: Attribution) -> str:
+    return found.target.label if found.target else ""

@@ -1,0 +1,232 @@
+"""`convlens explain`."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from google.protobuf.message import Message
+
+from convlens.client import Client, Cost, methods
+from convlens.client._operations.asking import choices_of
+from convlens.client.cli import _options as options
+from convlens.client.cli._calls import Call, Picture, batches, explained, shown_progress
+from convlens.client.cli._explain_report import AnswerTable, Report
+from convlens.client.cli._folder import Folder
+from convlens.client.cli._method_help import method_document, method_help
+from convlens.client.cli._pictures import found
+from convlens.client.cli._specs import Choice, Parameters
+from convlens.client.cli._targets import Region, Target
+from convlens.contract import rule_of
+from convlens.contract.rules import kind_of
+from convlens.v1 import explanation_pb2 as pb
+
+FORM = "NAME[:PARAM=VALUE,...]"
+STABLE = rule_of(pb.ExplainRequest.DESCRIPTOR.fields_by_name["stable_share"])
+
+
+@click.command()
+@click.argument("pictures", nargs=-1, metavar="FILE|FOLDER|GLOB...")
+@click.option(
+    "--method",
+    "asked",
+    multiple=True,
+    type=Choice("method", methods.ExplanationMethod),
+    metavar=FORM,
+    help="How to explain, and with what parameters; several times for several.",
+)
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    type=Target(),
+    metavar="LABEL|INDEX|rank:N",
+    help="A class to explain; several times for several. Else each picture's prediction.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Folder for the maps as PNG, and for receipt.json.",
+)
+@click.option("--maps", is_flag=True, help="Write the numbers of the maps too, as .npy files.")
+@click.option("--overwrite", is_flag=True, help="Write into a folder that has a receipt.")
+@click.option(
+    "--overlay/--heat-map", default=None, help="Lay the map over the picture, or draw it alone."
+)
+@click.option(
+    "--rendering",
+    type=Parameters(methods.Rendering),
+    metavar="PARAM=VALUE,...",
+    help="How maps are drawn.",
+)
+@click.option("--localize", is_flag=True, help="Look for the object in each map.")
+@click.option(
+    "--localization",
+    type=Parameters(methods.Localization),
+    metavar="PARAM=VALUE,...",
+    help="The same, saying how.",
+)
+@click.option(
+    "--measure",
+    "measures",
+    multiple=True,
+    type=Choice("measure", methods.QualityMeasure),
+    metavar=FORM,
+    help="How to judge each map; several times for several.",
+)
+@click.option(
+    "--true-region",
+    "regions",
+    multiple=True,
+    type=Region(),
+    metavar="L,T,R,B|FILE",
+    help="Where the object is: a box in pixels, or a mask; once for each picture.",
+)
+@click.option("--half", is_flag=True, help="Keep 16 bits of each number instead of 32.")
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Seed of everything random.")
+@click.option(
+    "--stable-share",
+    type=click.FloatRange(STABLE.min, STABLE.max),
+    metavar="SHARE",
+    help=f"Stop improving a map once this {STABLE.unit} stays the same.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="How long a call may take; 16 pictures are one call.",
+)
+@click.option(
+    "--allow-partial", is_flag=True, help="Take what there is then, in place of an error."
+)
+@click.option("--estimate", is_flag=True, help="Say what it would cost, and compute nothing.")
+@click.option("--help-methods", is_flag=True, help="List all methods and their parameters.")
+@options.server
+@options.network
+@options.as_json("one JSON document")
+@click.pass_context
+def explain(
+    ctx: click.Context,
+    pictures: tuple[str, ...],
+    asked: tuple[Message, ...],
+    out: Path | None,
+    maps: bool,
+    overwrite: bool,
+    regions: tuple[Any, ...],
+    estimate: bool,
+    help_methods: bool,
+    server: str,
+    as_json: bool,
+    **question: Any,
+) -> None:
+    """Show what in pictures a network's answers rest on.
+
+    A picture that cannot be read, or a method that does not apply, is reported; the others go on,
+    and the exit code is 1. With --out the maps are drawn into files as photo-saliency-cat.png, and
+    receipt.json keeps what 'convlens replay' needs to compute them again and compare the bits.
+
+    \b
+    Examples:
+      convlens explain photo.jpg --method saliency --out maps
+      convlens explain photo.jpg --method occlusion:window=32,stride=16 \\
+          --method grad-cam --target cat --target rank:2 --overlay --out maps
+      convlens explain photo.jpg --method smooth-grad --measure deletion --json
+      convlens explain photos/ --method integrated-gradients --estimate
+      convlens explain --help-methods
+    """
+    if help_methods:
+        click.echo(method_document() if as_json else method_help())
+        return
+    _check(ctx, pictures, asked, out, maps)
+    paths = found(pictures)
+    if regions and len(regions) != len(paths):
+        raise click.UsageError(
+            f"--true-region is there {len(regions)} times for {len(paths)} pictures.", ctx
+        )
+    read = map(Picture.read, paths, regions or [None] * len(paths))
+    given = _given(question, drawn=out is not None)
+    with Client(server) as client:
+        if estimate:
+            _print_estimate(_estimated(client, read, asked, given), as_json)
+            return
+        folder = _folder(out, asked, maps=maps, overwrite=overwrite) if out else None
+        table = None if as_json else AnswerTable(paths, asked, given, files=out is not None)
+        report = Report(folder, table)
+        for call in _calls(client, read, asked, given):
+            report.add(call)
+    report.end()
+    if report.failed:
+        click.echo(f"convlens: {report.failed} of {report.answers} answers failed.", err=True)
+        ctx.exit(1)
+
+
+def _check(
+    ctx: click.Context,
+    pictures: Sequence[str],
+    asked: Sequence[Message],
+    out: Path | None,
+    maps: bool,
+) -> None:
+    if not pictures:
+        raise click.UsageError("Missing argument 'FILE|FOLDER|GLOB...'.", ctx)
+    if not asked:
+        raise click.UsageError(
+            "Missing option '--method'; 'convlens explain --help-methods' lists what there is.", ctx
+        )
+    if maps and out is None:
+        raise click.UsageError("--maps needs --out.", ctx)
+
+
+def _given(question: dict[str, Any], *, drawn: bool) -> dict[str, Any]:
+    """The options of the command as those of `explain_stream`."""
+    overlay, rendering = question.pop("overlay"), question.pop("rendering")
+    if not drawn and (overlay is not None or rendering is not None):
+        raise click.UsageError("--overlay, --heat-map and --rendering need --out.")
+    if drawn:
+        question["rendering"] = methods.Rendering()
+        question["rendering"].MergeFrom(rendering or methods.Rendering())
+        if overlay is not None:
+            style = pb.RENDERING_STYLE_OVERLAY if overlay else pb.RENDERING_STYLE_HEAT_MAP
+            question["rendering"].style = style
+    if question.pop("localize") and question["localization"] is None:
+        question["localization"] = methods.Localization()
+    question["dtype"] = "float16" if question.pop("half") else None
+    return question
+
+
+def _folder(out: Path, asked: Sequence[Message], *, maps: bool, overwrite: bool) -> Folder:
+    names = choices_of(methods.ExplanationMethod)
+    return Folder(out, [names[kind_of(m).name] for m in asked], maps=maps, overwrite=overwrite)
+
+
+def _calls(
+    client: Client, read: Iterator[Picture], asked: Sequence[Message], given: dict[str, Any]
+) -> Iterator[Call]:
+    with shown_progress() as show:
+        for batch in batches(read):
+            yield explained(client, batch, asked, given, show)
+
+
+def _estimated(
+    client: Client, read: Iterator[Picture], asked: Sequence[Any], given: dict[str, Any]
+) -> Cost:
+    forward = backward = 0
+    for batch in batches(read):
+        for picture in batch:
+            if picture.error is not None:
+                raise picture.error
+        cost = client.estimate([picture.data for picture in batch], asked, **given)
+        forward, backward = forward + cost.forward_passes, backward + cost.backward_passes
+    return Cost(forward, backward)
+
+
+def _print_estimate(cost: Cost, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"estimated_cost": asdict(cost)}))
+    else:
+        click.echo(
+            f"at most {cost.forward_passes} forward and {cost.backward_passes} backward passes"
+        )
