@@ -1,0 +1,6 @@
+"""Occlusion: how the answer falls when a window of the picture is covered."""
+
+from convlens.workers.methods.occlusion.method import occlusion
+from convlens.workers.methods.occlusion.observed import OcclusionResult
+
+__all__ = ["OcclusionResult", "occlusion"]
