@@ -926,7 +926,9 @@ Global___DeconvnetPatch: _TypeAlias = DeconvnetPatch  # noqa: Y015
 
 @_typing.final
 class OcclusionDetails(_message.Message):
-    """What happened when each window was covered; its three maps have one number for each window."""
+    """What happened when each window was covered; its three maps have one number for each window. Those of a
+    window that was not computed are NaN, and -1 for the class.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -967,11 +969,11 @@ class OcclusionDetails(_message.Message):
 
     @_builtins.property
     def center_rows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Row of each window's centre in pixels of the network's input, after the cut at the border."""
+        """Row of each window's centre in pixels of the network's input from its upper edge, after the cut at the border."""
 
     @_builtins.property
     def center_columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Column of each window's centre, likewise."""
+        """Column of each window's centre, likewise from the left edge."""
 
     def __init__(
         self,
