@@ -12,11 +12,14 @@ from convlens.v1 import explanation_pb2 as pb
 from convlens.v1.classification_pb2 import ClassScore
 from convlens.v1.receipt_pb2 import Cost, Receipt
 from convlens.workers.explain.attributions import attribution_of
+from convlens.workers.explain.depicting import check_depiction, depict
 from convlens.workers.explain.found import Found
+from convlens.workers.explain.judging import Case, Judging
 from convlens.workers.explain.pictures import Picture, read_picture
 from convlens.workers.explain.plans import Plan, plan
-from convlens.workers.explain.sizes import check_size
-from convlens.workers.explain.stability import Stability
+from convlens.workers.explain.scores import Scores
+from convlens.workers.explain.sizes import check_response, check_size
+from convlens.workers.explain.stability import settling
 from convlens.workers.explain.subject import Subject
 from convlens.workers.explain.targets import Targets
 from convlens.workers.explain.verify import not_finite, verify
@@ -61,8 +64,7 @@ class ExplainJob(AnalysisJob[None]):
         self._pictures: list[Picture | Failure] = []
         self._classes: dict[int, list[ClassScore]] = {}
         self._failed: dict[int, Failure] = {}
-        self._stability = Stability(self.request.stable_share)
-        self._settled: set[Key] = set()
+        self._scores = Scores(ticket, self.request)
         self._written: dict[Key, Future[pb.AttributionResult]] = {}
 
     def parse(self, body: bytes) -> pb.ExplainRequest:
@@ -75,8 +77,10 @@ class ExplainJob(AnalysisJob[None]):
         self._plans = [
             _attempt_plan(self._subject, request, index) for index in range(len(request.methods))
         ]
+        check_depiction(request)
         plans = [each for each in self._plans if isinstance(each, Plan)]
         check_size(request, plans, len(self._targets), self.ticket.job.max_response_bytes)
+        self._judging = Judging(self._subject, request)
         self._asked = list(self._ask())
         self._pictures = [self._read(index) for index in range(len(request.images))]
 
@@ -92,11 +96,13 @@ class ExplainJob(AnalysisJob[None]):
     def _read(self, index: int) -> Picture | Failure:
         if self.ticket.is_over():
             return Failure(ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED, stage="in decoding")
-        subject = self._subject
-        return guarded(
-            self.ticket,
-            lambda: read_picture(self.request.images[index], subject.network, subject.limits),
-        )
+        return guarded(self.ticket, lambda: self._picture(index))
+
+    def _picture(self, index: int) -> Picture:
+        subject, image = self._subject, self.request.images[index]
+        picture = read_picture(image, subject.network, subject.limits)
+        self._scores.regions.check(index, picture)
+        return picture
 
     def begin(self) -> Mapping[Key, Steps[None]]:
         """One item for each image."""
@@ -121,29 +127,35 @@ class ExplainJob(AnalysisJob[None]):
         if isinstance(planned, Failure):
             raise planned
         target = 0 if asked.target is None else self._classes[index][asked.target].class_index
-        return (yield from planned.begin(picture, target))
 
-    def accept(self, key: Key, outcome: "Found | Failure | None") -> None:
+        def begin(seen: Picture) -> Steps[Found]:
+            return settling(planned.begin(seen, target), self.request.stable_share)
+
+        # A branch of its own: it may end early, and is judged all the same.
+        [found] = yield from side_by_side([begin(picture)])
+        if isinstance(found, Failure):
+            raise found
+        if not self.request.measures:
+            return found
+        verify(self._subject, planned.title, found, picture.x)
+        case = Case(planned, picture, target, begin, found)
+        return replace(found, scores=(yield from self._judging.judge(case)))
+
+    def accept(self, key: Key, outcome: object) -> None:
         """Takes what came of an image, or of one method for one class of it."""
         match key:
             case (index,) if isinstance(outcome, Failure):
                 self._failed[index] = outcome
-            case (index, number) if outcome is not None:
-                if key in self._settled and isinstance(outcome, Found):
-                    outcome = replace(outcome, is_partial=False)
+            case (index, number) if isinstance(outcome, Found | Failure):
                 self._written[key] = self._executor.submit(self._write, index, number, outcome)
             case _:
                 pass
 
-    def watch(self, working: Mapping[Key, Callable[[], Found | None]]) -> Collection[Key]:
+    def watch(self, working: Mapping[Key, Callable[[], object]]) -> Collection[Key]:
         """The maps that are good enough, where the request says when that is."""
         if not self.request.stable_share:
             return ()
-        for key, so_far in working.items():
-            found = so_far()
-            if found is not None and self._stability.has_settled(key, found):
-                self._settled.add(key)
-        return [key for key in working if key in self._settled]
+        return [key for key, so_far in working.items() if _is_whole(so_far())]
 
     def _write(self, index: int, number: int, outcome: Found | Failure) -> pb.AttributionResult:
         """Writes the message of one method for one class; in the executor."""
@@ -170,7 +182,10 @@ class ExplainJob(AnalysisJob[None]):
         assert isinstance(planned, Plan) and isinstance(picture, Picture)
         verify(self._subject, planned.title, outcome, picture.x)
         target = None if asked.target is None else self._classes[index][asked.target]
-        return attribution_of(outcome, picture, target, self.request.dtype)
+        made = attribution_of(outcome, picture, target, self.request.dtype)
+        depict(made, outcome, picture, self.request)
+        self._scores.add(made, outcome, planned, picture, index)
+        return made
 
     def response(self) -> bytes:
         """The response's bytes; in the executor."""
@@ -179,6 +194,7 @@ class ExplainJob(AnalysisJob[None]):
             receipt=self.receipt(),
             estimated_cost=self.estimate,
         )
+        check_response(response, self.ticket.job.max_response_bytes)
         return response.SerializeToString()
 
     def _result(self, index: int) -> pb.ExplainResult:
@@ -202,6 +218,11 @@ class ExplainJob(AnalysisJob[None]):
         made = receipt(self._subject.network, self.request, parameters, spent)
         made.rows, made.seed = self._subject.network.facts.rows, self.request.seed
         return made
+
+
+def _is_whole(so_far: object) -> bool:
+    """Whether it is a map that is done: of a method, or of one at work for a measure."""
+    return isinstance(so_far, Tensor) or (isinstance(so_far, Found) and not so_far.is_partial)
 
 
 def _attempt_plan(subject: Subject, request: pb.ExplainRequest, index: int) -> Plan | Failure:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from convlens.contract import ErrorReason, Failure
 from convlens.v1 import explanation_pb2 as pb
 from convlens.v1 import tensor_pb2
+from convlens.v1.quality_pb2 import QualityMeasure
 from convlens.workers.explain.plans import Plan
 
 # What an attribution and an answer have beside their numbers.
@@ -16,11 +17,12 @@ def check_size(request: pb.ExplainRequest, plans: Sequence[Plan], targets: int, 
     images = len(request.images)
     half = request.dtype == tensor_pb2.DATA_TYPE_FLOAT16
     parameters = request.ByteSize() - sum(image.ByteSize() for image in request.images)
+    scores = sum(map(_score_bytes, request.measures))
 
     def size(count: int, half: bool) -> int:
         times = [1 if each.target_free else targets for each in plans]
         numbers = sum(n * each.numbers for n, each in zip(times, plans, strict=True))
-        one = numbers * (2 if half else 4) + sum(times) * ATTRIBUTION_BYTES
+        one = numbers * (2 if half else 4) + sum(times) * (ATTRIBUTION_BYTES + scores)
         return RESPONSE_BYTES + parameters + count * one
 
     if not limit or size(images, half) <= limit:
@@ -37,6 +39,12 @@ def check_size(request: pb.ExplainRequest, plans: Sequence[Plan], targets: int, 
     )
     words = "; ".join(advice) or "Ask for fewer methods or targets, or for a reduction of channels"
     raise Failure(ErrorReason.ERROR_REASON_RESPONSE_TOO_LARGE, detail=detail, advice=words)
+
+
+def _score_bytes(measure: QualityMeasure) -> int:
+    """What a score takes, with its curve where it has one; an error takes no more."""
+    steps = measure.deletion.steps or measure.insertion.steps
+    return ATTRIBUTION_BYTES + 4 * steps
 
 
 def check_response(response: pb.ExplainResponse, limit: int) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Mapping
 from threading import Lock
+from typing import TypeGuard
 
 from convlens.contract import Failure, with_defaults
 from convlens.v1 import explanation_pb2 as pb
@@ -23,14 +24,21 @@ class ExplainStreamJob(ExplainJob):
         self._next = 0.0
         return self._stream.request
 
-    def accept(self, key: Key, outcome: "Found | Failure | None") -> None:
+    def accept(self, key: Key, outcome: object) -> None:
         """Takes what came of an image, or of one method for one class of it."""
         super().accept(key, outcome)
         if len(key) == 1 and isinstance(outcome, Failure):
             item = pb.ExplainItem(image_index=key[0], is_final=True, error=outcome.status())
             self._tell(pb.ExplainStreamResponse(item=item))
+        elif self.request.measures and self._is_preview(outcome, key):
+            # The map is there, and its scores are not yet.
+            self._executor.submit(self._preview, key[:2], outcome)
 
-    def watch(self, working: Mapping[Key, Callable[[], Found | None]]) -> Collection[Key]:
+    def _is_preview(self, found: object, key: Key) -> TypeGuard[Found]:
+        """Whether it is what a method itself found, and the caller wants to see it at once."""
+        return len(key) == 3 and isinstance(found, Found) and self._stream.partial_items
+
+    def watch(self, working: Mapping[Key, Callable[[], object]]) -> Collection[Key]:
         """Tells of progress, and of maps that improve, at most once in the interval asked for."""
         settled = super().watch(working)
         if time.monotonic() < self._next:
@@ -39,8 +47,8 @@ class ExplainStreamJob(ExplainJob):
         self._tell(pb.ExplainStreamResponse(progress=self._progress()))
         if self._stream.partial_items:
             for key, so_far in working.items():
-                if key not in settled and (found := so_far()) is not None:
-                    self._executor.submit(self._preview, key, found)
+                if key not in settled and self._is_preview(found := so_far(), key):
+                    self._executor.submit(self._preview, key[:2], found)
         return settled
 
     def _progress(self) -> pb.ExplainProgress:
