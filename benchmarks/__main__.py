@@ -9,6 +9,7 @@ from benchmarks import features as features_benchmark
 from benchmarks import isolation as isolation_benchmark
 from benchmarks import latency as latency_benchmark
 from benchmarks import start as start_benchmark
+from benchmarks import truth as truth_benchmark
 
 JSON = click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here."
@@ -53,6 +54,14 @@ def features(json_file: Path | None) -> None:
 def start(json_file: Path | None) -> None:
     """From the start of a server to its first answer, and its stop."""
     start_benchmark.run(json_file)
+
+
+@program.command()
+@JSON
+@click.option("--pictures", default=truth_benchmark.PICTURES, help="How many of each kind.")
+def truth(json_file: Path | None, pictures: int) -> None:
+    """How surely each method of Explain finds objects, and a planted marker."""
+    truth_benchmark.run(json_file, pictures)
 
 
 if __name__ == "__main__":
