@@ -80,15 +80,18 @@ def test_what_does_not(check: Any) -> None:
         "- {name: shapes, version: '2'}"
     )
     assert result.exit_code == 1
-    late, nan, labels, good = result.stdout.strip().split("\n\n")
-    labels = " ".join(labels.split())
-    assert "start inference    FAILED" in late and "Classify" not in late
-    assert "start analysis     works" in late and "gradient           works" in late
+    networks = result.stdout.strip().split("\n\n")
+    late, nan, labels, good = (" ".join(network.split()) for network in networks)
+    assert "start inference FAILED" in late and "Classify" not in late
+    assert "start analysis works" in late and "gradient works" in late
     assert "ValueError: too many rows (checked_" in late
-    assert "Classify           FAILED" in nan
+    assert "Classify FAILED" in nan
     assert "the scores are not finite; the weights may hold NaN, or need fp32" in nan
-    assert "gradient           works" in nan
-    assert "ExtractFeatures    works" in nan and "logits: 3 numbers of" in nan
+    assert "gradient works" in nan
+    assert "ExtractFeatures works" in nan and "logits: 3 numbers of" in nan
+    assert "Saliency FAILED" in nan and "Saliency works" in good
+    assert "Saliency with nan@1 gives" not in nan, "the forward pass is to blame"
+    assert "first in the output of layer" in nan
     assert "load FAILED" in labels
     assert "networks.yaml:4: shapes@1: labels: there are 2 labels and" in labels
     assert "FAILED" not in good, "one bad network spoils no other"
@@ -150,7 +153,7 @@ def test_a_wrong_file_is_a_line_for_each_mistake_and_exit_code_1(
         assert ended.value.code == 1
         assert capsys.readouterr().err.splitlines() == [
             f"convlens-workers: {file}:2: networks.0.name: is 'a b'; must be letters, digits, "
-            "_ and . alone",
+            "_, . and - alone",
             f"convlens-workers: {file}:4: networks.1.rows: must be greater than or equal to 1 "
             "(given: 0)",
         ]
