@@ -11,6 +11,7 @@ from convlens.v1 import explanation_pb2
 from convlens.workers.images import Pixels
 from convlens.workers.images.placement import Placement, fitted
 from convlens.workers.rendering.ink import UNSEEN, Ink, finite, ink_for
+from convlens.workers.rendering.pictures import image_of, resized
 
 Array: TypeAlias = NDArray[Any]
 
@@ -80,14 +81,7 @@ def _on_canvas(ink: Ink, values: Array, place: Placement) -> NDArray[np.uint8]:
 
 def _grey(picture: Pixels, size: tuple[int, int]) -> Image.Image:
     """A picture without its colours, in mode L, at a size (width, height)."""
-    values = picture.values
-    if not isinstance(values, Image.Image):
-        eight_bits = (values.movedim(0, -1).numpy() * 255).round().astype(np.uint8)
-        values = Image.fromarray(eight_bits[:, :, 0] if len(values) == 1 else eight_bits)
-    if values.size != size:
-        # First by whole pixels, since pictures of many megapixels take long.
-        values = values.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return values.convert("L")
+    return resized(image_of(picture), size).convert("L")
 
 
 def _faded_outside(grey: Image.Image, place: Placement, opacity: float) -> Image.Image:

@@ -87,5 +87,5 @@ def limit_of(values: Array, rendering: explanation_pb2.Rendering) -> float:
 
 
 def finite(values: Array) -> NDArray[np.float64]:
-    """Numbers in double precision, where nothing but numbers is left: NaN as 0."""
-    return np.nan_to_num(values.astype(np.float64))
+    """Numbers in double precision, NaN as 0, and infinity as what still can be added up."""
+    return np.nan_to_num(values.astype(np.float64), posinf=1e300, neginf=-1e300)
