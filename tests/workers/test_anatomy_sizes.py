@@ -9,6 +9,14 @@ from convlens.workers.anatomy.windows import Window, map_size, windows
 
 from .networks import build
 
+DEFAULT = frozenset(
+    {
+        *("alexnet", "vgg11", "vgg16_bn", "squeezenet1_0", "googlenet", "inception_v3"),
+        *("resnet18", "resnet50", "wide_resnet50_2", "densenet121", "mobilenet_v2", "mnasnet0_5"),
+        *("mobilenet_v3_small", "shufflenet_v2_x0_5", "efficientnet_b0", "efficientnet_v2_s"),
+        *("regnet_y_400mf", "regnet_x_400mf", "convnext_tiny", "vit_b_16", "swin_t", "maxvit_t"),
+    }
+)
 NETWORKS = models.list_models(module=models)
 # Their auxiliary classifiers do not run; torchvision counts them for one of the two.
 LEARNED = {"googlenet": 13_004_888}
@@ -19,7 +27,11 @@ def test_there_are_as_many_networks_as_ever():
     assert len(NETWORKS) >= 80
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+# By default the networks that differ; the rest of each family repeats its smallest with more.
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in DEFAULT else pytest.mark.slow) for name in NETWORKS],
+)
 def test_figures_are_those_of_formulas_and_of_torchvision(name):
     [weights, *_] = models.get_model_weights(name)
     size = weights.transforms.keywords["crop_size"]
