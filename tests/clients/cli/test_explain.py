@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from convlens.client import methods
+from convlens.client._fake_explanations import explain
 from convlens.client.testing import FakeServer
 from convlens.contract import ErrorReason, Failure
 from convlens.v1 import explanation_pb2 as pb
@@ -190,8 +191,6 @@ def relabelled(label: str) -> Any:
     """A server whose class has this label."""
 
     def answer(request: pb.ExplainRequest) -> pb.ExplainResponse:
-        from convlens.client._fake_explanations import explain
-
         response = explain(request)
         for result in response.results:
             for entry in result.explanation.attributions:
@@ -229,9 +228,30 @@ def test_notes_are_told_once(run: Any, server: FakeServer, photo: Path) -> None:
     result = run("explain", photo, photo, "--method", "saliency")
     assert result.exit_code == 0
     assert result.stderr.splitlines() == [
-        "convlens: note on Saliency: the time was over after 1 samples.",
-        "convlens: note on Saliency: sigmoid gates keep their gradient.",
+        "convlens: note: Saliency: the time was over after 1 samples.",
+        "convlens: note: Saliency: sigmoid gates keep their gradient.",
     ]
+
+
+def test_a_measure_that_cannot_judge_a_method_is_no_failure(
+    run: Any, server: FakeServer, photo: Path
+) -> None:
+    reason = ErrorReason.ERROR_REASON_MEASURE_NOT_APPLICABLE
+    unfit = Failure(reason, measure="Pointing game", method="Saliency", detail="it is not")
+
+    def answer(request: pb.ExplainRequest) -> pb.ExplainResponse:
+        response = explain(request)
+        for result in response.results:
+            for entry in result.explanation.attributions:
+                entry.attribution.scores[0].error.CopyFrom(unfit.status())
+        return response
+
+    server.answers["Explain"] = answer
+    result = run("explain", photo, photo, "--method", "saliency", "--measure", "pointing-game")
+    assert result.exit_code == 0
+    assert result.stderr == "convlens: note: Pointing game cannot judge Saliency: it is not.\n"
+    head, first, *_ = result.stdout.splitlines()
+    assert "pointing-game" in head and "–" in first
 
 
 def test_a_folder_with_a_receipt_is_not_written_over(
@@ -259,8 +279,6 @@ def test_a_folder_that_cannot_be(run: Any, photo: Path) -> None:
 
 def failing(request: pb.ExplainRequest) -> pb.ExplainResponse:
     """The second method applies to no picture, and the measure to no method."""
-    from convlens.client._fake_explanations import explain
-
     response = explain(request)
     for result in response.results:
         for entry in result.explanation.attributions:

@@ -61,7 +61,8 @@ class Attribution(Shown):
 
     `method` is its title ("Grad-CAM"), `name` what the contract calls it ("grad_cam"),
     `parameters` the method as it was asked for. `target` is the class explained; it is None where
-    the method knows no targets or failed. Where `error` is set, there is nothing else.
+    the method knows no targets or failed. Where `error` is set, there is nothing else. Its picture
+    is that of the map, or of all `parts` where there are several.
     """
 
     method: str
@@ -132,9 +133,13 @@ class Attribution(Shown):
         return self.map
 
     def _pixels(self) -> Pixels:
+        return drawn(self.map, self.sign)
+
+    def _as_png(self) -> bytes:
         if self.error is not None:
             raise self.error
-        return self._sheet(self.parts) if self.parts else drawn(self.map, self.sign)
+        several = len(self.parts) > 1 or (self.parts and self.values is None)
+        return self._sheet(self.parts) if several else Shown._as_png(self)
 
     def _repr_png_(self) -> bytes | None:
         return None if self.error else self._as_png()

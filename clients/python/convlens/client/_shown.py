@@ -60,9 +60,9 @@ class Shown(ABC):
     def _as_png(self) -> bytes:
         return self.png or png_of(enlarged(self._pixels()))
 
-    def _sheet(self, parts: "Sequence[Shown]") -> Pixels:
-        """All pictures of one answer."""
-        return montage([pixels_of(part._as_png()) for part in parts])
+    def _sheet(self, parts: "Sequence[Shown]") -> bytes:
+        """All pictures of one answer as one."""
+        return png_of(montage([enlarged(pixels_of(part._as_png())) for part in parts]))
 
     def _repr_png_(self) -> bytes | None:
         return self._as_png()

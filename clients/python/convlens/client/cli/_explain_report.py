@@ -11,14 +11,21 @@ import click
 from google.protobuf.message import Message
 
 from convlens.client import Attribution, ClassScore, Cost
+from convlens.client._operations.asking import choices_of
 from convlens.client._quality import title_of
 from convlens.client.cli._calls import Answer, Call, Outcome
 from convlens.client.cli._folder import Folder
 from convlens.client.cli._receipts import answer_json, picture_json
 from convlens.client.cli._rows import fitted, percent, printable, shown
+from convlens.client.cli._specs import short
 from convlens.client.cli._tables import Column, Table, width_of
+from convlens.client.methods import QualityMeasure
+from convlens.contract import ErrorReason
+from convlens.contract.errors import reason_name
+from convlens.contract.rules import kind_of
 
 NAME_WIDTH, LABEL_WIDTH = 24, 12
+UNFIT = reason_name(ErrorReason.ERROR_REASON_MEASURE_NOT_APPLICABLE)
 
 
 class AnswerTable:
@@ -38,6 +45,8 @@ class AnswerTable:
         names, titles = [str(path) for path in paths], [title_of(each) for each in asked]
         self._with_picture, self._with_files = len(paths) > 1 and not files, files
         self._with_box = options["localization"] is not None
+        known = choices_of(QualityMeasure)
+        measures = [short(known[kind_of(each).name]) for each in options["measures"]]
         picture = Column("picture", width_of("picture", names, NAME_WIDTH), keep_start=False)
         self._table = Table(
             [
@@ -45,7 +54,7 @@ class AnswerTable:
                 Column("method", width_of("method", titles, NAME_WIDTH)),
                 Column("class", LABEL_WIDTH + len(" 100.0 %")),
                 Column("score", 7, is_number=True),
-                *(Column(title_of(each), 5, is_number=True) for each in options["measures"]),
+                *(Column(name, 5, is_number=True) for name in measures),
                 *([Column("box", len("0000,0000,0000,0000"))] if self._with_box else []),
                 Column("samples", 7, is_number=True),
                 Column("seconds", 7, is_number=True),
@@ -146,14 +155,20 @@ class Report:
         if found.error is not None:
             self._fail(name, f"{found.method}: {found.error.message}")
         for score in found.scores:
-            if score.error is not None:
+            if score.error is not None and score.error.reason == UNFIT:
+                # Of several methods, not every one can be judged by every measure.
+                self._note(score.error.message)
+            elif score.error is not None:
                 self._fail(name, f"{found.method}, {score.measure}: {score.error.message}")
         partial = [f"the time was over after {found.samples} samples"] if found.is_partial else []
         for note in [*partial, *found.notes]:
-            text = f"{found.method}: {note}"
-            if text not in self._noted:
-                self._noted.add(text)
-                click.echo(f"convlens: note on {printable(text)}.", err=True)
+            self._note(f"{found.method}: {note}.")
+
+    def _note(self, text: str) -> None:
+        """What is no failure, said once."""
+        if text not in self._noted:
+            self._noted.add(text)
+            click.echo(f"convlens: note: {printable(text)}", err=True)
 
     def _fail(self, name: str, text: str) -> None:
         self.failed += 1
