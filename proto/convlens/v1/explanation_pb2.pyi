@@ -272,11 +272,15 @@ class Rendering(_message.Message):
     maximum: _builtins.float
     """The value of COLOR_SCALE_FIXED."""
     colormap: _builtins.str
-    """Name of a colormap; empty for a perceptually uniform one, diverging where the map has signs."""
+    """Name of a colormap in the catalogue of the cmap library, such as "viridis" or "RdBu_r"; empty for a
+    perceptually uniform one, diverging where the map has signs.
+    """
     opacity: _builtins.float
-    """How much the map covers the picture in an overlay."""
+    """How much the map covers the picture in an overlay; the picture itself is grey there."""
     original_size: _builtins.bool
-    """Draw at the size of the original picture, with resizing and cropping undone."""
+    """Draw at the size of the original picture, with resizing and cropping undone, at most 1024 pixels on a
+    side; what the network did not see is dark grey.
+    """
     def __init__(
         self,
         *,
@@ -691,7 +695,7 @@ class Attribution(_message.Message):
 
     @_builtins.property
     def region(self) -> _quality_pb2.Region:
-        """The object found in it, where asked for."""
+        """The object found in it, where asked for; absent where the map is the same everywhere."""
 
     @_builtins.property
     def scores(self) -> _containers.RepeatedCompositeFieldContainer[_quality_pb2.QualityScore]:

@@ -82,7 +82,9 @@ Global___Box: _TypeAlias = Box  # noqa: Y015
 
 @_typing.final
 class Localization(_message.Message):
-    """Finds the object that a map points at."""
+    """Finds the object that a map points at. Of a map with signs, what speaks for the target is foreground,
+    and what says little either way is background.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -98,7 +100,7 @@ class Localization(_message.Message):
     background_quantile: _builtins.float
     """Pixels below this quantile of the map, smaller than the other, are background."""
     iterations: _builtins.int
-    """Rounds of GrabCut."""
+    """Rounds of GrabCut at most; it ends when a round changes nothing."""
     largest_component: _builtins.bool
     """Keep only the largest connected part."""
     def __init__(
