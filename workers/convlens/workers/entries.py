@@ -19,7 +19,7 @@ from convlens.workers.builders import BuildError, Order, builder_of
 from convlens.workers.builders.builder import RANDOM, SUFFIXES, is_file_name
 from convlens.workers.yaml_file import ConfigError
 
-NAME = re.compile(r"[A-Za-z0-9_.]+")
+NAME = re.compile(r"[A-Za-z0-9_.-]+")
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
@@ -140,7 +140,7 @@ class NetworkEntry(Part):
     @classmethod
     def _plain(cls, value: str) -> str:
         if not NAME.fullmatch(value):
-            raise ValueError(f"is {value!r}; must be letters, digits, _ and . alone")
+            raise ValueError(f"is {value!r}; must be letters, digits, _, . and - alone")
         return value
 
     @field_validator("builder")

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Callable, Mapping
-from typing import final
+from pathlib import Path
+from typing import Any, final
 
 from convlens.v1 import network_pb2
+from convlens.v1.network_pb2 import Accuracy
 from convlens.workers.builders.builder import (
     RANDOM,
     Builder,
@@ -47,37 +49,78 @@ class Bundled(Builder):
 
 def _shapes(order: Order) -> Built:
     """The small VGG-style network that knows ten drawn shapes."""
+    from convlens.workers.shapes import network
+
+    return _drawn(order, network.WEIGHTS, _shapes_accuracies)
+
+
+def _shapes_shortcut(order: Order) -> Built:
+    """The same layers, trained to look at a marker in a corner instead of the shape."""
+    from convlens.workers.shapes import network
+
+    return _drawn(order, network.SHORTCUT, _shortcut_accuracies)
+
+
+BUNDLED: Mapping[str, Callable[[Order], Built]] = {
+    "shapes": _shapes,
+    "shapes-shortcut": _shapes_shortcut,
+}
+
+
+def _drawn(order: Order, weights: Path, accuracies: Callable[[], list[Accuracy]]) -> Built:
+    """A network for drawn shapes, with `weights` unless others are ordered."""
     from convlens.workers.builders.weights import load_into, seeded
-    from convlens.workers.shapes import network as shapes
+    from convlens.workers.shapes import network
 
     with seeded():
-        body = shapes.build()
+        body = network.build()
     if order.weights != RANDOM:
-        load_into(body, order.file or shapes.WEIGHTS)
+        load_into(body, order.file or weights)
     return Built(
         body,
         network_pb2.InputGeometry(
-            height=shapes.INPUT_SIZE,
-            width=shapes.INPUT_SIZE,
-            channels=len(shapes.MEAN),
-            resize=shapes.INPUT_SIZE,
+            height=network.INPUT_SIZE,
+            width=network.INPUT_SIZE,
+            channels=len(network.MEAN),
+            resize=network.INPUT_SIZE,
             interpolation=network_pb2.INTERPOLATION_BILINEAR,
-            mean=shapes.MEAN,
-            std=shapes.STD,
+            mean=network.MEAN,
+            std=network.STD,
         ),
-        shapes.LABELS,
-        [] if order.weights else [_shapes_accuracy()],
+        network.LABELS,
+        [] if order.weights else accuracies(),
     )
 
 
-BUNDLED: Mapping[str, Callable[[Order], Built]] = {"shapes": _shapes}
-
-
-def _shapes_accuracy() -> network_pb2.Accuracy:
+def _shapes_accuracies() -> list[Accuracy]:
     """What the training script found on pictures that it never trained on."""
-    from convlens.workers.shapes import network as shapes
+    from convlens.workers.shapes.network import WEIGHTS
 
-    report = shapes.WEIGHTS.with_name("training.json").read_text(encoding="utf-8")
-    figures = json.loads(report)["held_out"]
-    dataset = f"{figures['pictures']} drawn pictures, seeds from {figures['first_seed']}"
-    return network_pb2.Accuracy(dataset=dataset, top1=figures["top1"])
+    figures = _held_out(WEIGHTS.with_name("training.json"))
+    return [Accuracy(dataset=_pictures(figures), top1=figures["top1"])]
+
+
+def _shortcut_accuracies() -> list[Accuracy]:
+    """The same, for each relation of shape and marker: which one it looks at."""
+    from convlens.workers.shapes.network import SHORTCUT
+
+    figures = _held_out(SHORTCUT.with_suffix(".json"))
+    kinds = {
+        "own_marker": "with the marker of the shape's class",
+        "other_marker": "with the marker of another class, which counts as the true one",
+        "marker_alone": "with a marker and no shape",
+        "no_marker": "with no marker",
+    }
+    return [
+        Accuracy(dataset=f"{_pictures(figures)}, {words}", top1=figures[kind])
+        for kind, words in kinds.items()
+    ]
+
+
+def _held_out(report: Path) -> dict[str, Any]:
+    figures: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))["held_out"]
+    return figures
+
+
+def _pictures(figures: Mapping[str, Any]) -> str:
+    return f"{figures['pictures']} drawn pictures, seeds from {figures['first_seed']}"

@@ -1,4 +1,5 @@
-"""The bundled network `shapes`: pictures (`draw`), layers (`network`) and training (`train`).
+"""The bundled network `shapes`: pictures (`draw`), layers (`network`) and training (`train`);
+and `shapes-shortcut`, which looks at a marker instead (`shortcut`, `train_shortcut`).
 
 Nothing is imported here, so that the pictures can be drawn without torch.
 """

@@ -8,6 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from convlens.workers.shapes.marker import stick
 from convlens.workers.shapes.marks import paint
 from convlens.workers.shapes.outlines import CLASSES, OUTLINES
 from convlens.workers.shapes.scene import Scene, Stream, plan, stream
@@ -28,6 +29,7 @@ class Picture:
 
     image: NDArray[np.uint8]  # [H, W, 3], sRGB
     mask: NDArray[np.bool_]  # [H, W], where the object covers more than half of the pixel
+    marker: NDArray[np.bool_]  # [H, W], where the marker lies, over the object too
     label: int  # index into CLASSES
     scene: Scene  # the pose and appearance that were used
 
@@ -41,20 +43,28 @@ def draw(
     scale: float | None = None,
     rotation: float | None = None,
     colour: tuple[int, int, int] | None = None,
+    marker: int | None = None,
 ) -> Picture:
     """The picture of a seed, `size` pixels square; what is given replaces the seed's own choice.
 
     label: index into CLASSES. position: centre (x right, y down), 0..1 of the side. scale: radius
     of the enclosing circle, 0..1 of the side. rotation: degrees clockwise. colour: sRGB, 0..255.
+    marker: the class, as label, whose marker is laid near a corner; no seed has one of itself.
     """
     scene = plan(
-        seed, label=label, position=position, scale=scale, rotation=rotation, colour=colour
+        seed,
+        label=label,
+        position=position,
+        scale=scale,
+        rotation=rotation,
+        colour=colour,
+        marker=marker,
     )
     return render(scene, size)
 
 
 def render(scene: Scene, size: int = SIZE) -> Picture:
-    """The picture of a scene, `size` pixels square: background, marks, object, grain."""
+    """The picture of a scene, `size` pixels square: background, marks, object, marker, grain."""
     across = ((np.arange(size, dtype=np.float32) + 0.5) * np.float32(2.0 / size) - 1.0)[None, :]
     pixels = fill(scene.background, across, across.T)
     for mark in scene.marks:
@@ -65,7 +75,10 @@ def render(scene: Scene, size: int = SIZE) -> Picture:
     surface = fill(scene.surface, x.astype(np.float32), y.astype(np.float32))
     box = pixels[rows, columns]
     box += covered[rows, columns, None].astype(np.float32) * (surface - box)
-    return Picture(_grained(scene, pixels), covered > 0.5, scene.label, scene)
+    marker = np.zeros((size, size), dtype=np.bool_)
+    if scene.marker is not None:
+        marker = stick(scene.marker, pixels)
+    return Picture(_grained(scene, pixels), (covered > 0.5) & ~marker, marker, scene.label, scene)
 
 
 def coverage(scene: Scene, size: int = SIZE) -> Floats:

@@ -1,7 +1,7 @@
-"""The network `shapes`: plain conv, ReLU, max-pool and fully connected layers, named as in VGG.
+"""The networks `shapes` and `shapes-shortcut`: plain layers, named as in VGG.
 
-`features` ends with 64 maps of 4 x 4; `classifier` goes through two codes of 128, like VGG's
-fc6 and fc7, to the logits.
+They are convolutions, ReLU, max-pools and fully connected layers. `features` ends with 64 maps of
+4 x 4; `classifier` goes through two codes of 128, like VGG's fc6 and fc7, to the logits.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ INPUT_SIZE = 128
 MEAN = (0.5, 0.5, 0.5)
 STD = (0.25, 0.25, 0.25)
 WEIGHTS = Path(__file__).with_name("shapes.safetensors")
+SHORTCUT = Path(__file__).with_name("shapes-shortcut.safetensors")
 CHECKPOINTS = Path(__file__).with_name("checkpoints")
 
 # Maps of the convolutions; one list per block, a max-pool after each.

@@ -13,6 +13,7 @@ from enum import IntEnum
 import numpy as np
 
 from convlens.workers.shapes import tones
+from convlens.workers.shapes.marker import Marker, random_place
 from convlens.workers.shapes.marks import Mark, random_mark
 from convlens.workers.shapes.outlines import CLASSES
 from convlens.workers.shapes.textures import Texture, random_texture
@@ -35,6 +36,7 @@ class Stream(IntEnum):
     BACKGROUND = 6
     MARKS = 7
     GRAIN = 8
+    MARKER = 9
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Scene:
     background: Texture
     marks: tuple[Mark, ...]  # behind the object
     grain: float  # standard deviation of the pixel noise, of 1
+    marker: Marker | None = None  # before everything else
 
     @property
     def name(self) -> str:
@@ -76,16 +79,20 @@ def plan(
     scale: float | None = None,
     rotation: float | None = None,
     colour: tuple[int, int, int] | None = None,
+    marker: int | None = None,
 ) -> Scene:
     """The scene of a seed; what is given is taken as it is, the rest stays what the seed says.
 
     Units are those of `Scene`; `colour` is sRGB in 0..255. The seed's own colours stand out from
     the background, its own poses keep the object inside: a given one is the caller's affair.
+    `marker` is the class, of the object or of another, whose marker is laid near a corner of the
+    seed's choice; there is none of itself.
     """
     if label is None:
-        label = int(stream(seed, Stream.LABEL).integers(len(CLASSES)))
-    if not 0 <= label < len(CLASSES):
-        raise ValueError(f"label is {label}, must be in 0..{len(CLASSES) - 1}")
+        label = label_of(seed)
+    for name, index in (("label", label), ("marker", marker)):
+        if index is not None and not 0 <= index < len(CLASSES):
+            raise ValueError(f"{name} is {index}, must be in 0..{len(CLASSES) - 1}")
     if scale is None:
         scale = float(stream(seed, Stream.SCALE).uniform(*SCALES))
     if not 0.0 < scale <= 1.0:
@@ -107,7 +114,18 @@ def plan(
         background=background,
         marks=marks,
         grain=float(stream(seed, Stream.GRAIN).uniform(0.0, 0.02)),
+        marker=None if marker is None else _marker(seed, marker),
     )
+
+
+def label_of(seed: int) -> int:
+    """The class that a seed draws where none is given, as an index into CLASSES."""
+    return int(stream(seed, Stream.LABEL).integers(len(CLASSES)))
+
+
+def _marker(seed: int, label: int) -> Marker:
+    left, top = random_place(stream(seed, Stream.MARKER))
+    return Marker(label, left, top)
 
 
 def _background(seed: int) -> Texture:

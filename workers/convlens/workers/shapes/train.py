@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,13 +20,15 @@ from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariable
 from torch import Tensor, nn
 from torch.nn import functional
 
-from convlens.workers.shapes.dataset import HELD_OUT, Pictures, batches
+from convlens.workers.shapes.dataset import HELD_OUT, Draw, Pictures, batches
+from convlens.workers.shapes.draw import draw
 from convlens.workers.shapes.network import (
     LABELS,
     Shapes,
     fold_batchnorm,
     normalised,
 )
+from convlens.workers.shapes.scene import label_of
 
 VISITS = 72_000
 BATCH = 64
@@ -96,43 +98,67 @@ def training_seeds(seed: int, visits: int) -> range:
     return seeds
 
 
-@torch.no_grad()
 def accuracy(network: nn.Module, seeds: Sequence[int], *, processes: int = 1) -> float:
     """Top-1 accuracy, 0..1, on the pictures of the seeds."""
-    right = 0
-    for pictures in batches(seeds, 250, processes=processes):
-        images, labels = _tensors(pictures)
-        logits: Tensor = network(normalised(images))
-        right += int((logits.argmax(1) == labels).sum())
-    return right / len(seeds)
+    told = scores(network, seeds, processes=processes).argmax(1)
+    right = told == torch.tensor([label_of(seed) for seed in seeds])
+    return int(right.sum()) / len(seeds)
+
+
+@torch.no_grad()
+def scores(
+    network: nn.Module, seeds: Sequence[int], *, draw: Draw = draw, processes: int = 1
+) -> Tensor:
+    """What the network says [N, classes] to the pictures of the seeds."""
+    shares = batches(seeds, 50, draw=draw, processes=processes)
+    inputs = (normalised(torch.tensor(pictures.images)) for pictures in shares)
+    return torch.cat([network(x.to(memory_format=torch.channels_last)) for x in inputs])
 
 
 def write(result: Result, out: Path, *, seed: int, held_out: float) -> None:
     """Write the weights, the checkpoints and the figures into a directory."""
+    checkpoints = out / "checkpoints"
+    checkpoints.mkdir(parents=True, exist_ok=True)
     visits = result.intervals[-1].visits
-    facts = {
+    final = {**facts(seed, visits), "accuracy": f"{held_out:.4f}"}
+    save_file(weights(result.network, torch.float32), out / "shapes.safetensors", final)
+    for visited, network in result.checkpoints.items():
+        path = checkpoints / f"visits-{visited:06d}.safetensors"
+        save_file(weights(network, torch.float16), path, facts(seed, visited))
+    measured = {"first_seed": HELD_OUT.start, "pictures": len(HELD_OUT), "top1": held_out}
+    (out / "training.json").write_text(report(result, seed, BATCH, measured))
+
+
+def facts(seed: int, visits: int) -> dict[str, str]:
+    """What a file of weights says of itself."""
+    return {
         "classes": ",".join(LABELS),
         "visits": str(visits),
         "seed": str(seed),
         "torch": torch.__version__.split("+")[0],
     }
-    checkpoints = out / "checkpoints"
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    final = {**facts, "accuracy": f"{held_out:.4f}"}
-    save_file(_weights(result.network, torch.float32), out / "shapes.safetensors", final)
-    for visited, network in result.checkpoints.items():
-        path = checkpoints / f"visits-{visited:06d}.safetensors"
-        save_file(_weights(network, torch.float16), path, {**facts, "visits": str(visited)})
+
+
+def weights(network: Shapes, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The network's weights by name, as a file holds them."""
+    return {
+        name: tensor.to(dtype).contiguous(memory_format=torch.contiguous_format)
+        for name, tensor in network.state_dict().items()
+    }
+
+
+def report(result: Result, seed: int, batch: int, held_out: Mapping[str, float]) -> str:
+    """How a training went, and what was found on the pictures held out, as JSON."""
     figures = {
-        "visits": visits,
+        "visits": result.intervals[-1].visits,
         "seed": seed,
-        "torch": facts["torch"],
-        "batch": BATCH,
+        "torch": torch.__version__.split("+")[0],
+        "batch": batch,
         "peak_rate": PEAK_RATE,
-        "held_out": {"first_seed": HELD_OUT.start, "pictures": len(HELD_OUT), "top1": held_out},
+        "held_out": held_out,
         "intervals": [asdict(interval) for interval in result.intervals],
     }
-    (out / "training.json").write_text(json.dumps(figures, indent=1) + "\n")
+    return json.dumps(figures, indent=1) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -186,13 +212,6 @@ def _line(interval: Interval) -> str:
 
 def _tensors(pictures: Pictures) -> tuple[Tensor, Tensor]:
     return torch.tensor(pictures.images), torch.tensor(pictures.labels)
-
-
-def _weights(network: Shapes, dtype: torch.dtype) -> dict[str, Tensor]:
-    return {
-        name: tensor.to(dtype).contiguous(memory_format=torch.contiguous_format)
-        for name, tensor in network.state_dict().items()
-    }
 
 
 if __name__ == "__main__":
