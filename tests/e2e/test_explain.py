@@ -140,10 +140,23 @@ def test_the_receipt_has_every_parameter_and_the_cost(
     assert (receipt.seed, receipt.rows, receipt.device_kind) == (7, 8, "cpu")
     steps = [result.explanation.attributions[2].attribution.samples for result in response.results]
     gradients = 2 * (1 + 5 + 2) + sum(steps)
+    # The gradient of the prediction comes with the scores.
     assert receipt.cost.backward_passes == gradients
-    assert receipt.cost.forward_passes == gradients + 2
+    assert receipt.cost.forward_passes == gradients
     most = response.estimated_cost
     assert (most.forward_passes, most.backward_passes) == (2 * (1 + 8 + 432), 2 * (8 + 432))
+
+
+def test_nothing_is_computed_twice_for_a_picture(explaining: Any, pictures: list[Path]) -> None:
+    wanted = (methods.Saliency(), methods.InputXGradient())
+    whole = explaining.Explain(request(pictures[:1], *wanted), timeout=30)
+    assert (whole.receipt.cost.forward_passes, whole.receipt.cost.backward_passes) == (1, 1)
+    best = whole.results[0].explanation.attributions[0].attribution.target.class_index
+    others = [Target(class_index=best), Target(class_index=(best + 1) % 10)]
+    apart = explaining.Explain(request(pictures[:1], *wanted, targets=others), timeout=30)
+    assert (apart.receipt.cost.forward_passes, apart.receipt.cost.backward_passes) == (5, 4)
+    for found, expected in zip(maps(whole), list(maps(apart))[::2], strict=True):
+        assert np.array_equal(found, expected)
 
 
 def test_the_cost_alone(explaining: Any, pictures: list[Path]) -> None:

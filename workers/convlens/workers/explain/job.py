@@ -17,6 +17,7 @@ from convlens.workers.explain.found import Found
 from convlens.workers.explain.judging import Case, Judging
 from convlens.workers.explain.pictures import Picture, read_picture
 from convlens.workers.explain.plans import Plan, plan
+from convlens.workers.explain.recalling import Recall, recalled
 from convlens.workers.explain.scores import Scores
 from convlens.workers.explain.sizes import check_response, check_size
 from convlens.workers.explain.stability import settling
@@ -25,7 +26,7 @@ from convlens.workers.explain.targets import Targets
 from convlens.workers.explain.verify import not_finite, verify
 from convlens.workers.jobs import Ticket, guarded
 from convlens.workers.receipts import receipt
-from convlens.workers.runner import AnalysisJob, Key, Pass, Steps, side_by_side
+from convlens.workers.runner import AnalysisJob, Key, Steps, side_by_side
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +113,29 @@ class ExplainJob(AnalysisJob[None]):
         picture = self._pictures[index]
         if isinstance(picture, Failure):
             raise picture
-        answer = yield Pass(picture.x[None])
+        first = Recall.pass_of(picture.x, slope=self._wants_slope)
+        answer = yield first
+        recall = Recall(first, answer)
         scores = answer.scores[0].double().cpu()
         self._check_scores(scores, picture)
         self._classes[index] = self._targets.of(scores)
-        yield from side_by_side([self._attribute(index, picture, asked) for asked in self._asked])
+        yield from side_by_side(
+            [self._attribute(index, picture, asked, recall) for asked in self._asked]
+        )
+
+    @property
+    def _wants_slope(self) -> bool:
+        """Whether the gradient of the prediction is asked for, which then comes with the scores."""
+        plans = [each for each in self._plans if isinstance(each, Plan)]
+        return self._targets.have_prediction and any(each.planned.slope for each in plans)
 
     def _check_scores(self, scores: Tensor, picture: Picture) -> None:
         if not bool(scores.isfinite().all()):
             raise not_finite(self._subject, "The forward pass", picture.x, "its scores are not")
 
-    def _attribute(self, index: int, picture: Picture, asked: Asked) -> Steps[Found]:
+    def _attribute(
+        self, index: int, picture: Picture, asked: Asked, recall: Recall
+    ) -> Steps[Found]:
         planned = self._plans[asked.method_index]
         if isinstance(planned, Failure):
             raise planned
@@ -132,7 +145,7 @@ class ExplainJob(AnalysisJob[None]):
             return settling(planned.begin(seen, target), self.request.stable_share)
 
         # A branch of its own: it may end early, and is judged all the same.
-        [found] = yield from side_by_side([begin(picture)])
+        [found] = yield from side_by_side([recalled(begin(picture), recall)])
         if isinstance(found, Failure):
             raise found
         if not self.request.measures:

@@ -28,6 +28,11 @@ class Targets:
     def __len__(self) -> int:
         return len(self._targets)
 
+    @property
+    def have_prediction(self) -> bool:
+        """Whether the prediction is among them, as far as that is known beforehand."""
+        return PREDICTION in self._targets
+
     def of(self, scores: Tensor) -> list[ClassScore]:
         """The classes that the targets are for a picture with these scores [classes]."""
         chances = scores.softmax(dim=0)

@@ -57,7 +57,7 @@ def plan_saliency(subject: Subject, wanted: Wanted) -> Planned:
     def begin(picture: Picture, target: int) -> Steps[Found]:
         return make((yield from saliency(picture.x, score_of(target), p)))
 
-    return Planned(begin, map_numbers(subject, p.reduction))
+    return Planned(begin, map_numbers(subject, p.reduction), slope=True)
 
 
 def plan_input_x_gradient(subject: Subject, wanted: Wanted) -> Planned:
@@ -68,7 +68,7 @@ def plan_input_x_gradient(subject: Subject, wanted: Wanted) -> Planned:
     def begin(picture: Picture, target: int) -> Steps[Found]:
         return make((yield from input_x_gradient(picture.x, score_of(target), p)))
 
-    return Planned(begin, map_numbers(subject, p.reduction))
+    return Planned(begin, map_numbers(subject, p.reduction), slope=True)
 
 
 def plan_smooth_grad(subject: Subject, wanted: Wanted) -> Planned:

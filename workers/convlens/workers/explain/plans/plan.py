@@ -30,10 +30,14 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What a planner makes of a method; `numbers` are those of its answer, its map included."""
+    """What a planner makes of a method; `numbers` are those of its answer, its map included.
+
+    `slope` says that it asks for nothing but the gradient of the score at the picture.
+    """
 
     begin: Begin
     numbers: int
+    slope: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,17 @@ class Plan:
     method: ExplanationMethod
     title: str
     target_free: bool
-    numbers: int
-    begin: Begin
+    planned: Planned
+
+    @property
+    def numbers(self) -> int:
+        """Those of its answer, its map included."""
+        return self.planned.numbers
+
+    @property
+    def begin(self) -> Begin:
+        """Puts it to work."""
+        return self.planned.begin
 
 
 Planner: TypeAlias = Callable[[Subject, Wanted], Planned]

@@ -54,7 +54,7 @@ def plan(subject: Subject, method: ExplanationMethod, index: int, seed: int, dty
     assert name
     wanted = Wanted(getattr(method, name), f"methods[{index}].{name}", seed, dtype)
     planned = PLANNERS[name](subject, wanted)
-    return Plan(method, title_of(wanted.p), target_free(method), planned.numbers, planned.begin)
+    return Plan(method, title_of(wanted.p), target_free(method), planned)
 
 
 def title_of(parameters: Message) -> str:
