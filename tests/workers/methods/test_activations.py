@@ -128,7 +128,7 @@ def test_more_maps_than_a_layer_has_are_refused() -> None:
 def test_captum_gives_the_same_activations(name: str, layer: str) -> None:
     from captum.attr import LayerActivation
 
-    network, x = calibrated(name, 96), picture(96, 4)
+    network, x = calibrated(name, 64), picture(64, 4)
     module = network.module.get_submodule(layer)
     expected = LayerActivation(network.module, module).attribute(x[None])
     assert isinstance(expected, Tensor)
