@@ -22,6 +22,7 @@ from convlens.workers.anatomy.values import Node
 # The obstacle of a scripted module.
 SCRIPTED = "is scripted, and what runs in it cannot be seen"
 
+
 @dataclass(slots=True)
 class Span:
     """A module that runs, or a functional call; `path` is None for what is hidden in a leaf."""
