@@ -114,6 +114,7 @@ def _halfway(item: pb.ExplainItem) -> pb.ExplainItem:
     copy.CopyFrom(item)
     copy.is_final = False
     copy.attribution.attribution.samples //= 2
+    copy.attribution.attribution.is_partial = True
     return copy
 
 
