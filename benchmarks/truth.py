@@ -91,7 +91,7 @@ def run(json_file: Path | None, count: int = PICTURES) -> None:
     with server("embedded", NETWORKS) as address, Client(address.server, timeout=600) as client:
         for truth in truths(count):
             scores = {CENTRE: centre(truth)} | judged(client, truth)
-            found[truth.network] = {"share": truth.share, "methods": scores}
+            found[truth.network] = {"truth": truth.what, "share": truth.share, "methods": scores}
             show(truth, scores)
     if json_file:
         json_file.write_text(json.dumps({"pictures": count} | found, indent=1) + "\n")

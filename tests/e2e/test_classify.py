@@ -123,5 +123,9 @@ def test_networks_are_listed_and_described(channel) -> None:
     assert (network.input.height, network.input.width) == (128, 128)
     assert network.parameters == sum(p.numel() for p in shapes.build().parameters())
     assert network.accuracies[0].top1 >= 0.97
+    scores = {score.method: score for score in network.method_scores}
+    assert {"saliency", "grad_cam", "occlusion", "deconvnet"} <= set(scores)
+    assert (scores["saliency"].truth, scores["saliency"].pictures) == ("object", 500)
+    assert 0 < scores["saliency"].pointing_game < 1
     assert network.device_kind == "cpu" or torch.cuda.is_available()
     assert len(bytes.fromhex(network.digest)) == hashlib.blake2b(digest_size=32).digest_size

@@ -40,14 +40,13 @@ def network() -> ServedNetwork:
     return load_network(NetworkEntry(name="shapes"), "cpu")
 
 
-def method(parameters: Message) -> ExplanationMethod:
+def method(parameters: Any) -> ExplanationMethod:
     """A message of a method in the oneof that holds it."""
-    [field] = [
-        field.name
-        for field in ExplanationMethod.DESCRIPTOR.fields
-        if field.message_type.full_name == parameters.DESCRIPTOR.full_name
-    ]
-    return ExplanationMethod(**{field: parameters})
+    fields: Any = ExplanationMethod.DESCRIPTOR.fields
+    [name] = [field.name for field in fields if field.message_type is parameters.DESCRIPTOR]
+    made = ExplanationMethod()
+    getattr(made, name).CopyFrom(parameters)
+    return made
 
 
 def request(pictures: list[Path], *wanted: Message, **fields: Any) -> pb.ExplainRequest:

@@ -11,7 +11,6 @@ from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.message import Message
 
 from convlens.v1 import explanation_methods_pb2 as methods
 from convlens.v1 import explanation_pb2 as pb
@@ -30,15 +29,22 @@ def explaining(channel: grpc.Channel) -> Any:
     return ExplanationServiceStub(channel)
 
 
+def any_of(chance: random.Random, enum: Any) -> Any:
+    """One of the values of an enum, but for the one that means its default."""
+    return chance.choice(enum.values()[1:])
+
+
 # Some of every way to ask for passes: gradients, rules, layers, sweeps, other bodies, nothing.
-METHODS: Sequence[Callable[[random.Random], Message]] = (
-    lambda r: methods.Saliency(reduction=r.randint(1, 4)),
+METHODS: Sequence[Callable[[Any], Any]] = (
+    lambda r: methods.Saliency(reduction=any_of(r, methods.ChannelReduction)),
     lambda r: methods.InputXGradient(),
-    lambda r: methods.SmoothGrad(samples=r.randint(2, 12), form=r.randint(1, 4)),
-    lambda r: methods.IntegratedGradients(steps=r.randint(1, 3), max_steps=9, baseline=5),
+    lambda r: methods.SmoothGrad(samples=r.randint(2, 12), form=any_of(r, methods.SmoothGradForm)),
+    lambda r: methods.IntegratedGradients(
+        steps=r.randint(1, 3), max_steps=9, baseline=methods.FILL_NOISE
+    ),
     lambda r: methods.GuidedBackprop(),
     lambda r: methods.Deconvnet(layer=LAYER, strongest=r.randint(1, 3)),
-    lambda r: methods.Occlusion(window=64, stride=r.randint(33, 64), fill=r.randint(1, 5)),
+    lambda r: methods.Occlusion(window=64, stride=r.randint(33, 64), fill=any_of(r, methods.Fill)),
     lambda r: methods.GradCam(layer=r.choice(["", LAYER])),
     lambda r: methods.GuidedGradCam(),
     lambda r: methods.Activations(layer=LAYER, count=3),

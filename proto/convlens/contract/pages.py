@@ -1,4 +1,4 @@
-"""Writes docs/errors.md from the catalogue.
+"""Writes docs/errors.md and docs/methods.md from the contract.
 
 uv run python -m convlens.contract.pages docs
 """
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from convlens.contract.errors import DOMAIN, ErrorReason, code_name, keys_of, reason_name, rule_of
+from convlens.contract.method_page import methods_page
 
 HEAD = f"""# Errors
 
@@ -36,4 +37,5 @@ def errors_page() -> str:
 
 
 if __name__ == "__main__":
-    (Path(sys.argv[1]) / "errors.md").write_text(errors_page(), encoding="utf-8")
+    for name, page in (("errors", errors_page()), ("methods", methods_page())):
+        (Path(sys.argv[1]) / f"{name}.md").write_text(page, encoding="utf-8")

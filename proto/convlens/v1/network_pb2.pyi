@@ -203,6 +203,44 @@ class Accuracy(_message.Message):
 Global___Accuracy: _TypeAlias = Accuracy  # noqa: Y015
 
 @_typing.final
+class MethodScore(_message.Message):
+    """How surely a method of Explain finds what is known to decide a network's answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METHOD_FIELD_NUMBER: _builtins.int
+    TRUTH_FIELD_NUMBER: _builtins.int
+    PICTURES_FIELD_NUMBER: _builtins.int
+    POINTING_GAME_FIELD_NUMBER: _builtins.int
+    OVERLAP_FIELD_NUMBER: _builtins.int
+    method: _builtins.str
+    """The method, as ExplanationMethod names it: "saliency"."""
+    truth: _builtins.str
+    """What there was to find: "object", "marker"."""
+    pictures: _builtins.int
+    """Pictures that were judged."""
+    pointing_game: _builtins.float
+    """Share of them whose strongest pixel lies on it, in [0, 1]."""
+    overlap: _builtins.float
+    """Mean intersection over union of it and of the largest part of the strongest 5 % of the map."""
+    def __init__(
+        self,
+        *,
+        method: _builtins.str = ...,
+        truth: _builtins.str = ...,
+        pictures: _builtins.int = ...,
+        pointing_game: _builtins.float = ...,
+        overlap: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["method", b"method", "overlap", b"overlap", "pictures", b"pictures", "pointing_game", b"pointing_game", "truth", b"truth"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MethodScore: _TypeAlias = MethodScore  # noqa: Y015
+
+@_typing.final
 class Network(_message.Message):
     """A served network."""
 
@@ -225,6 +263,7 @@ class Network(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     CHANNELS_LAST_FIELD_NUMBER: _builtins.int
     COMPILED_FIELD_NUMBER: _builtins.int
+    METHOD_SCORES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     version: _builtins.str
@@ -269,6 +308,10 @@ class Network(_message.Message):
     def anatomy(self) -> _anatomy_pb2.Anatomy:
         """What it is made of: its layers and their costs."""
 
+    @_builtins.property
+    def method_scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___MethodScore]:
+        """How surely methods find what is known to decide its answers; of the bundled networks."""
+
     def __init__(
         self,
         *,
@@ -289,10 +332,11 @@ class Network(_message.Message):
         rows: _builtins.int = ...,
         channels_last: _builtins.bool = ...,
         compiled: _builtins.bool = ...,
+        method_scores: _abc.Iterable[Global___MethodScore] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["anatomy", b"anatomy", "input", b"input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracies", b"accuracies", "anatomy", b"anatomy", "channels_last", b"channels_last", "compiled", b"compiled", "convlens_version", b"convlens_version", "device_kind", b"device_kind", "digest", b"digest", "input", b"input", "kind", b"kind", "labels", b"labels", "name", b"name", "parameters", b"parameters", "precision", b"precision", "rows", b"rows", "torch_version", b"torch_version", "traffic_weight", b"traffic_weight", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracies", b"accuracies", "anatomy", b"anatomy", "channels_last", b"channels_last", "compiled", b"compiled", "convlens_version", b"convlens_version", "device_kind", b"device_kind", "digest", b"digest", "input", b"input", "kind", b"kind", "labels", b"labels", "method_scores", b"method_scores", "name", b"name", "parameters", b"parameters", "precision", b"precision", "rows", b"rows", "torch_version", b"torch_version", "traffic_weight", b"traffic_weight", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

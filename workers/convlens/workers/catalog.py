@@ -24,6 +24,7 @@ def load_network(entry: NetworkEntry, device: str = "auto") -> ServedNetwork:
             kind=network_pb2.NETWORK_KIND_IMAGE,
             input=input_of(entry.input, built.input),
             accuracies=built.accuracies,
+            method_scores=built.method_scores,
             traffic_weight=entry.traffic_weight,
         )
         place = _device(entry.device if device == "auto" else device)

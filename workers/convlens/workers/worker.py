@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -174,8 +173,8 @@ def best_score(outputs: Outputs) -> Tensor:
 def _memory(device: torch.device) -> int:
     """Bytes for a micro-batch: the same for every device of a kind, so that the answers are."""
     if device.type == "cuda":
-        properties: Any = torch.cuda.get_device_properties(device)
-        return int(GPU_SHARE * properties.total_memory)
+        _, total = torch.cuda.mem_get_info(device)
+        return int(GPU_SHARE * total)
     return CPU_BYTES
 
 

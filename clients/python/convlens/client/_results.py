@@ -132,6 +132,18 @@ class Accuracy:
 
 
 @dataclass(frozen=True, slots=True)
+class MethodScore:
+    """How surely a method of Explain finds what is known to decide a network's answers."""
+
+    method: str
+    #: What there was to find: "object", "marker".
+    truth: str
+    pictures: int
+    pointing_game: float
+    overlap: float
+
+
+@dataclass(frozen=True, slots=True)
 class Network:
     """A served network."""
 
@@ -154,6 +166,8 @@ class Network:
     rows: int
     channels_last: bool
     compiled: bool
+    #: Of a bundled network: how surely methods find what decides its answers.
+    method_scores: tuple[MethodScore, ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +215,7 @@ def network(message: network_pb2.Network) -> Network:
         input=plain(InputGeometry, message.input),
         accuracies=tuple(plain(Accuracy, entry) for entry in message.accuracies),
         anatomy=_anatomy(message.anatomy),
+        method_scores=tuple(plain(MethodScore, entry) for entry in message.method_scores),
     )
 
 

@@ -56,6 +56,7 @@ class Built:
     input: network_pb2.InputGeometry | None = None
     labels: Sequence[str] = ()
     accuracies: Sequence[network_pb2.Accuracy] = ()
+    method_scores: Sequence[network_pb2.MethodScore] = ()
 
 
 class Builder(ABC):

@@ -89,7 +89,26 @@ def _drawn(order: Order, weights: Path, accuracies: Callable[[], list[Accuracy]]
         ),
         network.LABELS,
         [] if order.weights else accuracies(),
+        [] if order.weights else _method_scores(order.name),
     )
+
+
+def _method_scores(name: str) -> list[network_pb2.MethodScore]:
+    """What `python -m benchmarks truth` found."""
+    from convlens.workers.shapes.network import WEIGHTS
+
+    report: dict[str, Any] = json.loads(WEIGHTS.with_name("truth.json").read_text("utf-8"))
+    return [
+        network_pb2.MethodScore(
+            method=method,
+            truth=report[name]["truth"],
+            pictures=report["pictures"],
+            pointing_game=values["pointing"],
+            overlap=values["overlap"],
+        )
+        for method, values in report[name]["methods"].items()
+        if "all_redrawn" in values
+    ]
 
 
 def _shapes_accuracies() -> list[Accuracy]:
