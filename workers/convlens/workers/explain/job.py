@@ -26,7 +26,7 @@ from convlens.workers.explain.targets import Targets
 from convlens.workers.explain.verify import not_finite, verify
 from convlens.workers.jobs import Ticket, guarded
 from convlens.workers.receipts import receipt
-from convlens.workers.runner import AnalysisJob, Key, Steps, side_by_side
+from convlens.workers.runner import AnalysisJob, Key, Pass, Steps, side_by_side
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class ExplainJob(AnalysisJob[None]):
         picture = self._pictures[index]
         if isinstance(picture, Failure):
             raise picture
-        first = Recall.pass_of(picture.x, slope=self._wants_slope)
+        first = self._first_pass(picture.x)
         answer = yield first
         recall = Recall(first, answer)
         scores = answer.scores[0].double().cpu()
@@ -123,11 +123,12 @@ class ExplainJob(AnalysisJob[None]):
             [self._attribute(index, picture, asked, recall) for asked in self._asked]
         )
 
-    @property
-    def _wants_slope(self) -> bool:
-        """Whether the gradient of the prediction is asked for, which then comes with the scores."""
+    def _first_pass(self, x: Tensor) -> Pass:
+        """The picture's scores, with what a method begins with where one can."""
         plans = [each for each in self._plans if isinstance(each, Plan)]
-        return self._targets.have_prediction and any(each.planned.slope for each in plans)
+        opening = next((each.planned.opening for each in plans if each.planned.opening), None)
+        objective = self._targets.known()
+        return opening(x, objective) if opening and objective else Pass(x[None])
 
     def _check_scores(self, scores: Tensor, picture: Picture) -> None:
         if not bool(scores.isfinite().all()):

@@ -1,14 +1,17 @@
 """The first pass of a picture, for whoever asks for the same again."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from torch import Tensor
 
 from convlens.workers.methods.goals import BestScore, Score
-from convlens.workers.runner import Answer, Pass, Steps
+from convlens.workers.runner import Answer, Objective, Pass, Steps
 
 R = TypeVar("R")
+# The pass that a method begins with, at a picture and for what is explained there.
+Opening: TypeAlias = Callable[[Tensor, Objective], Pass]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -18,27 +21,33 @@ class Recall:
     asked: Pass
     answer: Answer
 
-    @classmethod
-    def pass_of(cls, x: Tensor, *, slope: bool) -> Pass:
-        """The first pass of x: its scores, and the gradient of the best one with `slope`."""
-        return Pass(x[None], BestScore() if slope else None)
-
     def of(self, wanted: Pass) -> Answer | None:
         """The answer to a pass where it is known already."""
         if wanted.each is not None or not _are_same(wanted.points, self.asked.points):
             return None
-        scores = Answer(self.answer.scores, {})
         if wanted.kind == Pass(self.asked.points).kind:
-            return scores
-        if wanted.kind != self.asked.kind or wanted.objective != Score(self._best):
-            return None
-        # At a tie the best score is that of one of several classes, and it does not say of which.
-        ties = int((scores.scores == scores.scores.max()).sum())
-        return self.answer if ties == 1 else None
+            return Answer(self.answer.scores, {})
+        same = wanted.kind == self.asked.kind and self._is_of(wanted.objective)
+        return self.answer if same else None
 
-    @property
-    def _best(self) -> int:
-        return int(self.answer.scores[0].argmax())
+    def _is_of(self, objective: Objective | None) -> bool:
+        """Whether the first pass had this objective, perhaps by another name."""
+        if self.asked.objective != BestScore():
+            return objective == self.asked.objective
+        scores = self.answer.scores[0]
+        # At a tie the best score is that of one of several classes, and it does not say of which.
+        is_tied = int((scores == scores.max()).sum()) > 1
+        return objective == Score(int(scores.argmax())) and not is_tied
+
+
+def slope(x: Tensor, objective: Objective) -> Pass:
+    """Begins with the gradient by the pixels."""
+    return Pass(x[None], objective)
+
+
+def layer_slope(call: int, x: Tensor, objective: Objective) -> Pass:
+    """Begins with the gradient by a layer."""
+    return Pass(x[None], objective, capture=(call,), by=(call,))
 
 
 def recalled(steps: Steps[R], recall: Recall) -> Steps[R]:

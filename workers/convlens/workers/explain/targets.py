@@ -8,7 +8,9 @@ from torch import Tensor
 from convlens.contract.validation import Violation, invalid
 from convlens.v1.classification_pb2 import ClassScore
 from convlens.v1.target_pb2 import Target
+from convlens.workers.methods.goals import BestScore, score_of
 from convlens.workers.mistakes import nearest
+from convlens.workers.runner import Objective
 
 PREDICTION = Target(rank=1)
 
@@ -28,10 +30,14 @@ class Targets:
     def __len__(self) -> int:
         return len(self._targets)
 
-    @property
-    def have_prediction(self) -> bool:
-        """Whether the prediction is among them, as far as that is known beforehand."""
-        return PREDICTION in self._targets
+    def known(self) -> Objective | None:
+        """The score of the first one that is known before the scores are, if any is."""
+        for target in self._targets:
+            if target == PREDICTION:
+                return BestScore()
+            if not target.HasField("rank"):
+                return score_of(self._index(target, ()))
+        return None
 
     def of(self, scores: Tensor) -> list[ClassScore]:
         """The classes that the targets are for a picture with these scores [classes]."""

@@ -13,6 +13,7 @@ from convlens.v1 import explanation_pb2
 from convlens.workers.explain.found import NON_NEGATIVE, SIGNED, Found, converted
 from convlens.workers.explain.pictures import Picture, read_picture
 from convlens.workers.explain.plans.plan import Planned, Wanted
+from convlens.workers.explain.recalling import slope
 from convlens.workers.explain.subject import Subject
 from convlens.workers.methods.fills import filled
 from convlens.workers.methods.goals import score_of
@@ -57,7 +58,7 @@ def plan_saliency(subject: Subject, wanted: Wanted) -> Planned:
     def begin(picture: Picture, target: int) -> Steps[Found]:
         return make((yield from saliency(picture.x, score_of(target), p)))
 
-    return Planned(begin, map_numbers(subject, p.reduction), slope=True)
+    return Planned(begin, map_numbers(subject, p.reduction), opening=slope)
 
 
 def plan_input_x_gradient(subject: Subject, wanted: Wanted) -> Planned:
@@ -68,7 +69,7 @@ def plan_input_x_gradient(subject: Subject, wanted: Wanted) -> Planned:
     def begin(picture: Picture, target: int) -> Steps[Found]:
         return make((yield from input_x_gradient(picture.x, score_of(target), p)))
 
-    return Planned(begin, map_numbers(subject, p.reduction), slope=True)
+    return Planned(begin, map_numbers(subject, p.reduction), opening=slope)
 
 
 def plan_smooth_grad(subject: Subject, wanted: Wanted) -> Planned:

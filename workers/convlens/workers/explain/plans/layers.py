@@ -9,6 +9,7 @@ from convlens.workers.explain.attributions import tensor_of
 from convlens.workers.explain.found import NON_NEGATIVE, SIGNED, Found
 from convlens.workers.explain.pictures import Picture
 from convlens.workers.explain.plans.plan import Planned, Wanted
+from convlens.workers.explain.recalling import layer_slope
 from convlens.workers.explain.subject import Subject
 from convlens.workers.methods.activations import (
     ActivationMap,
@@ -35,7 +36,7 @@ def plan_grad_cam(subject: Subject, wanted: Wanted) -> Planned:
         return replace(found, map=result.map)
 
     _, height, width = subject.shape
-    return Planned(begin, height * width)
+    return Planned(begin, height * width, partial(layer_slope, layer.call))
 
 
 def plan_activations(subject: Subject, wanted: Wanted) -> Planned:

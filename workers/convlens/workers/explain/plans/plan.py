@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 from convlens.v1.explanation_methods_pb2 import ExplanationMethod
 from convlens.workers.explain.found import Found
 from convlens.workers.explain.pictures import Picture
+from convlens.workers.explain.recalling import Opening
 from convlens.workers.explain.subject import Subject
 from convlens.workers.runner import Steps
 
@@ -32,12 +33,12 @@ class Wanted:
 class Planned:
     """What a planner makes of a method; `numbers` are those of its answer, its map included.
 
-    `slope` says that it asks for nothing but the gradient of the score at the picture.
+    `opening` is its first pass, where that can bring the picture's scores too.
     """
 
     begin: Begin
     numbers: int
-    slope: bool = False
+    opening: Opening | None = None
 
 
 @dataclass(frozen=True, slots=True)

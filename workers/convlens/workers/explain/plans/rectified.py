@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+from torch import Tensor
 
 from convlens.v1 import explanation_methods_pb2 as methods
 from convlens.v1 import explanation_pb2 as pb
@@ -13,6 +14,7 @@ from convlens.workers.explain.found import RECONSTRUCTION, Found, converted
 from convlens.workers.explain.pictures import Picture
 from convlens.workers.explain.plans.gradients import map_numbers, pixel_map
 from convlens.workers.explain.plans.plan import Planned, Wanted
+from convlens.workers.explain.recalling import layer_slope
 from convlens.workers.explain.subject import Subject
 from convlens.workers.methods.deconvnet import RULES, DeconvnetResult, Patch, check, deconvnet
 from convlens.workers.methods.goals import score_of
@@ -20,7 +22,7 @@ from convlens.workers.methods.guided_backprop import guided_backprop
 from convlens.workers.methods.guided_grad_cam import guided_grad_cam
 from convlens.workers.methods.maps import Box
 from convlens.workers.rectifiers import Rule
-from convlens.workers.runner import Steps
+from convlens.workers.runner import Objective, Pass, Steps
 
 GUIDED, PROJECTED = "score per unit of pixel, rectified on its way back", "activation, projected"
 LIGHTER = "negative values are darker than nothing: the last step down is a transposed filter"
@@ -36,7 +38,10 @@ def plan_guided_backprop(subject: Subject, wanted: Wanted) -> Planned:
         map_ = yield from guided_backprop(picture.x, score_of(target), p)
         return replace(make(map_), notes=notes)
 
-    return Planned(begin, map_numbers(subject, p.reduction))
+    def opening(x: Tensor, objective: Objective) -> Pass:
+        return Pass(x[None], objective, rule=Rule.GUIDED)
+
+    return Planned(begin, map_numbers(subject, p.reduction), opening)
 
 
 def plan_guided_grad_cam(subject: Subject, wanted: Wanted) -> Planned:
@@ -50,7 +55,8 @@ def plan_guided_grad_cam(subject: Subject, wanted: Wanted) -> Planned:
         map_ = yield from guided_grad_cam(picture.x, score_of(target), p, layer.call)
         return replace(make(map_), notes=notes, layer=layer.name)
 
-    return Planned(begin, map_numbers(subject, p.reduction))
+    opening = partial(layer_slope, layer.call)
+    return Planned(begin, map_numbers(subject, p.reduction), opening)
 
 
 def plan_deconvnet(subject: Subject, wanted: Wanted) -> Planned:
