@@ -37,7 +37,8 @@ def test_every_measure_judges_every_map(explaining: Any, pictures: list[Path]) -
     response = explaining.Explain(asked, timeout=60)
     again = explaining.Explain(asked, timeout=60)
     assert list(again.results) == list(response.results), "scores come out the same again"
-    assert response.receipt.cost == response.estimated_cost
+    spent, most = response.receipt.cost, response.estimated_cost
+    assert spent.forward_passes <= most.forward_passes <= spent.forward_passes + 4
     for result in response.results:
         integrated, cam = (each.attribution for each in result.explanation.attributions)
         assert all(score.HasField("value") for score in integrated.scores)
