@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from benchmarks import classify as classify_benchmark
+from benchmarks import explain as explain_benchmark
 from benchmarks import features as features_benchmark
 from benchmarks import isolation as isolation_benchmark
 from benchmarks import latency as latency_benchmark
@@ -47,6 +48,13 @@ def isolation(json_file: Path | None) -> None:
 def features(json_file: Path | None) -> None:
     """Codes of an early, a middle and a late layer against the full forward, and other ways."""
     features_benchmark.run(json_file)
+
+
+@program.command()
+@JSON
+def explain(json_file: Path | None) -> None:
+    """32 callers with mixed explanations against one after the other, and captum."""
+    explain_benchmark.run(json_file)
 
 
 @program.command()
