@@ -64,6 +64,7 @@ _SUMS = frozenset(
         *("adaptive_avg_pool2d", "adaptive_avg_pool3d"),
         *("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm"),
         *("_native_batch_norm_legit", "_native_batch_norm_legit_no_training"),
+        "_batch_norm_no_update",
     }
 )
 # The gradient goes back through them as through the transposed matrix, under every rule.

@@ -131,8 +131,9 @@ class Watch(TorchDispatchMode):
 
     @property
     def _function(self) -> str:
-        calls, count = self._trace.calls, self._ruled.count
-        return calls[count].function if count < len(calls) else ""
+        """The function of torch that is being called, if any."""
+        calls, place = self._trace.calls, self._place
+        return calls[place.call].function if place.seen and place.call < len(calls) else ""
 
     def _makes_gate(self, operation: _Operation) -> bool:
         for gate in leaves(Tensor, operation.out):
