@@ -1,5 +1,6 @@
 """Deconvnet against Zeiler & Fergus, and against captum where that is right."""
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -29,6 +30,15 @@ SEEDS = {
 }
 MORE = pytest.mark.slow
 UNPOOLINGS = [pb.UNPOOLING_SUM, pb.UNPOOLING_MAX]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """These networks are so small that threads would wait for each other most of the time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def parameters(**given: Any) -> pb.Deconvnet:
