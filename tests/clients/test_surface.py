@@ -58,6 +58,7 @@ PUBLIC = [
     "LayerSelection",
     "MapGeometry",
     "MessageTooLarge",
+    "MethodScore",
     "Network",
     "NetworkSummary",
     "NotFound",
