@@ -15,12 +15,14 @@ from PIL import Image as PILImage
 
 from convlens.contract import Failure
 from convlens.contract.errors import reason_name
+from convlens.v1.adversarial_pb2 import AttackRequest
+from convlens.v1.adversarial_pb2_grpc import AdversarialServiceStub
 from convlens.v1.classification_pb2 import ClassifyRequest
-from convlens.v1.explanation_pb2 import ExplainRequest, ExplainStreamRequest
-from convlens.v1.explanation_pb2_grpc import ExplanationServiceStub
 from convlens.v1.image_pb2 import GEOMETRY_AS_IS, Image
 from convlens.v1.network_pb2 import GetNetworkRequest, LoadNetworkRequest, UnloadNetworkRequest
 from convlens.v1.network_pb2_grpc import NetworkServiceStub
+from convlens.v1.synthesis_pb2 import SynthesizeRequest
+from convlens.v1.synthesis_pb2_grpc import SynthesisServiceStub
 from convlens.v1.tensor_pb2 import DATA_TYPE_FLOAT32, DATA_TYPE_INT64, DATA_TYPE_UINT8, Tensor
 from tests.conftest import classification
 
@@ -212,11 +214,11 @@ def test_a_message_over_the_size_limit_is_refused_by_grpc_itself(server, channel
 
 
 def test_what_is_not_built_says_so(channel) -> None:
-    explain = ExplanationServiceStub(channel)
+    attack, synthesis = AdversarialServiceStub(channel), SynthesisServiceStub(channel)
     calls: dict[str, Callable[[], Any]] = {
-        "ExplanationService/Explain": lambda: explain.Explain(ExplainRequest(), timeout=10),
-        "ExplanationService/ExplainStream": lambda: list(
-            explain.ExplainStream(ExplainStreamRequest(), timeout=10)
+        "AdversarialService/Attack": lambda: attack.Attack(AttackRequest(), timeout=10),
+        "SynthesisService/Synthesize": lambda: list(
+            synthesis.Synthesize(SynthesizeRequest(), timeout=10)
         ),
     }
     for name, call in calls.items():
