@@ -1,13 +1,20 @@
 """What is written by a script is what the script writes now."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from PIL import Image
+
+from convlens.contract.method_page import PICTURE, choices_of, methods_page
 from convlens.contract.pages import errors_page
+from convlens.v1.explanation_methods_pb2 import ExplanationMethod
 
 ROOT = Path(__file__).parents[2]
-PROTO = ROOT / "proto"
+PROTO, DOCS = ROOT / "proto", ROOT / "docs"
+METHODS = [field.name for field in choices_of(ExplanationMethod)]
 
 
 def stubs(folder: Path) -> dict[str, bytes]:
@@ -35,7 +42,35 @@ def test_linters_leave_the_stubs_alone_even_where_a_hook_names_them() -> None:
 
 
 def test_errors_page_is_what_the_catalogue_gives() -> None:
-    assert (ROOT / "docs" / "errors.md").read_text(encoding="utf-8") == errors_page()
+    assert (DOCS / "errors.md").read_text(encoding="utf-8") == errors_page()
+
+
+def test_methods_page_is_what_the_contract_gives() -> None:
+    assert (DOCS / "methods.md").read_text(encoding="utf-8") == methods_page()
+
+
+def test_methods_page_has_every_method_with_its_picture() -> None:
+    page = methods_page()
+    for name in METHODS:
+        assert f"]({PICTURE.format(name=name)})" in page
+    headings = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
+    anchors = {re.sub(r"[^a-z-]", "", each.lower().replace(" ", "-")) for each in headings}
+    links = re.findall(r"\]\(#([^)]+)\)", page)
+    assert len(links) > len(METHODS) and set(links) <= anchors
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_has_a_picture(name: str) -> None:
+    path = DOCS / PICTURE.format(name=name)
+    assert path.stat().st_size < 150_000
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+        assert len(picture.convert("RGB").getcolors(2**24) or []) > 50, "it shows nothing"
+
+
+def test_every_picture_is_of_a_method() -> None:
+    folder = (DOCS / PICTURE).parent
+    assert sorted(path.name for path in folder.iterdir()) == sorted(f"{m}.png" for m in METHODS)
 
 
 def buf_lint(folder: Path, image: Path) -> subprocess.CompletedProcess[str]:

@@ -36,13 +36,13 @@ Every method of Explain, every measure of quality, and how maps are searched and
 parameters, their defaults, what they may be, and the papers that defaults and ranges come from.
 How to ask for them and how to read what comes back is told in [explanations](explanations.md).
 
-The SDK takes the messages by their names, `Occlusion(window=32, fill="FILL_BLUR")`; the command
-takes them short, `--method occlusion:window=32,fill=blur`. What is left out has its default.
-Passes are those of one image through the network, at most, with all defaults and an input of
-{SIDE} x {SIDE} pixels. The pictures show the bundled network, whose input has 128 x 128.
+The SDK takes the messages by their names, `Occlusion(window=32, fill=Fill.FILL_BLUR)`; the
+command takes them short, `--method occlusion:window=32,fill=blur`. What is left out has its
+default. Passes are those of one image through the network, at most, with all defaults and an
+input of {SIDE} x {SIDE} pixels. The pictures show the bundled network, whose input has 128 x 128.
 
 This page is written from the contract in `convlens/v1/*.proto` by
-`python -m convlens.contract.pages docs`, and its pictures by `docs/make_method_pictures.py`."""
+`python -m convlens.contract.pages docs`, and its pictures by `docs/make_pictures.py`."""
 
 
 def methods_page() -> str:
