@@ -14,10 +14,8 @@ INK, FAINT = "#1f2430", "#6b7280"
 MARGIN = 24
 # Words are drawn larger and scaled down: so they are as smooth as what stands beside them.
 OVER = 4
-# Bytes of a picture that keeps all of its colours.
-LARGE = 90_000
-# Colours of a palette that are there because many pixels have them.
-COMMON = 40
+# Bytes of a picture above which it is written in fewer colours.
+LARGE = 110_000
 
 Numbers = NDArray[Any]
 
@@ -110,20 +108,23 @@ def legend(heat_map: bytes, first: str, last: str, size: int = 13) -> Image.Imag
 
 
 def save(image: Image.Image, path: Path) -> None:
-    """Writes a picture with a margin; large ones in as many colours as a palette holds."""
+    """Writes a picture with a margin, in as many colours as are not too many bytes."""
     canvas = blank(image.width + 2 * MARGIN, image.height + 2 * MARGIN)
     canvas.paste(image, (MARGIN, MARGIN))
     written = png_of(canvas)
+    for common in (128, 40):
+        if len(written) > LARGE:
+            written = png_of(with_palette(canvas, common))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(written if len(written) <= LARGE else png_of(with_palette(canvas)))
+    path.write_bytes(written)
 
 
-def with_palette(image: Image.Image) -> Image.Image:
+def with_palette(image: Image.Image, common: int) -> Image.Image:
     """The picture in 256 colours: white, the most common ones, and others from everywhere."""
-    common = image.quantize(COMMON, Image.Quantize.MEDIANCUT, kmeans=2).getpalette() or []
-    rare = image.quantize(255 - COMMON, Image.Quantize.MAXCOVERAGE, kmeans=2).getpalette() or []
+    often = image.quantize(common, Image.Quantize.MEDIANCUT, kmeans=2).getpalette() or []
+    rarely = image.quantize(255 - common, Image.Quantize.MAXCOVERAGE, kmeans=2).getpalette() or []
     palette = Image.new("P", (1, 1))
-    palette.putpalette([255, 255, 255, *common, *rare])
+    palette.putpalette([255, 255, 255, *often, *rarely])
     return image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
 
 

@@ -117,7 +117,7 @@ def caption(found: Attribution, width: int) -> Image.Image:
 def footed(body: Image.Image, note: str, heat_map: Attribution) -> Image.Image:
     """A picture, what its numbers are, and what its colours say."""
     colors = legend(heat_map.png, *COLORS[heat_map.sign])
-    return column([body, apart(small(note), colors, body.width)], 14)
+    return column([body, apart(small(f"numbers: {note}"), colors, body.width)], 14)
 
 
 def maps(method: Any, client: Client) -> Image.Image:
@@ -181,7 +181,7 @@ def classes(predicted: Numbers, own: int, side: int) -> Image.Image:
     for place, number in np.ndenumerate(predicted):
         image.putpixel(place[::-1], ImageColor.getrgb(colors[int(number)]))
     keys = [row([blank(9, 9, colors[each]), small(CLASSES[each])], 5) for each in colors]
-    return told(squares(image, side), row(keys, 10))
+    return column([squares(image, side), row(keys, 10)], 9)
 
 
 def deconvnet(client: Client) -> Image.Image:
