@@ -195,7 +195,11 @@ def test_the_cost_alone(explaining: Any, pictures: list[Path]) -> None:
 def test_the_same_request_gives_the_same_bits_in_any_company(
     explaining: Any, pictures: list[Path]
 ) -> None:
-    wanted = (methods.Saliency(), methods.SmoothGrad(samples=9), methods.IntegratedGradients())
+    wanted = (
+        methods.Saliency(),
+        methods.SmoothGrad(samples=9),
+        methods.IntegratedGradients(max_steps=48),
+    )
     asked = [request([picture], *wanted, seed=3) for picture in pictures[:4]]
     alone = [list(maps(explaining.Explain(each, timeout=30))) for each in asked]
     futures = [explaining.Explain.future(each, timeout=60) for each in (*asked, *reversed(asked))]

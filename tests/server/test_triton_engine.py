@@ -12,6 +12,7 @@ import pytest
 from convlens.contract import Failure
 from convlens.contract.errors import reason_name
 from convlens.internal.v1.job_pb2 import Job
+from convlens.server.contract import RPCS
 from convlens.server.dispatch import Dispatcher
 from convlens.server.engine import EngineError
 from convlens.server.metrics import Metrics
@@ -342,7 +343,7 @@ async def test_callers_of_a_version_that_another_server_unloads_get_the_one_that
         assert networks.resolve("old", "id").version == "2"
         for model in ("old@2-inference", "old@2-analysis"):
             del triton.loaded[model]
-        rpc: Any = SimpleNamespace(name="ClassificationService/Classify")
+        rpc = RPCS["/convlens.v1.ClassificationService/Classify"]
         deadline = time.monotonic() + 5
         call: Any = SimpleNamespace(request_id="id", traceparent="", deadline=deadline)
         assert await dispatcher.run(call, rpc, "old", b"") == b"answered by old@1-inference"
