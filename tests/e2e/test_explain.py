@@ -192,6 +192,8 @@ def test_the_cost_alone(explaining: Any, pictures: list[Path]) -> None:
     assert event.done.estimated_cost == response.estimated_cost
 
 
+# In short form among the mixed jobs of test_explain_company.
+@pytest.mark.slow
 def test_the_same_request_gives_the_same_bits_in_any_company(
     explaining: Any, pictures: list[Path]
 ) -> None:

@@ -255,7 +255,11 @@ def test_what_jobs_leave_over_is_computed_together(
     assert shapes == [ROWS] * 5
 
 
-@pytest.mark.parametrize("share", [False, True], ids=["alone", "shared"])
+# The analysis pool on a CPU, which does not share, is asked the same in tests/e2e.
+@pytest.mark.parametrize(
+    "share",
+    [pytest.param(False, id="alone", marks=pytest.mark.slow), pytest.param(True, id="shared")],
+)
 def test_64_jobs_of_all_kinds_get_what_each_gets_alone_bit_for_bit(
     network: ServedNetwork, share: bool
 ) -> None:

@@ -312,7 +312,14 @@ def _googlenet(m: Any, x: Tensor) -> Tensor:
     return m.inception5a(m.maxpool4(x))
 
 
-@pytest.mark.parametrize("name", PADDED)
+# By default a chain with fully connected layers, one with means, and one of branches.
+DEFAULT = ("alexnet", "resnet18", "googlenet")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in DEFAULT else pytest.mark.slow) for name in PADDED],
+)
 def test_networks_of_torchvision_have_their_head_at_every_window_of_their_maps(name: str) -> None:
     maps_of, head, side = PADDED[name]
     module = build(name, weights=True, num_classes=5, **_extras(name))
