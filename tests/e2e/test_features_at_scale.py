@@ -156,6 +156,8 @@ def test_the_sdk_and_the_command_give_what_the_server_computes(
         assert (file["features.9:max.positions"] == expected).mean() > 0.99
 
 
+# In short form with a FakeServer in tests/clients/cli/test_extract_resumed.py.
+@pytest.mark.slow
 def test_a_server_that_is_killed_amid_a_folder_is_waited_for(
     pictures: list[Path], tmp_path: Path
 ) -> None:
