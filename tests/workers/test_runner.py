@@ -558,9 +558,11 @@ def test_a_pass_that_stops_computes_nothing_after_its_layer(
     monkeypatch.setattr(module.body.classifier[-1], "forward", never)
     call = network.trace.call("features.3")
 
+    def total(outputs: Outputs) -> Tensor:
+        return outputs.captured[call].sum((1, 2, 3))
+
     def steps() -> Steps[Answer]:
-        objective = lambda out: out.captured[call].sum((1, 2, 3))  # noqa: E731
-        return (yield Pass(picture(1, 5), objective, (call,), stops=True))
+        return (yield Pass(picture(1, 5), total, (call,), stops=True))
 
     job = Asked(steps)
     runner.submit(job)

@@ -176,4 +176,5 @@ def _storage(tensor: Tensor) -> int:
     try:
         return tensor.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
     except (NotImplementedError, RuntimeError):
+        # Sparse tensors and some subclasses have no memory of one piece: each shares with nobody.
         return id(tensor)

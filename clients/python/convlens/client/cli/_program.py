@@ -142,6 +142,7 @@ def _fail(message: str, code: int) -> NoReturn:
 def _prepare_streams() -> None:
     """Where a stream is closed, says so or does without; where it is not, lets it take any text."""
     if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison]
+        # Until the process ends: what closes it would take the errors' place to go.
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
         sys.stdout = sys.stderr
