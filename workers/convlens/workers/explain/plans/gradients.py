@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ from convlens.workers.methods.integrated_gradients import (
 from convlens.workers.methods.reductions import is_signed
 from convlens.workers.methods.saliency import saliency
 from convlens.workers.methods.smooth_grad import SmoothGradResult, smooth_grad
-from convlens.workers.runner import Steps
+from convlens.workers.runner import Objective, Steps
 
 SLOPE, SCORE = "score per unit of pixel", "score"
 # What one number is, by what is averaged.
@@ -52,24 +53,28 @@ def pixel_map(reduction: int, quantity: str) -> Callable[[Tensor], Found]:
 
 def plan_saliency(subject: Subject, wanted: Wanted) -> Planned:
     """Simonyan et al.'s saliency."""
-    p: methods.Saliency = wanted.p
-    make = pixel_map(p.reduction, SLOPE)
-
-    def begin(picture: Picture, target: int) -> Steps[Found]:
-        return make((yield from saliency(picture.x, score_of(target), p)))
-
-    return Planned(begin, map_numbers(subject, p.reduction), opening=slope)
+    return _of_slope(subject, wanted, saliency, SLOPE)
 
 
 def plan_input_x_gradient(subject: Subject, wanted: Wanted) -> Planned:
     """The gradient times the pixels."""
-    p: methods.InputXGradient = wanted.p
-    make = pixel_map(p.reduction, SCORE)
+    return _of_slope(subject, wanted, input_x_gradient, SCORE)
+
+
+def _of_slope(
+    subject: Subject,
+    wanted: Wanted,
+    method: Callable[[Tensor, Objective, Any], Steps[Tensor]],
+    quantity: str,
+) -> Planned:
+    """A method that needs nothing but the gradient by the pixels."""
+    reduction = wanted.p.reduction
+    make = pixel_map(reduction, quantity)
 
     def begin(picture: Picture, target: int) -> Steps[Found]:
-        return make((yield from input_x_gradient(picture.x, score_of(target), p)))
+        return make((yield from method(picture.x, score_of(target), wanted.p)))
 
-    return Planned(begin, map_numbers(subject, p.reduction), opening=slope)
+    return Planned(begin, map_numbers(subject, reduction), opening=slope)
 
 
 def plan_smooth_grad(subject: Subject, wanted: Wanted) -> Planned:
