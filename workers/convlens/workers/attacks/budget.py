@@ -5,7 +5,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.linalg import vector_norm
 
 from convlens.v1 import attack_methods_pb2 as methods
 from convlens.workers.attacks.attempt import Task
@@ -71,7 +70,7 @@ class L2(Budget):
         pixels = pixels.clamp(self.low, self.high)
         shrink = 1.0
         found = pixels
-        while (length := length_of(found, self.x)) > self.epsilon:
+        while (length := length_of(found.double() - self.x.double())) > self.epsilon:
             # Rounding may leave it a little too long; then it is shortened a little more.
             shrink *= self.epsilon / length * (1 - 1e-7)
             found = (self.x + (pixels - self.x) * shrink).clamp(self.low, self.high)
@@ -81,17 +80,17 @@ class L2(Budget):
         """A normal direction, and the root of a uniform number that makes the ball even."""
         way = normal(self.x, *parts, "direction")
         share = uniform(torch.empty(1), *parts, "length").item() ** (1 / self.x.numel())
-        return self.project(self.x + way * (self.epsilon * share / float(vector_norm(way))))
+        return self.project(self.x + way * (self.epsilon * share / length_of(way)))
 
     def direction(self, gradient: Tensor) -> Tensor:
         """The gradient, at unit length."""
-        length = vector_norm(gradient, dtype=torch.float64)
-        return gradient / length.to(gradient.dtype) if length > 0 else gradient
+        length = length_of(gradient)
+        return gradient / length if length > 0 else gradient
 
 
-def length_of(pixels: Tensor, x: Tensor) -> float:
-    """Euclidean length of the change from x, in double precision."""
-    return float(vector_norm(pixels.double() - x.double()))
+def length_of(change: Tensor) -> float:
+    """Euclidean length over all values, in double precision."""
+    return float(change.double().square().sum().sqrt())
 
 
 def budget_of(task: Task, p: "WithBudget | Any") -> Budget:
