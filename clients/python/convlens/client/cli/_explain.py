@@ -13,11 +13,12 @@ from convlens.client import Client, Cost, methods
 from convlens.client._operations.asking import choices_of
 from convlens.client.cli import _options as options
 from convlens.client.cli._calls import Call, Picture, batches, explained, shown_progress
-from convlens.client.cli._explain_report import AnswerTable, Report
+from convlens.client.cli._explain_output import AnswerTable, Output
 from convlens.client.cli._folder import Folder
 from convlens.client.cli._method_help import method_document, method_help
 from convlens.client.cli._pictures import found
 from convlens.client.cli._specs import Choice, Parameters
+from convlens.client.cli._tally import end
 from convlens.client.cli._targets import Region, Target
 from convlens.contract import rule_of
 from convlens.contract.rules import kind_of
@@ -154,13 +155,11 @@ def explain(
             return
         folder = _folder(out, asked, maps=maps, overwrite=overwrite) if out else None
         table = None if as_json else AnswerTable(paths, asked, given, files=out is not None)
-        report = Report(folder, table)
+        output = Output(folder, table)
         for call in _calls(client, read, asked, given):
-            report.add(call)
-    report.end()
-    if report.failed:
-        click.echo(f"convlens: {report.failed} of {report.answers} answers failed.", err=True)
-        ctx.exit(1)
+            output.add(call)
+    output.end()
+    end(ctx, output.tally)
 
 
 def _check(

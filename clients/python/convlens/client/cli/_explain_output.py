@@ -19,13 +19,11 @@ from convlens.client.cli._receipts import answer_json, picture_json
 from convlens.client.cli._rows import fitted, percent, printable, shown
 from convlens.client.cli._specs import short
 from convlens.client.cli._tables import Column, Table, width_of
+from convlens.client.cli._tally import Tally
 from convlens.client.methods import QualityMeasure
-from convlens.contract import ErrorReason
-from convlens.contract.errors import reason_name
 from convlens.contract.rules import kind_of
 
 NAME_WIDTH, LABEL_WIDTH = 24, 12
-UNFIT = reason_name(ErrorReason.ERROR_REASON_MEASURE_NOT_APPLICABLE)
 
 
 class AnswerTable:
@@ -82,21 +80,20 @@ class AnswerTable:
         yield f"{seconds:.1f}"
 
 
-class Report:
-    """Writes and prints answers call by call, and counts what failed.
+class Output:
+    """Writes and prints answers call by call; its tally counts what failed.
 
     `table` is where rows go; None for a document at the end.
     """
 
     def __init__(self, folder: Folder | None, table: AnswerTable | None) -> None:
-        self.failed = self.answers = 0
+        self.tally = Tally()
         self._folder = folder
         self._table = table
         self._pictures: list[dict[str, Any]] = []
         self._network = ""
         self._spent = self._most = Cost(0, 0)
         self._started = time.monotonic()
-        self._noted: set[str] = set()
 
     def add(self, call: Call) -> None:
         """The answers of one call."""
@@ -106,8 +103,8 @@ class Report:
             return
         receipt = call.done.receipt
         self._network = f"{receipt.network}@{receipt.network_version}"
-        self._spent = _sum(self._spent, receipt.cost)
-        self._most = _sum(self._most, call.done.estimated_cost)
+        self._spent = total(self._spent, receipt.cost)
+        self._most = total(self._most, call.done.estimated_cost)
         if self._folder is not None:
             pairs = zip(call.outcomes, documents, strict=True)
             sent = [document for outcome, document in pairs if outcome.picture.error is None]
@@ -138,48 +135,22 @@ class Report:
     def _outcome(self, outcome: Outcome) -> dict[str, Any]:
         """The document of one picture; its rows are printed."""
         name = str(outcome.picture.path)
-        self.answers += max(1, len(outcome.answers))
-        if outcome.error is not None:
-            self._fail(name, outcome.error.message)
+        self.tally.add(outcome)
         answers: list[dict[str, Any]] = []
         for answer in outcome.answers:
             files = self._folder.save(outcome.picture, answer) if self._folder else {}
             answers.append(answer_json(answer, files))
-            self._tell(name, answer.attribution)
             if self._table is not None and answer.attribution.error is None:
                 self._table.add(name, answer, files)
         return picture_json(outcome, answers)
-
-    def _tell(self, name: str, found: Attribution) -> None:
-        """What went wrong with an answer, and what its reader must know."""
-        if found.error is not None:
-            self._fail(name, f"{found.method}: {found.error.message}")
-        for score in found.scores:
-            if score.error is not None and score.error.reason == UNFIT:
-                # Of several methods, not every one can be judged by every measure.
-                self._note(score.error.message)
-            elif score.error is not None:
-                self._fail(name, f"{found.method}, {score.measure}: {score.error.message}")
-        partial = [f"the time was over after {found.samples} samples"] if found.is_partial else []
-        for note in [*partial, *found.notes]:
-            self._note(f"{found.method}: {note}.")
-
-    def _note(self, text: str) -> None:
-        """What is no failure, said once."""
-        if text not in self._noted:
-            self._noted.add(text)
-            click.echo(f"convlens: note: {printable(text)}", err=True)
-
-    def _fail(self, name: str, text: str) -> None:
-        self.failed += 1
-        click.echo(f"convlens: {printable(name)}: {printable(text)}", err=True)
 
 
 def _class(score: ClassScore) -> str:
     return f"{fitted(score.label, LABEL_WIDTH)} {percent(score.probability):>7}"
 
 
-def _sum(one: Cost, other: Cost) -> Cost:
+def total(one: Cost, other: Cost) -> Cost:
+    """What both asked of the network together."""
     return Cost(
         one.forward_passes + other.forward_passes, one.backward_passes + other.backward_passes
     )

@@ -1,0 +1,89 @@
+"""What is told on stderr of answers that failed, or need a word, and how many failed."""
+
+from collections.abc import Container
+
+import click
+
+from convlens.client import Attribution
+from convlens.client.cli._calls import Outcome
+from convlens.client.cli._rows import printable
+from convlens.contract import ErrorReason
+from convlens.contract.errors import reason_name
+
+UNFIT = reason_name(ErrorReason.ERROR_REASON_MEASURE_NOT_APPLICABLE)
+# Of methods and of their layers.
+NOT_APPLICABLE = frozenset(
+    map(
+        reason_name,
+        (
+            ErrorReason.ERROR_REASON_METHOD_NOT_APPLICABLE,
+            ErrorReason.ERROR_REASON_LAYER_NOT_APPLICABLE,
+        ),
+    )
+)
+
+
+class Tally:
+    """Tells of answers picture by picture, and counts.
+
+    Of `optional` methods, named by their place, it is no failure where they do not apply.
+    """
+
+    def __init__(self, optional: Container[int] = ()) -> None:
+        self.failed = self.answers = 0
+        self._optional = optional
+        self._noted: set[str] = set()
+
+    def add(self, outcome: Outcome) -> None:
+        """All answers of one picture."""
+        name = str(outcome.picture.path)
+        self.answers += max(1, len(outcome.answers))
+        if outcome.error is not None:
+            self._fail(name, outcome.error.message)
+        for answer in outcome.answers:
+            self._tell(name, answer.attribution)
+
+    def is_failure(self, found: Attribution) -> bool:
+        """Whether an answer is missing that had to be there."""
+        if found.error is None:
+            return False
+        is_optional = found.method_index in self._optional
+        return not (is_optional and found.error.reason in NOT_APPLICABLE)
+
+    def _tell(self, name: str, found: Attribution) -> None:
+        """What went wrong with an answer, and what its reader must know."""
+        if found.error is not None and self.is_failure(found):
+            self._fail(name, f"{found.method}: {found.error.message}")
+        elif found.error is not None:
+            self._note(f"{found.method} is left out: {found.error.message}")
+        for score in found.scores:
+            if score.error is not None and score.error.reason == UNFIT:
+                # Of several methods, not every one can be judged by every measure.
+                self._note(score.error.message)
+            elif score.error is not None:
+                self._fail(name, f"{found.method}, {score.measure}: {score.error.message}")
+        for note in notes_of(found):
+            self._note(f"{found.method}: {note}.")
+
+    def _note(self, text: str) -> None:
+        """What is no failure, said once."""
+        if text not in self._noted:
+            self._noted.add(text)
+            click.echo(f"convlens: note: {printable(text)}", err=True)
+
+    def _fail(self, name: str, text: str) -> None:
+        self.failed += 1
+        click.echo(f"convlens: {printable(name)}: {printable(text)}", err=True)
+
+
+def notes_of(found: Attribution) -> list[str]:
+    """What a reader of an answer must know."""
+    partial = [f"the time was over after {found.samples} samples"] if found.is_partial else []
+    return [*partial, *found.notes]
+
+
+def end(ctx: click.Context, tally: Tally) -> None:
+    """Ends the command with 1 where answers failed, saying how many."""
+    if tally.failed:
+        click.echo(f"convlens: {tally.failed} of {tally.answers} answers failed.", err=True)
+        ctx.exit(1)
