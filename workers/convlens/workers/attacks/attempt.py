@@ -76,7 +76,8 @@ class Best:
 
         Of several that are worth the same, the first is kept.
         """
-        if (success, worth) <= (self.success, self._worth):
+        # Said so that what is not a number is not better.
+        if not (success, worth) > (self.success, self._worth):
             return False
         self.pixels, self.success, self._worth = pixels, success, worth
         self._found_at = self.steps

@@ -46,8 +46,8 @@ class Linf(Budget):
     def __init__(self, task: Task, epsilon: float) -> None:
         super().__init__(task, epsilon)
         exact = self.x.double()
-        self._least = _at_least(exact - epsilon, self.x).clamp(self.low, self.high)
-        self._most = _at_most(exact + epsilon, self.x).clamp(self.low, self.high)
+        self._least = self._inward(exact - epsilon).clamp(self.low, self.high)
+        self._most = self._inward(exact + epsilon).clamp(self.low, self.high)
 
     def project(self, pixels: Tensor) -> Tensor:
         """Clamps every value."""
@@ -61,20 +61,51 @@ class Linf(Budget):
         """The sign."""
         return gradient.sign()
 
+    def _inward(self, exact: Tensor) -> Tensor:
+        """The numbers of the kind of x that are nearest to exact ones, and not too far from x."""
+        found = exact.to(self.x.dtype)
+        is_far = (found.double() - self.x.double()).abs() > self.epsilon
+        return torch.where(is_far, torch.nextafter(found, self.x), found)
+
 
 class L2(Budget):
     """The change over all values is no longer than epsilon."""
 
     def project(self, pixels: Tensor) -> Tensor:
-        """Shortens the change, then clamps, which shortens it further."""
-        pixels = pixels.clamp(self.low, self.high)
-        shrink = 1.0
-        found = pixels
-        while (length := length_of(found.double() - self.x.double())) > self.epsilon:
+        """Shortens the change, and clamps what would still leave the bounds."""
+        share = self._share(pixels.clamp(self.low, self.high), pixels)
+        found = self._moved(pixels, share)
+        while (length := self._length(found)) > self.epsilon:
             # Rounding may leave it a little too long; then it is shortened a little more.
-            shrink *= self.epsilon / length * (1 - 1e-7)
-            found = (self.x + (pixels - self.x) * shrink).clamp(self.low, self.high)
+            share *= self.epsilon / length * (1 - torch.finfo(found.dtype).eps)
+            found = self._moved(pixels, share)
         return found
+
+    def _share(self, clamped: Tensor, pixels: Tensor) -> float:
+        """How much of the change is left: all, or as much as makes it epsilon long in the bounds.
+
+        It starts with too little. Each turn takes those values as clamped that are by then; with a
+        larger share more are, so that it grows until there are no more.
+        """
+        if self._length(clamped) <= self.epsilon:
+            return 1.0
+        change = (pixels - self.x).double()
+        least, most = ((bound - self.x).double() for bound in (self.low, self.high))
+        share, longer = 0.0, self.epsilon / length_of(change)
+        while longer > share:
+            share = longer
+            moved = change * share
+            is_free = (moved > least) & (moved < most)
+            spent = length_of(torch.where(is_free, 0, moved.clamp(least, most)))
+            free = length_of(change * is_free)
+            longer = (self.epsilon**2 - spent**2) ** 0.5 / free if free else share
+        return share
+
+    def _moved(self, pixels: Tensor, share: float) -> Tensor:
+        return (self.x + (pixels - self.x) * share).clamp(self.low, self.high)
+
+    def _length(self, pixels: Tensor) -> float:
+        return length_of(pixels.double() - self.x.double())
 
     def random(self, *parts: int | str) -> Tensor:
         """A normal direction, and the root of a uniform number that makes the ball even."""
@@ -98,16 +129,3 @@ def budget_of(task: Task, p: "WithBudget | Any") -> Budget:
     if p.norm == methods.NORM_L2:
         return L2(task, p.epsilon_l2)
     return Linf(task, p.epsilon)
-
-
-def _at_least(exact: Tensor, like: Tensor) -> Tensor:
-    """The numbers of the kind of `like` that are nearest to exact ones, and not below them."""
-    found = exact.to(like.dtype)
-    up = torch.nextafter(found, torch.full_like(found, float("inf")))
-    return torch.where(found.double() < exact, up, found)
-
-
-def _at_most(exact: Tensor, like: Tensor) -> Tensor:
-    found = exact.to(like.dtype)
-    down = torch.nextafter(found, torch.full_like(found, float("-inf")))
-    return torch.where(found.double() > exact, down, found)
