@@ -138,12 +138,12 @@ def test_the_receipt_has_every_parameter_and_the_cost(
     assert parameters.dtype == tensor_pb2.DATA_TYPE_FLOAT32
     assert (receipt.seed, receipt.rows, receipt.device_kind) == (7, 8, "cpu")
     steps = [result.explanation.attributions[2].attribution.samples for result in response.results]
-    gradients = 2 * (1 + 5 + 2) + sum(steps)
-    # The gradient of the prediction comes with the scores.
+    gradients = 2 * (1 + 5) + sum(steps)
+    # The gradient of the prediction comes with the scores; at the ends there are only scores.
     assert receipt.cost.backward_passes == gradients
-    assert receipt.cost.forward_passes == gradients
+    assert receipt.cost.forward_passes == gradients + 2 * 2
     most = response.estimated_cost
-    assert (most.forward_passes, most.backward_passes) == (2 * (1 + 8 + 432), 2 * (8 + 432))
+    assert (most.forward_passes, most.backward_passes) == (2 * (1 + 8 + 432), 2 * (6 + 432))
 
 
 def test_nothing_is_computed_twice_for_a_picture(explaining: Any, pictures: list[Path]) -> None:
@@ -153,10 +153,28 @@ def test_nothing_is_computed_twice_for_a_picture(explaining: Any, pictures: list
     best = whole.results[0].explanation.attributions[0].attribution.target.class_index
     others = [Target(rank=3), Target(class_index=(best + 1) % 10), Target(class_index=best)]
     apart = explaining.Explain(request(pictures[:1], *wanted, targets=others), timeout=30)
-    # The second target comes with the scores; the others are asked for by each method.
-    assert (apart.receipt.cost.forward_passes, apart.receipt.cost.backward_passes) == (5, 5)
+    # The second target comes with the scores; the others are asked for together.
+    assert (apart.receipt.cost.forward_passes, apart.receipt.cost.backward_passes) == (2, 3)
     for found, expected in zip(maps(whole), list(maps(apart))[2::3], strict=True):
         assert np.array_equal(found, expected)
+
+
+def test_all_classes_of_a_picture_share_what_does_not_depend_on_the_class(
+    explaining: Any, pictures: list[Path]
+) -> None:
+    sweep, noisy = methods.Occlusion(window=32, stride=32), methods.SmoothGrad(samples=3)
+    every = [Target(class_index=index) for index in range(10)]
+    whole = explaining.Explain(request(pictures[:1], sweep, noisy, targets=every), timeout=30)
+    # The scores, sixteen windows and the clean picture, and three copies in two turns.
+    cost = whole.receipt.cost
+    assert cost.forward_passes <= 1 + 17 + 3 * 2
+    assert cost.backward_passes <= 3 * 10 + 1
+    for index in (0, 9):
+        alone = request(pictures[:1], sweep, noisy, targets=[every[index]])
+        for found, expected in zip(
+            list(maps(whole))[index::10], maps(explaining.Explain(alone, timeout=30)), strict=True
+        ):
+            assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
 ONCE: dict[str, Any] = {

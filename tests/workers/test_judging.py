@@ -252,7 +252,10 @@ def test_what_is_counted_is_what_is_spent(
         asked = request(pictures[0], [METHODS[method]], [measure], true_regions=[HERE])
         response = ask(worker, asked)
         spent = more(response.receipt.cost, plain.receipt.cost)
-        assert spent == more(response.estimated_cost, plain.estimated_cost), name
+        counted = more(response.estimated_cost, plain.estimated_cost)
+        # Projections of several maps share the forward pass.
+        assert spent[0] <= counted[0] if method == "deconvnet" else spent[0] == counted[0], name
+        assert spent[1] == counted[1], name
         [found] = attributions(response)
         [score] = found.scores
         if words := MISFITS.get((method, name)):

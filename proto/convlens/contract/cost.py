@@ -35,7 +35,8 @@ def explain_cost(
 ) -> receipt_pb2.Cost:
     """The cost of a request with every default filled in, for the network that answers it.
 
-    Methods that end early cost less. Equal passes of several methods are counted each.
+    Methods that end early cost less. What several ask at the same points is
+    counted for each, though it is computed once.
     """
     # The scores of the picture name the prediction, and every reply has its target's.
     image = FORWARD
@@ -74,7 +75,7 @@ def _smooth_grad(p: methods.SmoothGrad, _: network_pb2.Network) -> Passes:
 
 
 def _integrated_gradients(p: methods.IntegratedGradients, _: network_pb2.Network) -> Passes:
-    return GRADIENT * (2 + most_steps(p))
+    return FORWARD * 2 + GRADIENT * most_steps(p)
 
 
 def _deconvnet(p: methods.Deconvnet, _: network_pb2.Network) -> Passes:

@@ -55,8 +55,8 @@ def _answers(body: Small, steps: Steps[Any], wanted: Pass, rows: int) -> Iterato
     item.ask(wanted)
     body.points += len(wanted.points)
     for start in range(0, len(wanted.points), rows):
-        segment = Segment(item, start, min(start + rows, len(wanted.points)))
-        [outcome] = compute(body, MicroBatch(wanted.kind, rows, [segment]))
+        segment = Segment((item,), start, min(start + rows, len(wanted.points)))
+        [[outcome]] = compute(body, MicroBatch(wanted.kind, rows, [segment]))
         if isinstance(outcome, Exception):
             raise outcome
         yield item.take(outcome)

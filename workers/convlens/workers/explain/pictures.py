@@ -10,7 +10,7 @@ from convlens.workers.images import Limits, Pixels, Prepared, prepare, read_imag
 from convlens.workers.network import ServedNetwork
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Picture:
     """A picture as it was sent, and where in it the network's input lies."""
 

@@ -1,6 +1,5 @@
 """Integrated Gradients: what each pixel adds to the score on the way from a baseline."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +28,7 @@ class Line:
 
     baseline: Tensor
     x: Tensor
-    places: Sequence[float]
+    places: tuple[float, ...]
 
     def __len__(self) -> int:
         return len(self.places)
@@ -48,7 +47,7 @@ def integrated_gradients(
     the steps are tripled, and nothing is computed twice, until the attributions add up to the
     difference in score within the tolerance. Sundararajan et al. 2017, arXiv:1703.01365, section 3.
     """
-    ends = yield Pass(torch.stack([x, baseline]), score)
+    ends = yield Pass(Line(baseline, x, (1.0, 0.0)), score, by=())
     at_x, at_baseline = map(float, ends.worth)
     total = torch.zeros_like(x, dtype=torch.float64)
 
@@ -75,9 +74,9 @@ def integrated_gradients(
         if found.converged or 3 * steps > p.max_steps:
             return found
         steps *= 3
-        places = [place for n, place in enumerate(midpoints(steps)) if n % 3 != 1]
+        places = tuple(place for n, place in enumerate(midpoints(steps)) if n % 3 != 1)
 
 
-def midpoints(steps: int) -> list[float]:
+def midpoints(steps: int) -> tuple[float, ...]:
     """The middles of `steps` equal parts of [0, 1]."""
-    return [(number + 0.5) / steps for number in range(steps)]
+    return tuple((number + 0.5) / steps for number in range(steps))

@@ -1,6 +1,5 @@
 """Deletion and insertion: how the probability goes when the strongest pixels go or come first."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +30,7 @@ class Uncovered:
     ranks: Tensor
     first: Tensor
     second: Tensor
-    counts: Sequence[int]
+    counts: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -50,7 +49,9 @@ def deletion(
     where it has signs, what speaks for the target goes first. Among equals the upper left goes
     first. Petsiuk et al. 2018, arXiv:1806.07421, section 4.1.
     """
-    return _curve(Uncovered(ranks(map_).to(x.device), fill, x, portions(map_, p.steps)), target)
+    return _curve(
+        Uncovered(ranks(map_).to(x.device), fill, x, tuple(portions(map_, p.steps))), target
+    )
 
 
 def insertion(
@@ -60,7 +61,9 @@ def insertion(
 
     As `deletion` in all else.
     """
-    return _curve(Uncovered(ranks(map_).to(x.device), x, fill, portions(map_, p.steps)), target)
+    return _curve(
+        Uncovered(ranks(map_).to(x.device), x, fill, tuple(portions(map_, p.steps))), target
+    )
 
 
 def _curve(pictures: Uncovered, target: int) -> Steps[Curve]:

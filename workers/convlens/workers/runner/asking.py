@@ -1,6 +1,6 @@
 """What a method asks of the network, and what comes back."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
@@ -17,12 +17,20 @@ R = TypeVar("R")
 class Points(Protocol):
     """Where the network is to be computed: [n, channels, height, width] in [0, 1].
 
-    A tensor is one. What would be large is made when it is asked for: the same rows each time.
+    A tensor is one. What would be large is made when it is asked for: the same rows each time. It
+    can be hashed; equal ones are computed once.
     """
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: slice, /) -> Tensor: ...
+
+
+def name_of(points: Points) -> Hashable:
+    """Equal for points that are the same, as long as they live; a tensor is its memory."""
+    if isinstance(points, Tensor):
+        return points.data_ptr(), points.shape, points.stride(), points.dtype
+    return points
 
 
 class Body(Protocol):
@@ -68,7 +76,8 @@ class Outputs:
     captured: Mapping[int, Tensor]
 
 
-# One value for each point [n]; the gradient is that of each point's own value.
+# One value for each point [n]; the gradient is that of each point's own value. It can be hashed;
+# equal ones share their gradient.
 Objective: TypeAlias = Callable[[Outputs], Tensor]
 
 

@@ -10,7 +10,7 @@ from torch.autograd.graph import GradientEdge
 
 from convlens.workers.anatomy import INPUT, Reading, Tap, Value
 from convlens.workers.rectifiers import applied
-from convlens.workers.runner.asking import Answer, Body, Kind, Outputs
+from convlens.workers.runner.asking import Answer, Body, Kind, Objective, Outputs
 from convlens.workers.runner.rounds import MicroBatch, Segment
 
 P = ParamSpec("P")
@@ -20,8 +20,11 @@ T = TypeVar("T")
 Outcome: TypeAlias = Answer | Exception
 
 
-def compute(network: Body, batch: MicroBatch) -> list[Outcome]:
-    """What comes of each segment; raises what the network raises, which is about all of them."""
+def compute(network: Body, batch: MicroBatch) -> list[list[Outcome]]:
+    """What comes of each segment, for each of its items.
+
+    Raises what the network raises, which is about all of them.
+    """
     segments = batch.segments
     body = batch.kind.body or network
     made = [_attempt(_points, body, segment) for segment in segments]
@@ -31,17 +34,19 @@ def compute(network: Body, batch: MicroBatch) -> list[Outcome]:
         if isinstance(points, Tensor)
     ]
     answers = iter(_answers(body, batch, good) if good else ())
-    return [each if isinstance(each, Exception) else next(answers) for each in made]
+    return [
+        [each] * len(segment.items) if isinstance(each, Exception) else next(answers)
+        for segment, each in zip(segments, made, strict=True)
+    ]
 
 
 def _points(body: Body, segment: Segment) -> Tensor:
-    points = segment.item.wanted.points[segment.start : segment.stop]
-    return points.detach().to(body.device)
+    return segment.points.detach().to(body.device)
 
 
 def _answers(
     body: Body, batch: MicroBatch, asked: Sequence[tuple[Segment, Tensor]]
-) -> list[Outcome]:
+) -> list[list[Outcome]]:
     kind = batch.kind
     pixels = body.place(_padded(torch.cat([points for _, points in asked]), batch.rows))
     counts = [len(points) for _, points in asked]
@@ -49,13 +54,28 @@ def _answers(
         graph = forward(body, kind, pixels.requires_grad_(kind.gradient))
         parts = _split(graph.outputs, counts)
         values = [
-            _attempt(_value, segment, part) for (segment, _), part in zip(asked, parts, strict=True)
+            [_attempt(_value, objective, part) for objective in segment.objectives]
+            for (segment, _), part in zip(asked, parts, strict=True)
         ]
-        gradients = _gradients(graph, values, counts)
+        gradients = _every_gradient(graph, values, counts)
     return [
-        value if isinstance(value, Exception) else _answer(part, value, gradient)
-        for part, value, gradient in zip(parts, values, gradients, strict=True)
+        _handed_out(segment, part, value, gradient)
+        for (segment, _), part, value, gradient in zip(asked, parts, values, gradients, strict=True)
     ]
+
+
+def _handed_out(
+    segment: Segment,
+    part: Outputs,
+    values: Sequence[Tensor | Exception | None],
+    gradients: Sequence[Mapping[int, Tensor]],
+) -> list[Outcome]:
+    """The answer for each item of a segment; items with the same objective get the same one."""
+    answers: dict[Objective | None, Outcome] = {
+        objective: value if isinstance(value, Exception) else _answer(part, value, gradient)
+        for objective, value, gradient in zip(segment.objectives, values, gradients, strict=True)
+    }
+    return [answers[item.wanted.objective] for item in segment.items]
 
 
 def _padded(points: Tensor, rows: int) -> Tensor:
@@ -121,22 +141,44 @@ def _split(outputs: Outputs, counts: Sequence[int]) -> list[Outputs]:
     return parts
 
 
-def _value(segment: Segment, part: Outputs) -> Tensor | None:
-    objective = segment.item.wanted.objective
+def _value(objective: Objective | None, part: Outputs) -> Tensor | None:
     return None if objective is None else objective(part)
 
 
+def _every_gradient(
+    graph: Forward, values: Sequence[Sequence[Tensor | Exception | None]], counts: Sequence[int]
+) -> list[list[dict[int, Tensor]]]:
+    """The gradients of each segment, for each of its objectives."""
+    most = max(map(len, values))
+    turns = [
+        _gradients(
+            graph,
+            [each[turn] if turn < len(each) else None for each in values],
+            counts,
+            is_last=turn == most - 1,
+        )
+        for turn in range(most)
+    ]
+    return [[turn[n] for turn in turns[: len(each)]] for n, each in enumerate(values)]
+
+
 def _gradients(
-    graph: Forward, values: Sequence[Tensor | Exception | None], counts: Sequence[int]
+    graph: Forward,
+    values: Sequence[Tensor | Exception | None],
+    counts: Sequence[int],
+    is_last: bool,
 ) -> list[dict[int, Tensor]]:
     """The gradients of each segment. Rows do not meet in the network, so each row's is its own."""
     good = [value.sum() for value in values if isinstance(value, Tensor)]
-    if not good:
+    if not good or not graph.sources:
         return [{} for _ in values]
     # torch takes tensors and edges together, which its types do not say.
     sources = cast("Any", list(graph.sources.values()))
     total = torch.stack(good).sum()
-    found = cast("Sequence[Tensor | None]", torch.autograd.grad(total, sources, allow_unused=True))
+    found = cast(
+        "Sequence[Tensor | None]",
+        torch.autograd.grad(total, sources, retain_graph=not is_last, allow_unused=True),
+    )
     split = {
         call: torch.split(_rows(graph, call, gradient)[: sum(counts)], list(counts))
         for call, gradient in zip(graph.sources, found, strict=True)

@@ -1,19 +1,27 @@
 """How the passes that a job asks for at a time are cut into micro-batches.
 
+What several items ask at the same points is computed once.
+
 The cut depends on the job alone, so the bits of its answers do not depend on company: what fills
 `rows` rows is computed in that shape. What is left over is computed one row at a time, because a
 padded row costs as much as a real one; or, where rows cost little, in a micro-batch of `rows` that
 is shared with others and padded, whose shape is the same whoever is in it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from convlens.workers.runner.asking import Answer, Kind, Pass, Steps
+from torch import Tensor
+
+from convlens.workers.runner.asking import Answer, Kind, Objective, Pass, Steps, name_of
 
 # Names an item among those of its job, and says when its turn is.
 Key: TypeAlias = tuple[int, ...]
+
+# Gradients of so many objectives are taken after one forward pass; with more, a micro-batch would
+# keep other jobs waiting for long.
+MOST_OBJECTIVES = 8
 
 
 class Item:
@@ -85,14 +93,34 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Some successive points of the pass that an item waits for."""
+    """Some successive points that items of one job wait for, the same for each of them."""
 
-    item: Item
+    items: tuple[Item, ...]
     start: int
     stop: int
 
     def __len__(self) -> int:
         return self.stop - self.start
+
+    @property
+    def points(self) -> Tensor:
+        """The points [n, channels, height, width]."""
+        return self.items[0].wanted.points[self.start : self.stop]
+
+    @property
+    def objectives(self) -> Sequence[Objective | None]:
+        """What is asked at them, each once."""
+        return _objectives(self.items)
+
+    def of(self, items: Iterable[Item]) -> "Segment | None":
+        """The same points for those of its items that are among `items`."""
+        chosen = {id(item) for item in items}
+        kept = tuple(item for item in self.items if id(item) in chosen)
+        return Segment(kept, self.start, self.stop) if kept else None
+
+
+def _objectives(items: Iterable[Item]) -> list[Objective | None]:
+    return list(dict.fromkeys(item.wanted.objective for item in items))
 
 
 @dataclass(slots=True)
@@ -116,13 +144,41 @@ def cut(items: Sequence[Item], rows_of: Callable[[Kind], int], share: bool) -> I
     has room for others; else each row that is left over is computed by itself.
     """
     for kind in dict.fromkeys(item.wanted.kind for item in items):
-        asked = [item for item in items if item.wanted.kind == kind]
         rows = rows_of(kind)
-        for batch in filled(kind, rows, (Segment(i, 0, len(i.wanted.points)) for i in asked)):
-            if share or not batch.free:
-                yield batch
-            else:
-                yield from filled(kind, 1, batch.segments)
+        segments = _merged([item for item in items if item.wanted.kind == kind], kind, share)
+        # A row goes back through the network as often as those beside it.
+        for count in dict.fromkeys(len(each.objectives) for each in segments):
+            alike = [each for each in segments if len(each.objectives) == count]
+            for batch in filled(kind, rows, alike):
+                if share or not batch.free:
+                    yield batch
+                else:
+                    yield from filled(kind, 1, batch.segments)
+
+
+def _merged(items: Sequence[Item], kind: Kind, share: bool) -> list[Segment]:
+    """The points of items of one kind, those that are the same once.
+
+    With `share`, a gradient of another objective has a row of its own: rows that go back through
+    the network together cost less than rows that do so one after the other.
+    """
+    apart = share and kind.gradient
+    found: dict[Hashable, list[Item]] = {}
+    for item in items:
+        wanted = item.wanted
+        key = name_of(wanted.points), wanted.objective if apart else None
+        found.setdefault(key, []).append(item)
+    chunks = (chunk for same in found.values() for chunk in _chunks(same, kind))
+    return [Segment(chunk, 0, len(chunk[0].wanted.points)) for chunk in chunks]
+
+
+def _chunks(items: Sequence[Item], kind: Kind) -> Iterator[tuple[Item, ...]]:
+    """Items at the same points, with few enough objectives to go back together."""
+    objectives = _objectives(items)
+    size = MOST_OBJECTIVES if kind.gradient else len(objectives)
+    for start in range(0, len(objectives), size):
+        chosen = set(objectives[start : start + size])
+        yield tuple(item for item in items if item.wanted.objective in chosen)
 
 
 def filled(kind: Kind, rows: int, segments: Iterable[Segment]) -> Iterator[MicroBatch]:
@@ -132,7 +188,7 @@ def filled(kind: Kind, rows: int, segments: Iterable[Segment]) -> Iterator[Micro
         start = segment.start
         while start < segment.stop:
             stop = min(segment.stop, start + batch.free)
-            batch.segments.append(Segment(segment.item, start, stop))
+            batch.segments.append(Segment(segment.items, start, stop))
             start = stop
             if not batch.free:
                 yield batch

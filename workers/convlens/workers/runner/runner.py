@@ -243,7 +243,12 @@ class Runner:
 
     def _proceed(self, running: Running) -> None:
         """Begins the next round where one is over; answers where no item asks for more."""
-        if any(not segment.item.over for batch in running.batches for segment in batch.segments):
+        if any(
+            not item.over
+            for batch in running.batches
+            for segment in batch.segments
+            for item in segment.items
+        ):
             return
         running.batches.clear()
         asking = sorted(running.asking, key=lambda item: item.key)
@@ -270,7 +275,8 @@ class Runner:
 
     def _compute(self, batch: MicroBatch) -> None:
         """Hands every segment its answer; what breaks is its own item's."""
-        batch.segments = [each for each in batch.segments if not each.item.over]
+        waiting = [item for each in batch.segments for item in each.items if not item.over]
+        batch.segments = [kept for each in batch.segments if (kept := each.of(waiting))]
         if not batch.segments:
             return
         try:
@@ -280,15 +286,17 @@ class Runner:
         except Exception as error:
             self._compute_apart(batch, error)
         else:
-            for segment, outcome in zip(batch.segments, outcomes, strict=True):
+            for segment, found in zip(batch.segments, outcomes, strict=True):
                 self._charge(segment, batch.kind)
-                self._deliver(segment.item, outcome)
+                for item, outcome in zip(segment.items, found, strict=True):
+                    self._deliver(item, outcome)
 
     def _charge(self, segment: Segment, kind: Kind) -> None:
-        job = cast(Running, segment.item.owner).job
-        job.stages.passes += 1
+        job = cast(Running, segment.items[0].owner).job
+        job.stages.passes += len(segment.items)
         job.spent.forward_passes += len(segment)
-        job.spent.backward_passes += len(segment) if kind.gradient else 0
+        if kind.gradient:
+            job.spent.backward_passes += len(segment) * len(segment.objectives)
 
     def _compute_in_halves(self, batch: MicroBatch) -> None:
         """Where memory did not hold so many rows: from now on, half of them."""
@@ -302,13 +310,13 @@ class Runner:
 
     def _compute_apart(self, batch: MicroBatch, error: Exception) -> None:
         """Where the network broke: each item in a micro-batch of its own, of the same shape."""
-        items = {id(segment.item): segment.item for segment in batch.segments}
+        items = {id(item): item for segment in batch.segments for item in segment.items}
         if len(items) == 1:
             for item in items.values():
                 self._deliver(item, error)
             return
         for item in items.values():
-            own = [segment for segment in batch.segments if segment.item is item]
+            own = [kept for segment in batch.segments if (kept := segment.of([item]))]
             self._compute(MicroBatch(batch.kind, batch.rows, own))
 
     def _deliver(self, item: Item, outcome: Answer | Exception) -> None:

@@ -30,9 +30,10 @@ def plan_occlusion(subject: Subject, wanted: Wanted) -> Planned:
     call, axes = (layer.call, layer.axes) if layer else (None, None)
     name = layer.name if layer else ""
 
+    fill = fill_of(subject, p.fill, p, wanted)
+
     def begin(picture: Picture, target: int) -> Steps[Found]:
-        fill = fill_of(subject, picture.x, p.fill, p, wanted)
-        steps = occlusion(picture.x, target, p, fill, call, axes)
+        steps = occlusion(picture.x, target, p, fill(picture), call, axes)
         whole = partial(_covered, layer=name, dtype=wanted.dtype)
         return converted(steps, whole, partial(whole, is_partial=True))
 

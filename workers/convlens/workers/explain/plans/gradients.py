@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -113,10 +114,10 @@ def plan_integrated_gradients(subject: Subject, wanted: Wanted) -> Planned:
         raise invalid([Violation(field=f"{wanted.path}.steps", description=words)])
     given = _baseline_image(subject, wanted) if p.HasField("baseline_image") else None
 
+    fill = fill_of(subject, p.baseline, p, wanted)
+
     def begin(picture: Picture, target: int) -> Steps[Found]:
-        baseline = (
-            given if given is not None else fill_of(subject, picture.x, p.baseline, p, wanted)
-        )
+        baseline = given if given is not None else fill(picture)
         steps = integrated_gradients(picture.x, baseline, score_of(target), p)
         return converted(steps, partial(_integrated, p), partial(_integrated, p, is_partial=True))
 
@@ -133,14 +134,24 @@ def _baseline_image(subject: Subject, wanted: Wanted) -> Tensor:
 
 def fill_of(
     subject: Subject,
-    x: Tensor,
     fill: int,
     p: "methods.IntegratedGradients | methods.Occlusion",
     wanted: Wanted,
-) -> Tensor:
-    """A picture like x that shows nothing, as the parameters say."""
+) -> Callable[[Picture], Tensor]:
+    """Gives for a picture one like it that shows nothing, as the parameters say.
+
+    It is the same one each time, so that what all targets ask with it is computed once.
+    """
     mean = subject.network.facts.input.mean
-    return filled(x, fill, mean=mean, sigma=p.blur_sigma, seed=wanted.seed)
+    made: WeakKeyDictionary[Picture, Tensor] = WeakKeyDictionary()
+
+    def of(picture: Picture) -> Tensor:
+        if picture not in made:
+            x = picture.x
+            made[picture] = filled(x, fill, mean=mean, sigma=p.blur_sigma, seed=wanted.seed)
+        return made[picture]
+
+    return of
 
 
 def _integrated(

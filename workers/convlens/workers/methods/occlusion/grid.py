@@ -20,11 +20,18 @@ class Grid:
         self.rows = _spans(height, window, stride)
         self.columns = _spans(width, window, stride)
         self.shape = len(self.rows), len(self.columns)
+        self._spans = tuple(self.rows), tuple(self.columns)
         self._vertical = _cover(self.rows, height)
         self._horizontal = _cover(self.columns, width)
 
     def __len__(self) -> int:
         return len(self.rows) * len(self.columns)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Grid) and self._spans == other._spans
+
+    def __hash__(self) -> int:
+        return hash(self._spans)
 
     def place(self, number: int) -> tuple[slice, slice]:
         """The rows and columns of pixels that a window covers."""

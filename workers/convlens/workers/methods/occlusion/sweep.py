@@ -19,7 +19,7 @@ class Occluded:
     x: Tensor
     fill: Tensor
     grid: Grid
-    windows: Sequence[int]
+    windows: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -54,4 +54,4 @@ def sweep(
         take(windows[done : done + len(answer)], answer)
         done += len(answer)
 
-    yield Pass(Occluded(x, fill, grid, windows), capture=capture, each=each, so_far=so_far)
+    yield Pass(Occluded(x, fill, grid, tuple(windows)), capture=capture, each=each, so_far=so_far)

@@ -1,0 +1,155 @@
+"""What is asked for together is computed together, whoever is there."""
+
+import random
+import threading
+
+import pytest
+import torch
+from torch import Tensor
+
+from convlens.workers.network import ServedNetwork
+from convlens.workers.runner import (
+    Pass,
+    Runner,
+)
+from convlens.workers.runner.memory import footprint
+from tests.workers.runner.jobs import (
+    ROWS,
+    Asked,
+    ascent,
+    best,
+    endless,
+    held,
+    passes,
+    picture,
+    running,
+    saliency,
+    scored,
+)
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(False, [4, 4, 1, 1, 1]), (True, [4, 4, 4])], ids=["alone", "shared"]
+)
+def test_the_shape_of_a_pass_is_the_jobs_own(
+    network: ServedNetwork, shapes: list[int], share: bool, expected: list[int]
+) -> None:
+    with running(network, share) as runner:
+        job = Asked(scored(picture(1, 5)), scored(picture(2, 6)))
+        runner.submit(job)
+        assert job.wait() == "done"
+    assert shapes == expected
+    assert [len(job.outcomes[index]) for index in range(2)] == [5, 6]
+
+
+def test_what_jobs_leave_over_is_computed_together(
+    network: ServedNetwork, shapes: list[int]
+) -> None:
+    with running(network, share=True) as runner:
+        jobs = [Asked(saliency(picture(seed))) for seed in range(10)]
+        others = [Asked(scored(picture(seed))) for seed in range(2)]
+        with held(runner):
+            for job in (*jobs, *others):
+                runner.submit(job)
+        assert {job.wait() for job in (*jobs, *others)} == {"done"}
+    # One for what held it, three for ten gradients, one for two scores: kinds do not mix.
+    assert shapes == [ROWS] * 5
+
+
+# The analysis pool on a CPU, which does not share, is asked the same in tests/e2e.
+@pytest.mark.parametrize(
+    "share",
+    [pytest.param(False, id="alone", marks=pytest.mark.slow), pytest.param(True, id="shared")],
+)
+def test_64_jobs_of_all_kinds_get_what_each_gets_alone_bit_for_bit(
+    network: ServedNetwork, share: bool
+) -> None:
+    def job(seed: int) -> Asked:
+        points = picture(seed, 1 + seed % 6)
+        methods = [scored(points), saliency(points), ascent(points, 1 + seed % 3)]
+        return Asked(*methods[seed % 3 :], *methods[: seed % 2])
+
+    alone_: list[Asked] = []
+    for seed in range(64):
+        with running(network, share) as runner:
+            runner.submit(alone := job(seed))
+            assert alone.wait() == "done"
+            alone_.append(alone)
+    order = random.Random(0).sample(range(64), 64)
+    with running(network, share, budget=10**6) as runner:
+        together = {seed: job(seed) for seed in order}
+        for seed in order:
+            runner.submit(together[seed])
+            if seed % 9 == 0:
+                # Company that leaves amid its work.
+                runner.submit(Asked(ascent(picture(seed), 50), seconds=0.05))
+        assert {each.wait() for each in together.values()} == {"done"}
+    for seed, alone in enumerate(alone_):
+        assert alone.outcomes.keys() == together[seed].outcomes.keys()
+        for index, value in alone.outcomes.items():
+            assert torch.equal(value, together[seed].outcomes[index]), (seed, index)
+
+
+def test_jobs_take_turns(runner: Runner) -> None:
+    done: list[str] = []
+    one, two = Asked(passes(3, done, "one")), Asked(passes(1, done, "two"))
+    with held(runner):
+        runner.submit(one)
+        runner.submit(two)
+    assert (one.wait(), two.wait()) == ("done", "done")
+    # Both begin before either is computed; "two" is done before "one" goes on for long.
+    assert done == ["one", "two", "one", "one"]
+
+
+@pytest.mark.parametrize(("most", "well"), [(2, True), (1, True), (0, False)])
+def test_where_memory_runs_out_rows_are_halved(
+    network: ServedNetwork, monkeypatch: pytest.MonkeyPatch, most: int, well: bool
+) -> None:
+    scores, seen = network.scores, list[int]()
+
+    def small(pixels: Tensor) -> Tensor:
+        seen.append(len(pixels))
+        if len(pixels) > most:
+            raise torch.OutOfMemoryError("planted")
+        return scores(pixels)
+
+    monkeypatch.setattr(network, "scores", small)
+    with running(network, share=True) as runner:
+        first, second = Asked(saliency(picture(1, 6))), Asked(saliency(picture(2, 4)))
+        runner.submit(first)
+        assert first.reasons() == (["well"] if well else ["INTERNAL"])
+        begun = len(seen)
+        runner.submit(second)
+        assert second.reasons() == first.reasons()
+    if well:
+        assert len(first.outcomes[0]) == 6
+        assert set(seen[begun:]) == {most}, "what did not fit once is not tried again"
+
+
+def test_a_micro_batch_has_the_rows_that_memory_holds(
+    network: ServedNetwork, shapes: list[int]
+) -> None:
+    row = footprint(network, Pass(picture(0), best).kind)
+    assert 2e6 < row < 2e7
+    assert footprint(network, Pass(picture(0)).kind) < row
+    assert shapes == [1], "a row with a gradient is computed to measure it"
+    shapes.clear()
+    with running(network, share=True, memory=3 * row) as runner:
+        job = Asked(saliency(picture(0, 4)), scored(picture(0, 4)))
+        runner.submit(job)
+        assert job.reasons() == ["well", "well"]
+    assert sorted(shapes) == [1, 2, 2, 4]
+
+
+def test_there_is_room_again_when_a_job_has_ended(runner: Runner) -> None:
+    big, small = Asked(endless([]), cost=11), Asked(scored(picture(0)))
+    runner.submit(big)
+    runner.submit(small)
+    waiting = threading.Thread(target=runner.wait_for_room)
+    waiting.start()
+    assert small.wait() == "done"
+    waiting.join(0.05)
+    assert waiting.is_alive(), "12 passes are over the budget of 10"
+    big.left.set()
+    waiting.join(10)
+    assert not waiting.is_alive()
