@@ -36,22 +36,24 @@ def deep_fool(task: Task, p: methods.DeepFool) -> Steps[Attempt]:
     overshoot, before the bounds cut it. Without an overshoot it may come to rest on a boundary.
     Moosavi-Dezfooli et al. 2015, arXiv:1511.04599, algorithm 2.
     """
-    best, pixels, total = Best(task.x), task.x, torch.zeros_like(task.x)
+    best, total = Best(task.x), torch.zeros_like(task.x)
     boundaries: list[Objective] = []
     for step in range(p.steps + 1):
+        pixels = (task.x + (1 + p.overshoot) * total).clamp(*task.bounds)
         answer = yield Pass(pixels[None], so_far=best.attempt)
         success = yield from task.accepts(pixels, answer.scores[0])
         best.offer(pixels, success, float(task.aim.lead(answer.scores)))
         if success or step == p.steps:
             break
         boundaries = boundaries or _boundaries(task.aim, answer.scores[0], p.candidates)
-        slopes = yield from _slopes(pixels, boundaries, best)
+        # Without the overshoot: else it would be that of the last step alone, too short to cross a
+        # boundary where the bounds cut most of the step.
+        slopes = yield from _slopes((task.x + total).clamp(*task.bounds), boundaries, best)
         way = _way(slopes, p.norm)
         if way is None:
             break
         best.steps += 1
         total += way
-        pixels = (task.x + (1 + p.overshoot) * total).clamp(*task.bounds)
     return best.attempt()
 
 
