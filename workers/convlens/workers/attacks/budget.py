@@ -37,7 +37,10 @@ class Budget(ABC):
 
     @abstractmethod
     def direction(self, gradient: Tensor) -> Tensor:
-        """The steepest way up of length 1 in this norm; 0 where the gradient is."""
+        """The steepest way up of length 1 in this norm, as numbers of the kind of x.
+
+        It is 0 where the gradient is.
+        """
 
 
 class Linf(Budget):
@@ -59,7 +62,7 @@ class Linf(Budget):
 
     def direction(self, gradient: Tensor) -> Tensor:
         """The sign."""
-        return gradient.sign()
+        return gradient.sign().to(self.x.dtype)
 
     def _inward(self, exact: Tensor) -> Tensor:
         """The numbers of the kind of x that are nearest to exact ones, and not too far from x."""
@@ -116,7 +119,7 @@ class L2(Budget):
     def direction(self, gradient: Tensor) -> Tensor:
         """The gradient, at unit length."""
         length = length_of(gradient)
-        return gradient / length if length > 0 else gradient
+        return (gradient / length if length > 0 else gradient).to(self.x.dtype)
 
 
 def length_of(change: Tensor) -> float:
