@@ -12,7 +12,8 @@ from .networks import build
 
 def anatomy_of(module: nn.Module, *image: int) -> Anatomy:
     module = module.eval()
-    return describe(trace(module, image), module)
+    traced = trace(module, image)
+    return describe(traced, module, [False] * len(traced.calls))
 
 
 def layer(anatomy: Anatomy, name: str) -> Layer:

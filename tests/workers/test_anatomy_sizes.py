@@ -46,7 +46,7 @@ def test_figures_are_those_of_formulas_and_of_torchvision(name):
         sizes = tuple(w.output(n) for w, n in zip(found, map_size(call), strict=True))
         assert sizes == call.outputs[0].shape[-2:], (call.function, call.args, call.kwargs)
         counted += call.function not in ADAPTIVE_POOLS
-    anatomy = describe(traced, module)
+    anatomy = describe(traced, module, [False] * len(traced.calls))
     assert counted >= 1
     assert anatomy.parameters == LEARNED.get(name, weights.meta["num_params"])
     running = sum(layer.parameters for layer in anatomy.layers)

@@ -226,7 +226,7 @@ def test_without_a_layer_nothing_is_watched(network: Small, x: Tensor, fill: Ten
 
 def test_pixels_are_covered_when_they_are_asked_for(x: Tensor, fill: Tensor) -> None:
     before = x.clone()
-    points = Occluded(x, fill, Grid(HEIGHT, WIDTH, 4, 3), range(12))
+    points = Occluded(x, fill, Grid(HEIGHT, WIDTH, 4, 3), tuple(range(12)))
     assert len(points) == 12
     assert torch.equal(points[3:7], torch.stack([points[n : n + 1][0] for n in range(3, 7)]))
     assert torch.equal(x, before)
@@ -319,7 +319,7 @@ def test_an_adaptive_sweep_is_exact_where_it_matters(
 
 
 def scores_of(network: Small, x: Tensor, fill: Tensor, grid: Grid) -> Tensor:
-    covered = Occluded(x, fill, grid, range(len(grid)))[:]
+    covered = Occluded(x, fill, grid, tuple(range(len(grid))))[:]
     return network.module(covered)[:, TARGET].view(grid.shape)
 
 

@@ -1,5 +1,6 @@
 """A network as it is served: pixels in [0, 1] in, scores before the softmax out."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -11,6 +12,10 @@ import convlens.workers
 from convlens.contract import digest
 from convlens.v1 import network_pb2, receipt_pb2
 from convlens.workers.anatomy import Trace, describe, is_steady, trace
+from convlens.workers.rectifiers import Rule
+from convlens.workers.rectifiers.inspection import reach
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -99,11 +104,21 @@ class ServedNetwork:
         """
         size = self.facts.input
         self.trace = trace(self.module, (size.channels, size.height, size.width), root="body")
-        self.facts.anatomy.CopyFrom(describe(self.trace, self.module.body))
         shape = (1, size.channels, size.height, size.width)
         noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
         pictures = (torch.ones(shape), noise, noise.flip(-1))
         self.steady = is_steady(self.trace, self.module, map(self.place, pictures))
+        self.facts.anatomy.CopyFrom(describe(self.trace, self.module.body, self._reversible()))
+
+    def _reversible(self) -> list[bool]:
+        """For each call whether deconvnet can go back from it."""
+        if self.steady:
+            try:
+                return reach(self, Rule.DECONVNET)
+            except Exception:
+                # What cannot be looked at so closely can be served all the same.
+                log.warning("deconvnet is not offered", exc_info=True)
+        return [False] * len(self.trace.calls)
 
     def _fill_in(self, body: nn.Module, computation: Computation) -> None:
         facts = self.facts

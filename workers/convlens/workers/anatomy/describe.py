@@ -10,7 +10,7 @@ from convlens.workers.anatomy.costs import multiply_adds
 from convlens.workers.anatomy.design import warnings
 from convlens.workers.anatomy.fields import Extent, Map, maps
 from convlens.workers.anatomy.grammar import grammar
-from convlens.workers.anatomy.support import locatable, reversible
+from convlens.workers.anatomy.support import locatable
 from convlens.workers.anatomy.values import Call, Node, Trace, Value
 
 
@@ -24,14 +24,14 @@ class _Findings:
     locatable: Sequence[bool]
 
 
-def describe(trace: Trace, module: nn.Module) -> anatomy_pb2.Anatomy:
+def describe(trace: Trace, module: nn.Module, reversible: Sequence[bool]) -> anatomy_pb2.Anatomy:
     """The layers of a traced module, what they cost, and what its design is like.
 
     Layers are the nodes that are not looked into: torch's own modules, and functions called by the
-    code of others.
+    code of others. `reversible` says for each call whether deconvnet can go back from it.
     """
     places = maps(trace)
-    findings = _Findings(trace, places, reversible(trace), locatable(trace, places))
+    findings = _Findings(trace, places, reversible, locatable(trace, places))
     counted: set[str] = set()
     nodes = [node for node in trace.nodes.values() if node.leaf]
     layers = [_layer(node, findings, counted) for node in nodes]
@@ -73,8 +73,11 @@ def _layer(node: Node, findings: _Findings, counted: set[str]) -> anatomy_pb2.La
 
 
 def _say_what_it_sees(layer: anatomy_pb2.Layer, call: int, findings: _Findings) -> None:
-    layer.supports_features = findings.trace.calls[call].outputs[0].axis is not None
-    layer.supports_deconvnet = findings.reversible[call]
+    output = findings.trace.calls[call].outputs[0]
+    layer.supports_features = output.axis is not None
+    # It starts from maps, or from a vector.
+    is_maps = layer.supports_features and len(output.shape) in (1, 3)
+    layer.supports_deconvnet = is_maps and findings.reversible[call]
     layer.supports_grad_cam = findings.locatable[call]
     place = findings.maps[call]
     if place is not None and place.fields is not None:

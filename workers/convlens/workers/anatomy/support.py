@@ -3,46 +3,7 @@
 from collections.abc import Sequence
 
 from convlens.workers.anatomy.fields import Map
-from convlens.workers.anatomy.functions import (
-    ADAPTIVE_POOLS,
-    DROPOUTS,
-    POOLS,
-    RECTIFIERS,
-)
 from convlens.workers.anatomy.values import INPUT, Call, Trace
-
-# What deconvnet can go back through.
-_REVERSIBLE = (
-    RECTIFIERS
-    | DROPOUTS
-    | POOLS
-    | ADAPTIVE_POOLS
-    | {"conv2d", "batch_norm", "local_response_norm", "linear", "add", "cat", "flatten", "mean"}
-)
-# With a constant for the other factor they are a change of scale, as the input's normalisation is.
-_SCALINGS = frozenset({"sub", "mul", "div"})
-
-
-def reversible(trace: Trace) -> list[bool]:
-    """For each call whether deconvnet can go from it back to the input.
-
-    Between the two are only convolutions and linear layers, batch norms and response norms,
-    rectifiers, poolings, sums, concatenations, dropouts and flattening.
-    """
-    found: list[bool] = []
-    for call in trace.calls:
-        pictures = [operand for operand in call.operands if operand.axis is not None]
-        known = [operand.source for operand in pictures]
-        back = all(source is not None and (source == INPUT or found[source]) for source in known)
-        found.append(bool(known) and back and _is_reversible(call, len(pictures)))
-    return found
-
-
-def _is_reversible(call: Call, pictures: int) -> bool:
-    if call.function in ("view", "reshape"):
-        return len(call.outputs[0].shape) == 1
-    scaling = call.function in _SCALINGS and pictures == 1
-    return (call.function in _REVERSIBLE or scaling) and not call.plural
 
 
 def locatable(trace: Trace, maps: Sequence[Map | None]) -> list[bool]:

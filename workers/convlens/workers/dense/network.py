@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from convlens.contract import ErrorReason, Failure
 from convlens.workers.anatomy import Trace
+from convlens.workers.body import Body
 from convlens.workers.dense.growth import grown
 from convlens.workers.dense.seam import Seam, find_seam, layer_of
 from convlens.workers.dense.windows import Convolved, grid
-from convlens.workers.runner.asking import Body
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from convlens.contract import Failure
-from convlens.workers.runner import Answer, Body, Pass, Steps, side_by_side
+from convlens.workers.body import Body
+from convlens.workers.runner import Answer, Pass, Steps, side_by_side
 from convlens.workers.runner.asking import Fork
 
 R = TypeVar("R")

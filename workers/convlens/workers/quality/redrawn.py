@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from convlens.workers.anatomy import Trace
+from convlens.workers.body import Body
 from convlens.workers.methods.randomness import normal
-from convlens.workers.runner import Body
 
 # They can be made new again, which draws nothing.
 NORMALIZATIONS = (

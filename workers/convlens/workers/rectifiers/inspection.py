@@ -7,9 +7,9 @@ import torch
 
 from convlens.workers.anatomy import Reading, Tap, Trace
 from convlens.workers.anatomy.naming import SCRIPTED
+from convlens.workers.body import Body
 from convlens.workers.rectifiers.rules import Rule, Ruled
 from convlens.workers.rectifiers.watch import Place, Watch
-from convlens.workers.runner.asking import Body
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,18 @@ def inspect(body: Body, rule: Rule, upto: int | None) -> Verdict:
     part is an obstacle, a scripted rectifier among others. The parameters must be frozen. Raises
     Unsteady where the module makes other calls than when it was traced.
     """
+    watch = _watched(body, rule, upto)
+    names = (name for place in watch.obstacles() for name in _names(body.trace, place))
+    return Verdict(tuple(dict.fromkeys(names)), watch.notes())
+
+
+def reach(body: Body, rule: Rule) -> list[bool]:
+    """For each call of a network whether the rule holds up to its end; raises as `inspect`."""
+    watch = _watched(body, rule, None)
+    return [not watch.obstacles(call) for call in range(len(body.trace.calls))]
+
+
+def _watched(body: Body, rule: Rule, upto: int | None) -> Watch:
     trace = body.trace
     noise = torch.rand(1, *trace.image, generator=torch.Generator().manual_seed(0))
     end: dict[int, Tap] = {} if upto is None else {upto: lambda output: None}
@@ -41,8 +53,7 @@ def inspect(body: Body, rule: Rule, upto: int | None) -> Verdict:
         watch = Watch(ruled, rule, trace, pixels)
         with ruled, watch:
             Reading(trace, end, stop=bool(end)).run(body.module, pixels)
-    names = (name for place in watch.obstacles() for name in _names(trace, place))
-    return Verdict(tuple(dict.fromkeys(names)), watch.notes())
+    return watch
 
 
 def _names(trace: Trace, place: Place) -> Iterator[str]:

@@ -36,12 +36,19 @@ class Place:
 
 @dataclass(slots=True)
 class _Gate:
-    """Numbers that others are multiplied with, and the memory that they were made of."""
+    """Numbers that others are multiplied with, and the memory that they were made of.
+
+    They are `used_in` the call that multiplies.
+    """
 
     kind: str
     place: Place
     source: int
-    used: bool = False
+    used_in: int | None = None
+
+    def is_used(self, upto: int | None = None) -> bool:
+        """Whether anything went through it, up to the end of a call if one is given."""
+        return self.used_in is not None and (upto is None or self.used_in <= upto)
 
 
 @dataclass(slots=True)
@@ -75,14 +82,18 @@ class Watch(TorchDispatchMode):
         self._obstacles: list[Place] = []
         self._norms: dict[str, None] = {}
 
-    def obstacles(self) -> list[Place]:
-        """Where the rule has no answer. A gate that nothing went through is no gate."""
-        useless = [gate.place for gate in self._gates.values() if not gate.used]
-        return sorted({*self._obstacles, *useless})
+    def obstacles(self, upto: int | None = None) -> list[Place]:
+        """Where the rule has no answer, up to the end of a call if one is given.
+
+        A gate that nothing went through until then is no gate.
+        """
+        end = len(self._trace.calls) if upto is None else upto
+        useless = [gate.place for gate in self._gates.values() if not gate.is_used(end)]
+        return sorted(place for place in {*self._obstacles, *useless} if place.call <= end)
 
     def notes(self) -> tuple[str, ...]:
         """What keeps its gradient, in sentences."""
-        gates = dict.fromkeys(gate.kind for gate in self._gates.values() if gate.used)
+        gates = dict.fromkeys(gate.kind for gate in self._gates.values() if gate.is_used())
         return tuple(f"{kind} keep their gradient" for kind in (*gates, *self._norms))
 
     def __torch_dispatch__(
@@ -167,8 +178,10 @@ class Watch(TorchDispatchMode):
                 other = factors[0]
             case _:
                 return False
-        gate.used = operation.name == "mul"
-        return gate.used and gate.source != self._origin(other)
+        if operation.name != "mul":
+            return False
+        gate.used_in = self._place.call
+        return gate.source != self._origin(other)
 
 
 def _memory(tensor: Tensor) -> int:

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from convlens.contract import Failure
-from convlens.workers.anatomy import INPUT, Trace
+from convlens.workers.anatomy import INPUT
+from convlens.workers.body import Body
 from convlens.workers.rectifiers import Rule
 
 R = TypeVar("R")
@@ -31,36 +32,6 @@ def name_of(points: Points) -> Hashable:
     if isinstance(points, Tensor):
         return points.data_ptr(), points.shape, points.stride(), points.dtype
     return points
-
-
-class Body(Protocol):
-    """What a pass runs through: the served network, or a variant that a method made of it.
-
-    It can be hashed, and referred to weakly; equal ones share their micro-batches.
-    """
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        ...
-
-    @property
-    def module(self) -> nn.Module:
-        """What makes the calls of the trace."""
-        ...
-
-    @property
-    def trace(self) -> Trace:
-        """Its calls, at the size of its input."""
-        ...
-
-    def place(self, pixels: Tensor) -> Tensor:
-        """A copy of pixels on the device, in the layout in which it computes."""
-        ...
-
-    def scores(self, pixels: Tensor) -> Tensor:
-        """Scores before the softmax [n, ...], with their graph."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from convlens.workers.anatomy import INPUT, Reading, Tap, Value
+from convlens.workers.body import Body
 from convlens.workers.rectifiers import applied
-from convlens.workers.runner.asking import Answer, Body, Kind, Objective, Outputs
+from convlens.workers.runner.asking import Answer, Kind, Objective, Outputs
 from convlens.workers.runner.rounds import MicroBatch, Segment
 
 P = ParamSpec("P")

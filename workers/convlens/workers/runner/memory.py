@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from convlens.workers.body import Body
 from convlens.workers.network import ServedNetwork
-from convlens.workers.runner.asking import Body, Kind
+from convlens.workers.runner.asking import Kind
 from convlens.workers.runner.computing import forward
 
 log = logging.getLogger(__name__)
