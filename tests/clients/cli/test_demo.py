@@ -82,24 +82,41 @@ def fake_demo(monkeypatch, tmp_path) -> Path:
         (tmp_path / name).write_bytes(b"x")
     monkeypatch.setattr(_demo, "server_command", lambda: python(FAKE))
     monkeypatch.setattr(_demo, "bundled_pictures", lambda: sorted(tmp_path.glob("*.png")))
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     return tmp_path
 
 
-def test_the_table(run, fake_demo):
+def test_the_tables(run, fake_demo):
     result = run("demo")
-    assert result.exit_code == 0
+    assert (result.exit_code, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
     assert lines[0].startswith("pets@1 on cpu, served over gRPC ")
     assert lines[2].split() == ["picture", "answer", "probability", "runner-up"]
     assert [line.split()[:2] for line in lines[3:5]] == [["a.png", "cat"], ["b.png", "cat"]]
     assert f"  {fake_demo}" in lines
+    assert "Saliency              Where a small change of a pixel changes the score most" in lines
+    [page] = fake_demo.glob("temporary/convlens-demo-*/report.html")
+    assert f"  {page}" in lines
+
+
+def test_the_page_goes_where_its_user_wants_it(run, fake_demo):
+    out = fake_demo / "page.html"
+    for _ in range(2):
+        assert run("demo", "-o", out).exit_code == 0
+        assert "Grad-CAM of a.png for the class cat" in out.read_text()
+    assert list(fake_demo.glob("temporary/*")) == []
+    assert run("demo", "-o", fake_demo / "page.txt").exit_code == 2
 
 
 def test_json(run, fake_demo):
     document = json.loads(run("demo", "--json").stdout)
     assert [Path(r["picture"]).name for r in document["results"]] == ["a.png", "b.png"]
     assert document["results"][0]["classes"][0]["label"] == "cat"
-    assert document["seconds"] > 0
+    assert document["seconds"] > 0 and document["explain_seconds"] > 0
+    [explained] = document["explanations"]
+    assert explained["path"].endswith("a.png") and len(explained["answers"]) == 6
+    assert Path(document["report"]).read_text().startswith("<!doctype html>")
 
 
 def test_no_server_installed(run, monkeypatch):
@@ -204,8 +221,14 @@ def test_the_real_thing(spawn):
     process = spawn("demo", "--json")
     output, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (0, "")
-    results = json.loads(output)["results"]
+    document = json.loads(output)
+    results = document["results"]
     assert len(results) >= 12
+    assert [len(each["answers"]) for each in document["explanations"]] == [7, 7, 7]
+    page = Path(document["report"])
+    assert page.read_text().count("data:image/") > 30
+    page.unlink()
+    page.parent.rmdir()
     for result in results:
         # Each picture is named after what it shows.
         assert Path(result["picture"]).name.startswith(result["classes"][0]["label"])

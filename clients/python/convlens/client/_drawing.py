@@ -35,7 +35,7 @@ def drawn(values: NDArray[Any], sign: str = "non_negative", scale: float | None 
     shares = values.astype(np.float64)
     if shares.ndim == 3:
         shares = _three_or_none(shares, signed=sign == "signed")
-    shares = np.clip(shares / (scale or _scale_of(shares)), -1, 1)
+    shares = np.clip(shares / (scale or scale_of(shares)), -1, 1)
     if sign == "signed":
         colors = np.stack([_faded(-shares), _faded(np.abs(shares)), _faded(shares)], axis=-1)
     else:
@@ -81,17 +81,18 @@ def png_of(pixels: Pixels) -> bytes:
     return buffer.getvalue()
 
 
-def _three_or_none(shares: NDArray[np.float64], *, signed: bool) -> NDArray[np.float64]:
-    if signed:
-        return shares.sum(axis=2)
-    return shares if shares.shape[2] == 3 else shares.mean(axis=2)
-
-
-def _scale_of(shares: NDArray[np.float64]) -> float:
+def scale_of(shares: NDArray[np.float64]) -> float:
+    """The absolute value that gets the last colour, above 0; servers take the same one."""
     if not shares.size:
         return 1.0
     strengths = np.abs(shares)
     return float(np.percentile(strengths, PERCENTILE)) or float(strengths.max()) or 1.0
+
+
+def _three_or_none(shares: NDArray[np.float64], *, signed: bool) -> NDArray[np.float64]:
+    if signed:
+        return shares.sum(axis=2)
+    return shares if shares.shape[2] == 3 else shares.mean(axis=2)
 
 
 def _faded(shares: NDArray[np.float64]) -> NDArray[np.float64]:

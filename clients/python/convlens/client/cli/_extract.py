@@ -22,6 +22,7 @@ from convlens.client import (
 )
 from convlens.client.cli import _options as options
 from convlens.client.cli._codes import RESERVED, writer_of
+from convlens.client.cli._files import check_folder, check_new
 from convlens.client.cli._outcomes import end_if_of_all
 from convlens.client.cli._pictures import found
 from convlens.client.cli._progress import progress
@@ -119,15 +120,10 @@ def extract(
 
 
 def _check_out(out: Path, partial: Path, overwrite: bool) -> None:
-    if not os.path.isdir(out.parent):
-        raise click.ClickException(
-            f"{shown(out)} cannot be written: there is no folder {shown(out.parent)}."
-        )
+    check_folder(out)
     if os.path.exists(out) and not overwrite:
         remove_finished(partial)
-        raise click.ClickException(
-            f"{shown(out)} is there already; choose another name, or give --overwrite."
-        )
+    check_new(out, overwrite=overwrite)
 
 
 def _found(names: Sequence[str]) -> list[Path]:

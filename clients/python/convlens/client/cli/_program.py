@@ -23,11 +23,12 @@ COMMANDS = {
     "anatomy": "Show the layers of a network and what they cost.",
     "classify": "Say what is in pictures.",
     "completion": "Print what makes a shell complete this command.",
-    "demo": "Start a server, classify a few pictures through it, and end it again.",
+    "demo": "Start a server, classify and explain a few pictures through it, and end it again.",
     "explain": "Show what in pictures a network's answers rest on.",
     "extract": "Write what a network computes at its layers, for whole folders of pictures.",
     "health": "Ask whether a server answers, or one SERVICE of it.",
     "networks": "List the networks that a server has.",
+    "report": "Write a page that shows pictures, answers, and what these rest on.",
     "replay": "Compute the explanations of a receipt again, and compare the bits.",
 }
 MODULES = {"health": "_server", "networks": "_server"}
@@ -62,8 +63,12 @@ class Program(click.Group):
     ) -> NoReturn:
         """Runs the command that the arguments name."""
         _prepare_streams()
+        # What commands that say how to repeat them find in ctx.obj.
+        typed = sys.argv[1:] if args is None else list(args)
         try:
-            code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+            code = super().main(
+                args, prog_name, complete_var, standalone_mode=False, obj=typed, **extra
+            )
             sys.stdout.flush()
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.format_message(), err=True)
@@ -110,6 +115,7 @@ def program() -> None:
       convlens classify holiday.jpg photos/ --top-k 3
       convlens extract photos/ --layers cnn-code --out codes.npz
       convlens explain photo.jpg --method grad-cam --out maps
+      convlens report photos/ -o report.html
 
     The server's address comes from --server, or from the environment variable CONVLENS_SERVER.
     Whatever answers has --json. Exit codes: 0, 1 (something failed), 2 (wrong usage), 130 (Ctrl-C).

@@ -4,7 +4,7 @@ from collections.abc import Container
 
 import click
 
-from convlens.client import Attribution
+from convlens.client import Attribution, ConvLensError
 from convlens.client.cli._calls import Outcome
 from convlens.client.cli._rows import printable
 from convlens.contract import ErrorReason
@@ -26,12 +26,14 @@ NOT_APPLICABLE = frozenset(
 class Tally:
     """Tells of answers picture by picture, and counts.
 
-    Of `optional` methods, named by their place, it is no failure where they do not apply.
+    Of `optional` methods, named by their place, it is no failure where they do not apply. Without
+    `notes`, what is no failure is left to somebody else to tell.
     """
 
-    def __init__(self, optional: Container[int] = ()) -> None:
+    def __init__(self, optional: Container[int] = (), *, notes: bool = True) -> None:
         self.failed = self.answers = 0
         self._optional = optional
+        self._notes = notes
         self._noted: set[str] = set()
 
     def add(self, outcome: Outcome) -> None:
@@ -43,19 +45,10 @@ class Tally:
         for answer in outcome.answers:
             self._tell(name, answer.attribution)
 
-    def is_failure(self, found: Attribution) -> bool:
-        """Whether an answer is missing that had to be there."""
-        if found.error is None:
-            return False
-        is_optional = found.method_index in self._optional
-        return not (is_optional and found.error.reason in NOT_APPLICABLE)
-
     def _tell(self, name: str, found: Attribution) -> None:
         """What went wrong with an answer, and what its reader must know."""
-        if found.error is not None and self.is_failure(found):
+        if found.error is not None and not self._may_lack(found.method_index, found.error):
             self._fail(name, f"{found.method}: {found.error.message}")
-        elif found.error is not None:
-            self._note(f"{found.method} is left out: {found.error.message}")
         for score in found.scores:
             if score.error is not None and score.error.reason == UNFIT:
                 # Of several methods, not every one can be judged by every measure.
@@ -65,9 +58,12 @@ class Tally:
         for note in notes_of(found):
             self._note(f"{found.method}: {note}.")
 
+    def _may_lack(self, method: int, error: ConvLensError) -> bool:
+        return method in self._optional and error.reason in NOT_APPLICABLE
+
     def _note(self, text: str) -> None:
         """What is no failure, said once."""
-        if text not in self._noted:
+        if self._notes and text not in self._noted:
             self._noted.add(text)
             click.echo(f"convlens: note: {printable(text)}", err=True)
 

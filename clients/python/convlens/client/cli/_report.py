@@ -1,0 +1,164 @@
+"""`convlens report`."""
+
+import json
+import os
+import shlex
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from google.protobuf.message import Message
+
+from convlens.client import Client, methods
+from convlens.client.cli import _options as options
+from convlens.client.cli._calls import Picture
+from convlens.client.cli._explain import FORM
+from convlens.client.cli._files import write_whole
+from convlens.client.cli._pictures import found
+from convlens.client.cli._report_maker import TIMEOUT, Maker, check_page
+from convlens.client.cli._report_question import MOST_UNITS, UNITS, question
+from convlens.client.cli._rows import printable, shown
+from convlens.client.cli._specs import Choice
+from convlens.client.cli._tally import end
+from convlens.client.cli._targets import Target
+
+
+@click.command()
+@click.argument("pictures", nargs=-1, required=True, metavar="FILE|FOLDER|GLOB...")
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.html",
+    help="The page.",
+)
+@click.option(
+    "--method",
+    "asked",
+    multiple=True,
+    type=Choice("method", methods.ExplanationMethod),
+    metavar=FORM,
+    help="How to explain; several times for several. Else by six methods that suit most networks.",
+)
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    type=Target(),
+    metavar="LABEL|INDEX|rank:N",
+    help="A class to explain; several times for several. Else each picture's prediction.",
+)
+@options.top_k
+@click.option(
+    "--measure",
+    "measures",
+    multiple=True,
+    type=Choice("measure", methods.QualityMeasure),
+    metavar=FORM,
+    help="How to judge each map; several times for several.",
+)
+@click.option(
+    "--units",
+    type=click.IntRange(0, MOST_UNITS),
+    default=UNITS,
+    show_default=True,
+    metavar="N",
+    help="Project the N strongest units of a layer down to the pixels; 0 for none.",
+)
+@click.option(
+    "--layer",
+    metavar="NAME",
+    help="The layer of these units; else the deepest one whose units see parts of a picture.",
+)
+@click.option("--overlay", is_flag=True, help="Show maps over their pictures at first.")
+@click.option("--title", metavar="TEXT", help="The title of the page.")
+@click.option("--overwrite", is_flag=True, help="Write over a file that is there.")
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Seed of everything random.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=TIMEOUT,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a call may take; 16 pictures are one call.",
+)
+@click.option(
+    "--allow-partial", is_flag=True, help="Take what there is then, in place of an error."
+)
+@options.server
+@options.network
+@options.as_json("one JSON document")
+@click.pass_context
+def report(
+    ctx: click.Context,
+    pictures: tuple[str, ...],
+    out: Path,
+    asked: tuple[Message, ...],
+    units: int,
+    layer: str | None,
+    overlay: bool,
+    title: str | None,
+    overwrite: bool,
+    server: str,
+    network: str,
+    top_k: int | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Write a page that shows what a network answers for pictures, and what its answers rest on.
+
+    One HTML file that needs no other: picture by picture the best classes, the map of every method
+    with its scale and its scores, and the strongest units of a layer with what they answered to. A
+    picture that cannot be read is reported, also on the page; the others go on, and the exit code
+    is 1. Of the methods that are taken without --method, those that do not apply to the network
+    are left out with a note.
+
+    \b
+    Examples:
+      convlens report photo.jpg -o report.html
+      convlens report photos/ -o report.html --target cat --target rank:2
+      convlens report photo.jpg -o report.html --method grad-cam \\
+          --method occlusion:window=32,stride=16 --measure deletion --measure insertion
+      convlens report 'photos/*.png' -o report.html --units 9 --layer features.7
+    'convlens explain --help-methods' lists methods and measures with their parameters.
+    """
+    check_page(out, overwrite=overwrite)
+    paths = found(pictures)
+    started = time.monotonic()
+    with Client(server) as client:
+        served = client.network(network)
+        name = f"{served.name}@{served.version}"
+        maker = Maker(client, name, question(served, asked, units, layer), given, top_k)
+        maker.add(map(Picture.read, paths))
+    if maker.has_answers:
+        command = shlex.join(["convlens", *ctx.obj])
+        write_whole(out, maker.page(title, command, overlay=overlay))
+    _tell(maker, out, time.monotonic() - started, as_json)
+    end(ctx, maker.tally)
+
+
+def _tell(maker: Maker, out: Path, seconds: float, as_json: bool) -> None:
+    """What there is to say when all is done."""
+    if as_json:
+        document = {
+            "report": os.path.abspath(out) if maker.has_answers else None,
+            "network": maker.network,
+            "pictures": maker.documents,
+            "answers": maker.tally.answers,
+            "failed": maker.tally.failed,
+            "cost": asdict(maker.spent),
+            "estimated_cost": asdict(maker.most),
+            "seconds": round(seconds, 3),
+        }
+        click.echo(json.dumps(document))
+    elif maker.has_answers:
+        pictures = len(maker.documents)
+        click.echo(
+            f"{shown(out)}: {pictures} picture{'s' if pictures > 1 else ''} through "
+            f"{printable(maker.network)} in {seconds:.1f} s"
+        )
+    else:
+        click.echo("convlens: no picture has an answer; nothing is written.", err=True)

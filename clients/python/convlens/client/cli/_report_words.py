@@ -1,0 +1,46 @@
+"""How a report writes numbers and parameters."""
+
+import math
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
+
+from convlens.client.cli._specs import choices
+
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def number(value: float) -> str:
+    """Three digits of a number, as people write it: "−0.0123", "1,230", "4.5×10⁻⁷"."""
+    if not math.isfinite(value):
+        return str(value).replace("-", "−")
+    size = abs(value)
+    if size and not 1e-3 <= size < 1e6:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        text = f"{_trimmed(mantissa)}×10{str(int(exponent)).translate(SUPERSCRIPTS)}"
+    else:
+        digits = 0 if size >= 100 else 2 - math.floor(math.log10(size)) if size else 0
+        text = _trimmed(f"{value:,.{digits}f}")
+    return text.replace("-", "−")
+
+
+def percent(share: float) -> str:
+    """A share of 1: "99.7 %", and "< 0.1 %" of what is not nothing."""
+    return "< 0.1 %" if 0 < share < 0.0005 else f"{share * 100:.1f} %"
+
+
+def parameter(field: FieldDescriptor, value: Any) -> str:
+    """The value of a parameter, as the command takes it."""
+    if field.message_type is not None:
+        return str(value).strip().replace("\n", ", ") if field.message_type.fields else ""
+    if field.enum_type is not None:
+        names = {number: name for name, number in choices(field).items()}
+        return names.get(value, str(value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def _trimmed(digits: str) -> str:
+    """Without zeros behind the point that say nothing."""
+    return digits.rstrip("0").rstrip(".") if "." in digits else digits
