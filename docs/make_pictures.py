@@ -8,6 +8,7 @@ from pathlib import Path
 from figures import save
 from method_pictures import FIGURES
 from overview import overview
+from page_picture import BROWSER, page_picture
 
 from convlens.client import Client
 from convlens.client.cli._embedded import EmbeddedServer, server_command
@@ -18,6 +19,8 @@ OUT = Path(__file__).parent / "pictures"
 def main() -> None:
     with EmbeddedServer(server_command()) as server, Client(server.address) as client:
         save(overview(client), OUT / "explain.png")
+        if BROWSER:
+            save(page_picture(server.address), OUT / "report.png")
         for name, figure in FIGURES.items():
             save(figure(client), OUT / "methods" / f"{name}.png")
 

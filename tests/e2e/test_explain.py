@@ -177,6 +177,26 @@ def test_all_classes_of_a_picture_share_what_does_not_depend_on_the_class(
             assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
+def test_patches_of_a_map_have_one_scale_whatever_their_picture(
+    explaining: Any, pictures: list[Path]
+) -> None:
+    wanted = methods.Deconvnet(layer="features.7", map=2)
+    asked = request(pictures[:3], wanted, rendering=pb.Rendering())
+    found = [
+        result.explanation.attributions[0].attribution.deconvnet.patches[0]
+        for result in explaining.Explain(asked, timeout=30).results
+    ]
+    largest = [np.abs(np.frombuffer(each.reconstruction.data, "<f4")).max() for each in found]
+    assert [each.scale for each in found] == [max(largest)] * 3
+    assert len(set(largest)) == 3
+    alone = request(pictures[:1], wanted, rendering=pb.Rendering())
+    [other] = explaining.Explain(alone, timeout=30).results
+    [patch] = other.explanation.attributions[0].attribution.deconvnet.patches
+    assert patch.scale == largest[0]
+    assert patch.reconstruction == found[0].reconstruction
+    assert (patch.png == found[0].png) == (largest[0] == max(largest))
+
+
 ONCE: dict[str, Any] = {
     "guided backprop": methods.GuidedBackprop(),
     "Grad-CAM": methods.GradCam(),

@@ -889,7 +889,9 @@ class DeconvnetPatch(_message.Message):
     activation: _builtins.float
     """The activation that the projection started from: the unit's, or the largest of the map."""
     scale: _builtins.float
-    """Largest absolute value among all patches of this map in the request, the scale they share."""
+    """Largest absolute value among all patches of this map in the request, the scale they share; in a
+    stream, which does not wait for them, that of this patch.
+    """
     png: _builtins.bytes
     """The reconstruction drawn at that scale, where rendering was asked for."""
     @_builtins.property

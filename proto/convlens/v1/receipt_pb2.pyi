@@ -92,6 +92,7 @@ class Receipt(_message.Message):
     COST_FIELD_NUMBER: _builtins.int
     CHANNELS_LAST_FIELD_NUMBER: _builtins.int
     COMPILED_FIELD_NUMBER: _builtins.int
+    OPENCV_VERSION_FIELD_NUMBER: _builtins.int
     network: _builtins.str
     """Name of the network that answered."""
     network_version: _builtins.str
@@ -118,6 +119,8 @@ class Receipt(_message.Message):
     """Tensors lay in memory with their channels last."""
     compiled: _builtins.bool
     """Scores and gradients were computed by code that torch.compile made."""
+    opencv_version: _builtins.str
+    """Version of OpenCV that looked for objects; empty where none did."""
     @_builtins.property
     def parameters(self) -> _any_pb2.Any:
         """The request with every default filled in and without its images."""
@@ -144,10 +147,11 @@ class Receipt(_message.Message):
         cost: Global___Cost | None = ...,
         channels_last: _builtins.bool = ...,
         compiled: _builtins.bool = ...,
+        opencv_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "parameters", b"parameters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels_last", b"channels_last", "compiled", b"compiled", "convlens_version", b"convlens_version", "cost", b"cost", "device_kind", b"device_kind", "network", b"network", "network_digest", b"network_digest", "network_version", b"network_version", "parameters", b"parameters", "precision", b"precision", "request_digest", b"request_digest", "rows", b"rows", "seed", b"seed", "threads", b"threads", "torch_version", b"torch_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels_last", b"channels_last", "compiled", b"compiled", "convlens_version", b"convlens_version", "cost", b"cost", "device_kind", b"device_kind", "network", b"network", "network_digest", b"network_digest", "network_version", b"network_version", "opencv_version", b"opencv_version", "parameters", b"parameters", "precision", b"precision", "request_digest", b"request_digest", "rows", b"rows", "seed", b"seed", "threads", b"threads", "torch_version", b"torch_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

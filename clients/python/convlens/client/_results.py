@@ -58,6 +58,7 @@ class Receipt:
     cost: Cost
     channels_last: bool
     compiled: bool
+    opencv_version: str
     #: The receipt as it came, serialized; keeps what a newer server may have added.
     wire: bytes = field(repr=False)
 

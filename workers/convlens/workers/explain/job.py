@@ -15,6 +15,7 @@ from convlens.workers.explain.attributions import attribution_of
 from convlens.workers.explain.depicting import check_depiction, depict
 from convlens.workers.explain.found import Found
 from convlens.workers.explain.judging import Case, Judging
+from convlens.workers.explain.patches import share_scales
 from convlens.workers.explain.pictures import Picture, read_picture
 from convlens.workers.explain.plans import Plan, plan
 from convlens.workers.explain.recalling import Recall, recalled
@@ -25,6 +26,7 @@ from convlens.workers.explain.subject import Subject
 from convlens.workers.explain.targets import Targets
 from convlens.workers.explain.verify import not_finite, verify
 from convlens.workers.jobs import Ticket, guarded
+from convlens.workers.localization import opencv_version
 from convlens.workers.receipts import receipt
 from convlens.workers.runner import AnalysisJob, Key, Pass, Steps, side_by_side
 
@@ -203,6 +205,7 @@ class ExplainJob(AnalysisJob[None]):
 
     def response(self) -> bytes:
         """The response's bytes; in the executor."""
+        share_scales((each.result() for each in self._written.values()), self.request)
         response = pb.ExplainResponse(
             results=map(self._result, range(len(self._pictures))),
             receipt=self.receipt(),
@@ -231,6 +234,8 @@ class ExplainJob(AnalysisJob[None]):
         spent.CopyFrom(self.spent)
         made = receipt(self._subject.network, self.request, parameters, spent)
         made.rows, made.seed = self._subject.network.facts.rows, self.request.seed
+        if self.request.HasField("localization"):
+            made.opencv_version = opencv_version()
         return made
 
 

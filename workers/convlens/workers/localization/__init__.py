@@ -3,6 +3,7 @@
 from convlens.workers.localization.checks import check_localization, check_true_region
 from convlens.workers.localization.localize import Finding, localize
 from convlens.workers.localization.regions import Region, overlap, points_at
+from convlens.workers.localization.segmentation import opencv_version
 from convlens.workers.localization.strength import strength
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "check_localization",
     "check_true_region",
     "localize",
+    "opencv_version",
     "overlap",
     "points_at",
     "strength",

@@ -65,3 +65,10 @@ def largest_component(mask: Flags) -> Flags:
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     areas = stats[1:, cv2.CC_STAT_AREA]
     return labels == 1 + areas.argmax()
+
+
+def opencv_version() -> str:
+    """Version of OpenCV, whose cuts may differ from one to the next."""
+    import cv2
+
+    return cv2.__version__

@@ -129,7 +129,8 @@ def explain_stream(
     `partial_items` maps come that still improve; `min_interval_ms` is the shortest time between two
     versions of one, and between two messages of progress. Closing the generator cancels the call.
     `on_error="raise"` ends it with the first image that fails; `on_error="return"` yields an item
-    with the error. `timeout` is for the whole stream, in seconds; left out, there is none.
+    with the error. `timeout` is for the whole stream, in seconds; left out, the server's own
+    limit holds.
     """
     request, batch = _request(settings, images, methods, geometry, on_error, options)
     stream = message_of(

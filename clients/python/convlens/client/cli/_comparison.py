@@ -16,7 +16,7 @@ from convlens.client.cli._receipts import Recorded
 # What of a receipt may explain a difference, in the order in which it is told.
 CAUSES = (
     *("network", "network_version", "network_digest", "convlens_version", "torch_version"),
-    *("device_kind", "threads", "precision", "rows", "channels_last", "compiled"),
+    *("device_kind", "threads", "precision", "rows", "channels_last", "compiled", "opencv_version"),
 )
 
 

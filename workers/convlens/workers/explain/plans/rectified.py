@@ -3,7 +3,6 @@
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 from torch import Tensor
 
 from convlens.v1 import explanation_methods_pb2 as methods
@@ -11,6 +10,7 @@ from convlens.v1 import explanation_pb2 as pb
 from convlens.v1 import quality_pb2
 from convlens.workers.explain.attributions import tensor_of
 from convlens.workers.explain.found import RECONSTRUCTION, Found, converted
+from convlens.workers.explain.patches import draw_patches
 from convlens.workers.explain.pictures import Picture
 from convlens.workers.explain.plans.gradients import map_numbers, pixel_map
 from convlens.workers.explain.plans.plan import Planned, Wanted
@@ -86,7 +86,7 @@ def _projected(result: DeconvnetResult, *, layer: str, notes: tuple[str, ...], d
         layer=layer,
         notes=notes,
         details=pb.Attribution(deconvnet=details),
-        draw=partial(_draw, result.patches),
+        draw=_draw,
         is_partial=result.is_partial,
     )
 
@@ -109,9 +109,5 @@ def _box(box: Box) -> quality_pb2.Box:
     return quality_pb2.Box(left=box.left, top=box.top, right=box.right, bottom=box.bottom)
 
 
-def _draw(patches: tuple[Patch, ...], made: pb.Attribution, rendering: pb.Rendering) -> None:
-    from convlens.workers.rendering import draw_plane
-
-    for patch, message in zip(patches, made.deconvnet.patches, strict=True):
-        values = np.moveaxis(patch.reconstruction.cpu().numpy(), 0, -1)
-        message.png = draw_plane(values, RECONSTRUCTION, rendering, message.scale or None)
+def _draw(made: pb.Attribution, rendering: pb.Rendering) -> None:
+    draw_patches(made.deconvnet.patches, rendering)
