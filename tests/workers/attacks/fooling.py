@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convlens.workers.attacks import Aim, Attempt, Task
+from convlens.workers.attacks.attempt import Rounding
 from convlens.workers.runner import Outputs, Steps
 from tests.workers.methods.small import Small, run
 
@@ -31,12 +32,22 @@ def network(seed: int, channels: int = 3, side: int = 12, classes: int = 5) -> n
     )
 
 
+class Offset(nn.Module):
+    """Adds to the scores."""
+
+    def __init__(self, offset: Tensor) -> None:
+        super().__init__()
+        self.offset = offset
+
+    def forward(self, scores: Tensor) -> Tensor:
+        return scores + self.offset
+
+
 def undecided(seed: int, by: float = 0.1) -> tuple[nn.Module, Tensor]:
     """A network and a picture for which its scores are `by` apart, so that little fools it."""
     found, x = network(seed), picture(seed)
-    with torch.no_grad():
-        found[-1].bias += by * torch.arange(5) - found(x[None])[0]
-    return found, x
+    offset = by * torch.arange(5) - found(x[None])[0]
+    return nn.Sequential(found, Offset(offset)), x
 
 
 def indifferent(*scores: float) -> nn.Module:
@@ -82,6 +93,11 @@ def attacked(network: nn.Module, steps: Steps[Attempt], *shape: int) -> tuple[At
     """What an attack returns, and how many points it asked for."""
     body = Small(network, shape or (3, 12, 12))  # type: ignore[arg-type]
     return run(body, steps), body.points
+
+
+def at_least(network: nn.Module, aim: Aim, least: float) -> Rounding:
+    """A rounding that leaves pictures as they are, and refuses those with a smaller lead."""
+    return lambda pixels: pixels if lead(network, aim, pixels) > least else None
 
 
 def sixteenths(pixels: Tensor) -> Tensor:

@@ -14,15 +14,15 @@ from convlens.workers.attacks.square import share_at, square
 from convlens.workers.attacks.squares import L2Squares, LinfSquares
 from convlens.workers.methods.randomness import generator_of
 from tests.workers.attacks.fooling import (
+    at_least,
     attacked,
     fooled,
     lead,
     network,
     picture,
-    predicted,
-    sixteenths,
     task,
     trained,
+    undecided,
 )
 from tests.workers.attacks.nearby import nearest_in_l2
 from tests.workers.attacks.oracles import torchattacks_fools
@@ -214,8 +214,8 @@ def test_it_asks_for_no_gradient() -> None:
 def test_it_ends_at_its_first_success(norm: Any) -> None:
     ended_early = 0
     for seed in range(5):
-        net, x = network(seed), picture(seed)
-        p = parameters(norm, epsilon=0.06, epsilon_l2=1)
+        net, x = undecided(seed, by=0.02)
+        p = parameters(norm, epsilon=0.08, epsilon_l2=2)
         given = task(net, x)
         found, points = attacked(net, square(given, p))
         leads = [lead(net, given.aim, pixels) > 0 for pixels in reference(net, given, p)]
@@ -290,19 +290,22 @@ def test_a_picture_without_bounds_leaves_0_and_1(norm: Any) -> None:
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_it_goes_on_until_the_rounded_picture_succeeds(norm: Any) -> None:
-    went_on = 0
-    for seed in range(6):
-        net, x = network(seed % 3), picture(seed)
-        p = parameters(norm, epsilon=0.08, epsilon_l2=1.2)
-        ended, _ = attacked(net, square(task(net, x), p))
-        found, _ = attacked(net, square(task(net, x, rounding=sixteenths), p))
-        if found.success:
-            assert predicted(net, sixteenths(found.pixels)) != predicted(net, x)
-            went_on += found.steps > ended.steps
-    assert went_on
+    net, x = undecided(0, by=0.01)
+    given, p = task(net, x), parameters(norm, epsilon=0.08, epsilon_l2=2)
+    early, _ = attacked(net, square(given, p))
+    late, _ = attacked(net, square(task(net, x, stop_at_success=False), p))
+    least = (lead(net, given.aim, early.pixels) + lead(net, given.aim, late.pixels)) / 2
+    rounding = at_least(net, given.aim, least)
+    found, _ = attacked(net, square(task(net, x, rounding=rounding), p))
+    assert early.success and found.success
+    assert early.steps < found.steps < late.steps
+    assert lead(net, given.aim, found.pixels) > least
+    none, _ = attacked(net, square(task(net, x, rounding=lambda _: None), p))
+    assert not none.success and none.steps == late.steps
 
 
-PLAYERS = [(methods.NORM_LINF, "Linf", 0.04), (methods.NORM_L2, "L2", 0.5)]
+FEW = [(methods.NORM_LINF, "Linf", 0.065), (methods.NORM_L2, "L2", 1.6)]
+MANY = [(methods.NORM_LINF, "Linf", 0.055), (methods.NORM_L2, "L2", 0.9)]
 
 
 def compared(norm: Any, their_norm: str, epsilon: float, queries: int) -> tuple[int, int]:
@@ -316,7 +319,7 @@ def compared(norm: Any, their_norm: str, epsilon: float, queries: int) -> tuple[
     )
 
 
-@pytest.mark.parametrize(("norm", "their_norm", "epsilon"), PLAYERS)
+@pytest.mark.parametrize(("norm", "their_norm", "epsilon"), FEW)
 def test_it_fools_as_often_as_that_of_torchattacks(
     norm: Any, their_norm: str, epsilon: float
 ) -> None:
@@ -326,8 +329,8 @@ def test_it_fools_as_often_as_that_of_torchattacks(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("norm", "their_norm", "epsilon"), PLAYERS)
+@pytest.mark.parametrize(("norm", "their_norm", "epsilon"), MANY)
 def test_it_fools_as_often_with_many_queries(norm: Any, their_norm: str, epsilon: float) -> None:
-    ours, theirs = compared(norm, their_norm, 0.6 * epsilon, queries=2000)
+    ours, theirs = compared(norm, their_norm, epsilon, queries=500)
     assert 0 < theirs < 32
     assert ours >= theirs
