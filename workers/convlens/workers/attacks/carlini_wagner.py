@@ -8,10 +8,13 @@ from torch import Tensor
 from convlens.v1 import attack_methods_pb2 as methods
 from convlens.workers.attacks.attempt import Attempt, Task
 from convlens.workers.attacks.nearest import Nearest, length_of
-from convlens.workers.runner import Pass, Steps
+from convlens.workers.runner import Answer, Pass, Steps
 
 # Keeps black and white a little inside, where arctanh is finite and they can move.
 _INSIDE = 0.999999
+# So many looks at a success that comes no nearer; Adam goes round the boundary in that time.
+_PATIENCE = 4
+_HARDLY = 0.99
 
 
 def carlini_wagner(task: Task, p: methods.CarliniWagner) -> Steps[Attempt]:
@@ -38,27 +41,45 @@ def carlini_wagner(task: Task, p: methods.CarliniWagner) -> Steps[Attempt]:
 
 
 def _descend(task: Task, p: methods.CarliniWagner, c: float, nearest: Nearest) -> Steps[bool]:
-    """Adam's steps for one c; whether any of them succeeds."""
+    """Adam's steps for one c; whether it succeeds."""
     place = _place(task)
     adam, progress = Adam(place, p.learning_rate), Progress(p.steps)
-    found = False
+    lack = math.inf
     for _ in range(p.steps):
         pixels, stretch = _pixels(task, place)
-        answer = yield Pass(pixels[None], task.aim.margin, so_far=nearest.attempt)
+        answer = yield from _ask(task, p, pixels, nearest, lack <= 0)
         nearest.steps += 1
-        change, lead = pixels - task.x, float(answer.worth)
+        change = pixels - task.x
         distance = length_of(change)
-        if lead < p.confidence:
+        lead = float(task.aim.lead(answer.scores))
+        lack = p.confidence - lead
+        success = False
+        if lack > 0:
             nearest.offer(pixels, False, lead)
-        elif not found or distance < nearest.distance:
-            found |= yield from nearest.consider(pixels, answer.scores[0], distance)
-        loss = distance**2 + c * max(p.confidence - lead, 0.0)
-        if p.abort_early and progress.has_ended(loss):
+        else:
+            success = yield from nearest.consider(pixels, answer.scores[0], distance)
+        progress.note(distance**2 + c * max(lack, 0.0), distance**2 if success else math.inf)
+        if p.abort_early and progress.has_ended():
             break
-        if lead < p.confidence:
+        if lack > 0:
             change.sub_(answer.slope[0], alpha=c / 2)
         adam.step(change.mul_(stretch))
-    return found
+    return progress.succeeds
+
+
+def _ask(
+    task: Task, p: methods.CarliniWagner, pixels: Tensor, nearest: Nearest, lacked_nothing: bool
+) -> Steps[Answer]:
+    """The scores, and the gradient of the lead where that lacks something.
+
+    Where it lacked nothing a step ago it mostly still does, and going back through the network is
+    the larger part of a pass.
+    """
+    if lacked_nothing:
+        answer = yield Pass(pixels[None], so_far=nearest.attempt)
+        if float(task.aim.lead(answer.scores)) >= p.confidence:
+            return answer
+    return (yield Pass(pixels[None], task.aim.margin, so_far=nearest.attempt))
 
 
 def _place(task: Task) -> Tensor:
@@ -92,19 +113,33 @@ class Adam:
 
 
 class Progress:
-    """Looks at the loss after every tenth of the steps."""
+    """Follows what comes of one c, with a look at it after every twentieth of the steps."""
 
     def __init__(self, steps: int) -> None:
-        self._between = math.ceil(steps / 10)
-        self._seen = 0
-        self._least = self._before = math.inf
+        # Adam needs some steps to find its pace: at first it overshoots.
+        self._between = max(10, math.ceil(steps / 20))
+        self._seen, self._success_at = 0, -math.inf
+        self._loss = self._distance = math.inf
+        self._looks: list[tuple[float, float]] = []
 
-    def has_ended(self, loss: float) -> bool:
-        """Whether the least loss so far is hardly less than it was at the last look."""
-        self._least = min(self._least, loss)
-        is_look = self._seen % self._between == 0
+    def note(self, loss: float, distance: float) -> None:
+        """Takes the loss of a step, and the squared distance where it is a success."""
+        if math.isfinite(distance):
+            self._success_at = self._seen
+        self._loss, self._distance = min(loss, self._loss), min(distance, self._distance)
+        if self._seen % self._between == 0:
+            self._looks.append((self._loss, self._distance))
         self._seen += 1
-        if not is_look:
+
+    @property
+    def succeeds(self) -> bool:
+        """Whether there was a success in the last fifth, so not only where Adam overshot."""
+        return self._seen - self._success_at <= _PATIENCE * self._between
+
+    def has_ended(self) -> bool:
+        """Whether what is to fall hardly did: the least loss, or the nearest success's distance."""
+        before = _PATIENCE if self.succeeds else 1
+        if (self._seen - 1) % self._between or len(self._looks) <= before:
             return False
-        before, self._before = self._before, self._least
-        return self._least > 0.9999 * before
+        kind = 1 if self.succeeds else 0
+        return self._looks[-1][kind] > _HARDLY * self._looks[-1 - before][kind]
