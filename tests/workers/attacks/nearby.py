@@ -35,7 +35,7 @@ def nearest_in_l2(x: Tensor, pixels: Tensor, epsilon: float) -> Tensor:
     low, high = 0.0, 1.0
     if (at(high) - x).norm() <= epsilon:
         return at(high)
-    for _ in range(100):
+    for _ in range(60):
         middle = (low + high) / 2
         low, high = (low, middle) if (at(middle) - x).norm() > epsilon else (middle, high)
     return at(low)

@@ -79,16 +79,18 @@ def reference(net: nn.Module, given: Task, p: methods.APGD, start: int = 0) -> t
 
 CASES: list[dict[str, Any]] = [
     {},
-    {"steps": 50, "epsilon": 0.1, "epsilon_l2": 1},
-    {"rho": 0.3, "momentum": 0.5, "steps": 40},
+    {"steps": 35, "epsilon": 0.1, "epsilon_l2": 1},
+    {"rho": 0.3, "momentum": 0.5, "steps": 25},
     {"momentum": 1, "steps": 7},
     {"steps": 1},
     {"steps": 3},
 ]
 
 
-@pytest.mark.parametrize("rank", [None, 2])
-@pytest.mark.parametrize("loss", [CROSS_ENTROPY, DLR])
+LOSSES = [(CROSS_ENTROPY, None), (DLR, None), (DLR, 2)]
+
+
+@pytest.mark.parametrize(("loss", "rank"), LOSSES)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("norm", NORMS)
 def test_it_takes_the_steps_of_the_paper(norm: Any, case: Any, loss: Any, rank: Any) -> None:
@@ -97,7 +99,7 @@ def test_it_takes_the_steps_of_the_paper(norm: Any, case: Any, loss: Any, rank: 
     found, points = attacked(net, apgd(given, p))
     seen, halved = reference(net, given, p)
     best = max(seen, key=lambda pixels: lead(net, given.aim, pixels))
-    assert halved or p.steps < 20
+    assert halved or p.steps < 20, "nothing is shown"
     torch.testing.assert_close(found.pixels, best, rtol=0, atol=1e-9)
     assert points == len(seen) == p.steps + 1
     assert found.steps == p.steps

@@ -167,16 +167,15 @@ def plain(channels: int, height: int, width: int) -> nn.Module:
 
 
 SHAPES = [(3, 12, 12), (1, 9, 14), (2, 17, 6), (4, 5, 5), (1, 1, 10), (1, 2, 3), (1, 1, 1)]
-CASES: list[dict[str, Any]] = [
-    {},
-    {"restarts": 2, "queries": 15},
-    {"rescale_schedule": True, "initial_share": 0.3},
-    {"queries": 1},
+CASES: list[tuple[Any, dict[str, Any]]] = [
+    *((shape, {}) for shape in SHAPES),
+    ((1, 9, 14), {"restarts": 2, "queries": 15}),
+    ((2, 17, 6), {"rescale_schedule": True, "initial_share": 0.3}),
+    ((1, 1, 10), {"queries": 1}),
 ]
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("shape", "case"), CASES)
 @pytest.mark.parametrize("norm", NORMS)
 def test_every_picture_it_asks_about_is_that_of_the_paper(norm: Any, shape: Any, case: Any) -> None:
     net, x, p = Watched(plain(*shape)), picture(1, *shape), parameters(norm, **case)
