@@ -11,6 +11,7 @@ from convlens.contract import Failure
 from convlens.v1 import attack_methods_pb2 as methods
 from convlens.workers.attacks.aim import Aim
 from convlens.workers.attacks.attempt import Attempt, Best, Task
+from convlens.workers.attacks.nearest import length_of
 from convlens.workers.runner import Answer, Objective, Outputs, Pass, Steps, side_by_side
 
 # A gradient that is shorter leads nowhere: what is divided by it would not be a number.
@@ -84,13 +85,13 @@ def _slopes(pixels: Tensor, boundaries: Sequence[Objective], best: Best) -> Step
 
 def _way(slopes: Sequence[Answer], norm: methods.Norm.ValueType) -> Tensor | None:
     """The shortest change that leads to a boundary, were the network linear; None without one."""
-    dual = 1 if norm == methods.NORM_LINF else 2
     nearest, way = float("inf"), None
     for each in slopes:
         gradient = each.slope[0]
-        length = float(torch.linalg.vector_norm(gradient, dual))
+        is_linf = norm == methods.NORM_LINF
+        length = float(gradient.abs().sum()) if is_linf else length_of(gradient)
         distance = abs(float(each.worth)) / length if length > _FLAT else float("inf")
         if distance < nearest:
-            unit = gradient.sign() if norm == methods.NORM_LINF else gradient / length
+            unit = gradient.sign() if is_linf else gradient / length
             nearest, way = distance, unit * distance
     return way

@@ -2,10 +2,10 @@
 
 import math
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from convlens.contract.attack_cost import LBFGS_POINTS
 from convlens.v1 import attack_methods_pb2 as methods
 from convlens.workers.attacks.aim import Aim
 from convlens.workers.attacks.attempt import Attempt, Task
@@ -13,8 +13,8 @@ from convlens.workers.attacks.nearest import Nearest, length_of
 from convlens.workers.attacks.projected_lbfgs import Bounds, projected_lbfgs
 from convlens.workers.runner import Pass, Steps
 
-# Where the value falls by less, a minimum is reached; a little more than its rounding.
-_TOLERANCE = 1e-9
+# Where the value falls by less than this share of itself, the minimum is near enough.
+_TOLERANCE = 1e-4
 
 
 def lbfgs(task: Task, p: methods.LBFGS) -> Steps[Attempt]:
@@ -58,14 +58,18 @@ def _between(succeeds: float, fails: float) -> float:
 
 
 def _minimise(task: Task, p: methods.LBFGS, c: float, goal: Aim, nearest: Nearest) -> Steps[bool]:
-    """Goes down from the nearest success, or from x, for one c; whether the minimum succeeds."""
+    """Goes down from the nearest success, or from x, for one c.
+
+    The c succeeds where the minimum does, or where the first of all successes was on the way.
+    """
     x = task.x.double() if p.double_precision else task.x
     bounds = Bounds(*task.bounds)
-    tolerance = max(_TOLERANCE, 10 * torch.finfo(x.dtype).eps)
-    start = (nearest.pixels if nearest.success else task.x).to(x.dtype)
-    search = projected_lbfgs(start, bounds, p.memory, p.steps, tolerance)
+    had_success = nearest.success
+    start = (nearest.pixels if had_success else task.x).to(x.dtype)
+    search = projected_lbfgs(start, bounds, p.memory, p.steps, _TOLERANCE)
     place, least, lowest = next(search), math.inf, None
-    while True:
+    # Most iterations ask for one point; those that search for a step ask for more.
+    for _ in range(LBFGS_POINTS * p.steps):
         pixels = place.to(task.x.dtype)
         answer = yield Pass(pixels[None], goal.cross_entropy, so_far=nearest.attempt)
         nearest.steps += 1
@@ -81,7 +85,10 @@ def _minimise(task: Task, p: methods.LBFGS, c: float, goal: Aim, nearest: Neares
         try:
             place = search.send((value, gradient))
         except StopIteration:
-            return lowest is not None and (yield from task.accepts(*lowest))
+            break
+    if nearest.success and not had_success:
+        return True
+    return lowest is not None and (yield from task.accepts(*lowest))
 
 
 def _loss(scores: Tensor, goal: Aim) -> float:

@@ -1,5 +1,6 @@
 """L-BFGS within bounds: quasi-Newton steps for the values that are free to move."""
 
+import math
 from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -114,7 +115,7 @@ class Curvature:
 
     def first_length(self, direction: Tensor) -> float:
         """How much of a direction is tried first: all, or what is no longer than 1."""
-        length = float(torch.linalg.vector_norm(direction))
+        length = math.sqrt(_dot(direction, direction))
         return 1.0 if self._pairs or length <= 1 else 1 / length
 
     def direction(self, gradient: Tensor, held: Tensor) -> Tensor:
