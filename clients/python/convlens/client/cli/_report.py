@@ -108,7 +108,7 @@ def report(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Write a page that shows what a network answers for pictures, and what its answers rest on.
+    """Write a page that shows pictures, answers, and what these rest on.
 
     One HTML file that needs no other: picture by picture the best classes, the map of every method
     with its scale and its scores, and the strongest units of a layer with what they answered to. A
@@ -121,9 +121,9 @@ def report(
       convlens report photo.jpg -o report.html
       convlens report photos/ -o report.html --target cat --target rank:2
       convlens report photo.jpg -o report.html --method grad-cam \\
-          --method occlusion:window=32,stride=16 --measure deletion --measure insertion
+          --method occlusion:window=32,stride=16 --measure deletion
       convlens report 'photos/*.png' -o report.html --units 9 --layer features.7
-    'convlens explain --help-methods' lists methods and measures with their parameters.
+      convlens explain --help-methods   (lists methods and measures)
     """
     check_page(out, overwrite=overwrite)
     paths = found(pictures)

@@ -5,15 +5,19 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from convlens.client import Attribution
 from convlens.client._drawing import drawn, png_of, scale_of
 from convlens.client._quality import Box
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+Drawing: TypeAlias = "PILImage"
 
 # Pixels on the longer side of a picture, and of that in the table of contents.
 LONGEST, SMALLEST = 640, 96
@@ -49,6 +53,8 @@ class Legend:
 
 def shown_picture(data: bytes, longest: int = LONGEST) -> Embedded | None:
     """The picture of a file as a server sees it; None where it is none that can be shown."""
+    from PIL import Image, ImageOps
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -58,20 +64,20 @@ def shown_picture(data: bytes, longest: int = LONGEST) -> Embedded | None:
     except Exception:
         return None
     width, height = image.size
-    image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    image.thumbnail((longest, longest))
     return Embedded(_webp(image), width, height)
 
 
-def shown_map(drawing: Image.Image) -> str:
+def shown_map(drawing: Drawing) -> str:
     """A drawing, made smaller where it is larger than the page shows it."""
     if max(drawing.size) <= LONGEST:
         return shown_tile(drawing)
     small = drawing.convert("RGB")
-    small.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
+    small.thumbnail((LONGEST, LONGEST))
     return _webp(small)
 
 
-def shown_tile(drawing: Image.Image) -> str:
+def shown_tile(drawing: Drawing) -> str:
     """A drawing as it is."""
     buffer = BytesIO()
     drawing.save(buffer, "PNG", optimize=True)
@@ -84,7 +90,7 @@ def shown_pixels(values: NDArray[Any]) -> str:
     return _uri("png", png_of((colors * 255).round().astype(np.uint8)))
 
 
-def legend_of(found: Attribution, drawing: Image.Image) -> Legend:
+def legend_of(found: Attribution, drawing: Drawing) -> Legend:
     """What the colours of a heat map mean, as a server draws it where nothing is said of how."""
     numbers = found.map.astype(np.float64)
     limit, sign = scale_of(numbers), found.sign
@@ -140,7 +146,7 @@ def place_of(found: Attribution, box: Box) -> dict[str, float] | None:
     }
 
 
-def _colors(drawing: Image.Image, sign: str) -> NDArray[np.uint8]:
+def _colors(drawing: Drawing, sign: str) -> NDArray[np.uint8]:
     """The colours of a heat map, from the first to the last."""
     palette = drawing.getpalette() if drawing.mode == "P" else None
     # The last one is that of what the map does not cover.
@@ -152,8 +158,10 @@ def _plain(sign: str) -> NDArray[np.uint8]:
     return drawn(np.linspace(first, 1, STOPS)[None], sign, 1.0)[0]
 
 
-def _on_white(image: Image.Image) -> Image.Image:
+def _on_white(image: Drawing) -> Drawing:
     """In RGB, what shines through white; of 16 bits the upper 8."""
+    from PIL import Image
+
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if not image.has_transparency_data:
@@ -166,7 +174,7 @@ def _on_white(image: Image.Image) -> Image.Image:
     return converted
 
 
-def _webp(image: Image.Image) -> str:
+def _webp(image: Drawing) -> str:
     buffer = BytesIO()
     image.save(buffer, "WEBP", quality=QUALITY)
     return _uri("webp", buffer.getvalue())

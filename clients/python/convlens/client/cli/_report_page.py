@@ -6,7 +6,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from convlens.client.cli._report_sections import Section
+from convlens.client.cli._report_model import Section
 from convlens.client.cli._report_words import number, percent
 
 if TYPE_CHECKING:

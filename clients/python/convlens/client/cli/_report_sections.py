@@ -1,7 +1,6 @@
-"""What a report says of one picture, as its template takes it."""
+"""Turns the answers of one picture into what a report says of it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from convlens.client import (
     ActivationMap,
     Attribution,
     Classification,
-    ClassScore,
     DeconvnetPatch,
     FilterPlanes,
     QualityScore,
@@ -21,8 +19,6 @@ from convlens.client.cli._calls import Outcome
 from convlens.client.cli._report_drawings import (
     LONGEST,
     SMALLEST,
-    Embedded,
-    Legend,
     curve_points,
     greys,
     legend_of,
@@ -32,6 +28,7 @@ from convlens.client.cli._report_drawings import (
     shown_pixels,
     shown_tile,
 )
+from convlens.client.cli._report_model import Map, Score, Section, Unit, Units
 from convlens.client.cli._report_words import number, parameter
 from convlens.client.cli._specs import short
 from convlens.client.cli._tally import notes_of
@@ -46,75 +43,6 @@ READINGS = {
     "max_sensitivity": "small is stable",
     "model_randomization": "near 1 is bad",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """What one measure says of a map; the curve is that of an SVG."""
-
-    name: str
-    reading: str
-    value: float | None
-    error: str
-    curve: str
-
-
-@dataclass(frozen=True, slots=True)
-class Map:
-    """One map with all that is said of it; `error` in place of it."""
-
-    title: str
-    target: ClassScore | None
-    error: str = ""
-    uri: str = ""
-    legend: Legend | None = None
-    quantity: str = ""
-    scores: Sequence[Score] = ()
-    notes: Sequence[str] = ()
-    facts: Sequence[tuple[str, str]] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """One unit's projection, or one map of a layer, or one filter."""
-
-    title: str
-    uri: str
-    facts: Sequence[tuple[str, str]]
-    patch: str = ""
-    #: Where its receptive field lies on the picture, in percent; None where that is not known.
-    place: dict[str, float] | None = None
-    scale: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Units:
-    """The units of one layer; `error` in place of them."""
-
-    title: str
-    layer: str
-    units: Sequence[Unit] = ()
-    error: str = ""
-    notes: Sequence[str] = ()
-    facts: Sequence[tuple[str, str]] = ()
-    greys: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """One picture of a report."""
-
-    anchor: str
-    name: str
-    #: Where its file lies; empty for here.
-    folder: str
-    error: str = ""
-    picture: Embedded | None = None
-    thumbnail: Embedded | None = None
-    classes: Sequence[ClassScore] = ()
-    #: Target by target, its maps.
-    targets: Sequence[Sequence[Map]] = ()
-    units: Sequence[Units] = ()
 
 
 def section_of(anchor: str, outcome: Outcome, classes: Classification | None) -> Section:
@@ -173,7 +101,7 @@ def _facts(found: Attribution) -> Iterator[tuple[str, str]]:
     yield from _parameters(found.parameters)
     if found.layer:
         yield "layer", found.layer
-    yield "samples", f"{found.samples:,}"
+    yield "evaluations", f"{found.samples:,}"
     if (error := found.error_estimate) is not None:
         kind = error.kind.replace("_", " ")
         yield "error", f"{number(error.relative * 100)} % ({kind})"
