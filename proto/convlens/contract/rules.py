@@ -29,6 +29,12 @@ def kind_of(message: Message) -> Descriptor:
     return cast(Descriptor, message.DESCRIPTOR)
 
 
+def title_of(message: Message) -> str:
+    """What people call a method or a measure: "Grad-CAM"."""
+    kind = kind_of(message)
+    return kind.GetOptions().Extensions[options_pb2.method].title or kind.name
+
+
 def rule_of(field: FieldDescriptor) -> options_pb2.FieldRule:
     """The field's rule; an empty one where it has none."""
     return field.GetOptions().Extensions[options_pb2.rule]

@@ -33,7 +33,7 @@ class _AttackStatus:
 class _AttackStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AttackStatus.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ATTACK_STATUS_UNSPECIFIED: _AttackStatus.ValueType  # 0
-    """Never sent."""
+    """It has not ended: the best so far, which was not judged."""
     ATTACK_STATUS_SUCCEEDED: _AttackStatus.ValueType  # 1
     """The goal is reached within the budget."""
     ATTACK_STATUS_FAILED: _AttackStatus.ValueType  # 2
@@ -49,7 +49,7 @@ class AttackStatus(_AttackStatus, metaclass=_AttackStatusEnumTypeWrapper):
     """How an attack on one image ended, by the pixels as computed."""
 
 ATTACK_STATUS_UNSPECIFIED: AttackStatus.ValueType  # 0
-"""Never sent."""
+"""It has not ended: the best so far, which was not judged."""
 ATTACK_STATUS_SUCCEEDED: AttackStatus.ValueType  # 1
 """The goal is reached within the budget."""
 ATTACK_STATUS_FAILED: AttackStatus.ValueType  # 2
@@ -216,7 +216,9 @@ class AttackRequest(_message.Message):
     network: _builtins.str
     """A served network, as "name" or "name@version"; empty for the server's default."""
     stop_at_success: _builtins.bool
-    """End an image at its first success instead of running all steps."""
+    """End an image at its first success instead of running all steps. DeepFool, Carlini-Wagner and L-BFGS
+    look for the nearest success in any case.
+    """
     until_rounded_succeeds: _builtins.bool
     """Go on until the picture rounded to 8 bits succeeds too."""
     through_resize: _builtins.bool

@@ -429,7 +429,7 @@ class LBFGS(_message.Message):
     search_steps: _builtins.int
     """Values of c that are tried."""
     steps: _builtins.int
-    """Iterations for each c."""
+    """Iterations for each c, which take twice as many points at most."""
     initial_c: _builtins.float
     """The first c."""
     memory: _builtins.int
@@ -488,7 +488,7 @@ class Square(_message.Message):
     epsilon_l2: _builtins.float
     """Budget under NORM_L2: the longest change."""
     queries: _builtins.int
-    """Pictures that the network may be asked about."""
+    """Pictures that the network may be asked about in each start."""
     initial_share: _builtins.float
     """Share of the picture that the first squares cover."""
     rescale_schedule: _builtins.bool

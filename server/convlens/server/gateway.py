@@ -30,6 +30,7 @@ log = structlog.get_logger()
 FEATURES = "/convlens.v1.FeatureService"
 CLASSIFICATION = "/convlens.v1.ClassificationService"
 EXPLANATION = "/convlens.v1.ExplanationService"
+ADVERSARIAL = "/convlens.v1.AdversarialService"
 NETWORKS = "/convlens.v1.NetworkService"
 HEALTH_SECONDS = 0.25
 LINGER_SECONDS = 0.5
@@ -115,7 +116,7 @@ class Gateway:
             stop = self._onion.stopping
             return Stream(path, response, answer, dispatcher, self._metrics, limits, stop).run
 
-        explain = f"{EXPLANATION}/Explain"
+        explain, attack = f"{EXPLANATION}/Explain", f"{ADVERSARIAL}/Attack"
         classify, extract = f"{CLASSIFICATION}/Classify", f"{FEATURES}/ExtractFeatures"
         return Implementations(
             unary={
@@ -127,8 +128,11 @@ class Gateway:
                 classify: dispatcher.unary(classify),
                 extract: dispatcher.unary(extract),
                 explain: dispatcher.unary(explain),
+                attack: dispatcher.unary(attack),
             },
-            replying={f"{explain}Stream": dispatcher.streamed(f"{explain}Stream")},
+            replying={
+                path: dispatcher.streamed(path) for path in (f"{explain}Stream", f"{attack}Stream")
+            },
             streaming={
                 f"{classify}Stream": stream(classify, ClassifyStreamResponse, ClassifyResponse),
                 f"{extract}Stream": stream(

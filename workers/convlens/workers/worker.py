@@ -12,6 +12,7 @@ from convlens.contract.pools import CANARY, DESCRIBE
 from convlens.internal.v1.canary_pb2 import CanaryRequest, CanaryResponse
 from convlens.internal.v1.job_pb2 import Stages
 from convlens.v1.network_pb2 import ListPretrainedRequest
+from convlens.workers.adversarial import AttackJob, AttackStreamJob
 from convlens.workers.classification import classifier
 from convlens.workers.config import PoolConfig
 from convlens.workers.explain import ExplainJob, ExplainStreamJob, Subject
@@ -23,9 +24,11 @@ from convlens.workers.runner import AnalysisJob, Key, Outputs, Pass, Runner, Ste
 
 # Of a GPU's memory, what a micro-batch of the analysis pool may take; and on a CPU.
 GPU_SHARE, CPU_BYTES = 0.4, 4 * 2**30
-EXPLAIN_JOBS: Mapping[str, type[ExplainJob]] = {
+JOBS: Mapping[str, type[ExplainJob] | type[AttackJob]] = {
     "ExplanationService/Explain": ExplainJob,
     "ExplanationService/ExplainStream": ExplainStreamJob,
+    "AdversarialService/Attack": AttackJob,
+    "AdversarialService/AttackStream": AttackStreamJob,
 }
 
 
@@ -119,7 +122,7 @@ class AnalysisWorker:
         if ticket.job.method == CANARY:
             self._runner.submit(CanaryJob(ticket, self._network))
             return
-        kind = EXPLAIN_JOBS.get(ticket.job.method)
+        kind = JOBS.get(ticket.job.method)
         if kind is None:
             _refuse([ticket])
             return

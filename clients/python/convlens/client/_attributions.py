@@ -24,11 +24,11 @@ from convlens.client._quality import (
     chosen,
     quality_score,
     region_of,
-    title_of,
 )
 from convlens.client._results import ClassScore, Receipt, plain
 from convlens.client._shown import Shown
 from convlens.client._tensors import array_of
+from convlens.contract.rules import title_of
 from convlens.v1 import explanation_pb2 as pb
 from convlens.v1 import target_pb2
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from convlens.client._errors import ConvLensError, from_status
 from convlens.client._tensors import array_of
-from convlens.contract.rules import kind_of
-from convlens.v1 import options_pb2, quality_pb2
+from convlens.contract.rules import title_of
+from convlens.v1 import quality_pb2
 
 
 class Box(NamedTuple):
@@ -48,12 +48,6 @@ class QualityScore:
     score: float | None
     curve: tuple[float, ...] = field(repr=False)
     error: ConvLensError | None
-
-
-def title_of(message: Message) -> str:
-    """What people call a method or a measure: "Grad-CAM"."""
-    info = kind_of(message).GetOptions().Extensions[options_pb2.method]
-    return info.title or kind_of(message).name
 
 
 def chosen(message: Message, oneof: str) -> tuple[str, Any]:

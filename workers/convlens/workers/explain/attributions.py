@@ -7,7 +7,7 @@ from convlens.contract.validation import Violation, invalid
 from convlens.v1 import explanation_pb2, quality_pb2, tensor_pb2
 from convlens.v1.classification_pb2 import ClassScore
 from convlens.workers.explain.found import Found
-from convlens.workers.explain.pictures import Picture
+from convlens.workers.pictures import Picture
 
 
 def tensor_of(values: Tensor, dtype: int, *, checked: bool = True) -> tensor_pb2.Tensor:

@@ -7,9 +7,9 @@ from PIL import Image
 from convlens.v1 import explanation_pb2 as pb
 from convlens.v1 import quality_pb2, tensor_pb2
 from convlens.workers.explain.found import Found
-from convlens.workers.explain.pictures import Picture
 from convlens.workers.images import Pixels
 from convlens.workers.localization import Finding, Region, check_localization, localize
+from convlens.workers.pictures import Picture
 from convlens.workers.rendering import check_rendering, draw
 
 

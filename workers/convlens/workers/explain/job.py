@@ -16,19 +16,19 @@ from convlens.workers.explain.depicting import check_depiction, depict
 from convlens.workers.explain.found import Found
 from convlens.workers.explain.judging import Case, Judging
 from convlens.workers.explain.patches import share_scales
-from convlens.workers.explain.pictures import Picture, read_picture
 from convlens.workers.explain.plans import Plan, plan
 from convlens.workers.explain.recalling import Recall, recalled
 from convlens.workers.explain.scores import Scores
 from convlens.workers.explain.sizes import check_response, check_size
 from convlens.workers.explain.stability import settling
 from convlens.workers.explain.subject import Subject
-from convlens.workers.explain.targets import Targets
 from convlens.workers.explain.verify import not_finite, verify
 from convlens.workers.jobs import Ticket, guarded
 from convlens.workers.localization import opencv_version
+from convlens.workers.pictures import Picture, read_picture
 from convlens.workers.receipts import receipt
 from convlens.workers.runner import AnalysisJob, Key, Pass, Steps, side_by_side
+from convlens.workers.targets import Targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +211,7 @@ class ExplainJob(AnalysisJob[None]):
             receipt=self.receipt(),
             estimated_cost=self.estimate,
         )
-        check_response(response, self.ticket.job.max_response_bytes)
+        check_response(response, len(response.results), self.ticket.job.max_response_bytes)
         return response.SerializeToString()
 
     def _result(self, index: int) -> pb.ExplainResult:

@@ -9,15 +9,15 @@ from torch import Tensor
 
 from convlens.contract import ErrorReason, Failure
 from convlens.contract.measures import OF_THE_PICTURE_ALONE, misfit
+from convlens.contract.rules import title_of
 from convlens.v1 import explanation_pb2, quality_pb2
 from convlens.v1.quality_pb2 import QualityMeasure, QualityValue
 from convlens.workers.anatomy.naming import SCRIPTED
 from convlens.workers.explain.found import Found, converted
-from convlens.workers.explain.pictures import Picture
 from convlens.workers.explain.plans import Plan
-from convlens.workers.explain.plans.registry import title_of
 from convlens.workers.explain.subject import Subject
 from convlens.workers.methods.fills import filled
+from convlens.workers.pictures import Picture
 from convlens.workers.quality import (
     Curve,
     Redrawn,

@@ -7,9 +7,9 @@ from convlens.v1.quality_pb2 import QualityMeasure, QualityValue, TrueRegion
 from convlens.workers.explain.depicting import find_object, numbers
 from convlens.workers.explain.found import Found
 from convlens.workers.explain.judging import title_of_measure
-from convlens.workers.explain.pictures import Picture
 from convlens.workers.localization import Region, check_true_region, overlap, points_at
 from convlens.workers.localization.regions import mask_of
+from convlens.workers.pictures import Picture
 
 FIELD = "true_regions"
 

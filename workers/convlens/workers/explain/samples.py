@@ -5,10 +5,10 @@ from typing import Any
 
 from convlens.contract import with_defaults
 from convlens.contract.cost import method_passes
+from convlens.contract.rules import title_of
 from convlens.v1 import anatomy_pb2
 from convlens.v1.explanation_methods_pb2 import ExplanationMethod
 from convlens.workers.explain.plans import PLANNERS
-from convlens.workers.explain.plans.registry import title_of
 from convlens.workers.network import ServedNetwork
 
 TITLES: Mapping[str, str] = {

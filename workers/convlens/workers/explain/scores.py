@@ -5,10 +5,10 @@ from convlens.v1.explanation_pb2 import Attribution, ExplainRequest
 from convlens.v1.quality_pb2 import QualityMeasure, QualityScore, QualityValue
 from convlens.workers.explain.found import Found
 from convlens.workers.explain.judging import check_fit
-from convlens.workers.explain.pictures import Picture
 from convlens.workers.explain.plans import Plan
 from convlens.workers.explain.regions import TrueRegions, judge_region
 from convlens.workers.jobs import Ticket, guarded
+from convlens.workers.pictures import Picture
 
 
 class Scores:

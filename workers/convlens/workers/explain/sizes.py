@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from google.protobuf.message import Message
+
 from convlens.contract import ErrorReason, Failure
 from convlens.v1 import explanation_pb2 as pb
 from convlens.v1 import tensor_pb2
@@ -47,11 +49,10 @@ def _score_bytes(measure: QualityMeasure) -> int:
     return ATTRIBUTION_BYTES + 4 * steps
 
 
-def check_response(response: pb.ExplainResponse, limit: int) -> None:
+def check_response(response: Message, images: int, limit: int) -> None:
     """Raises Failure RESPONSE_TOO_LARGE where drawings and masks make an answer too large."""
     size = response.ByteSize()
     if limit and size > limit:
-        images = len(response.results)
         detail = f"with its drawings and masks it takes {_said(size)}, allowed are {_said(limit)}"
         fewer = max(1, images * limit // size)
         advice = f"Send about {fewer} of the {images} images at a time, or smaller pictures"

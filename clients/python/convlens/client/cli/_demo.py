@@ -19,7 +19,6 @@ from rich.console import Console
 
 from convlens.client import Classification, Client
 from convlens.client._operations.asking import choices_of
-from convlens.client._quality import title_of
 from convlens.client.cli import _options as options
 from convlens.client.cli._calls import Picture
 from convlens.client.cli._classify import classification_json
@@ -32,7 +31,7 @@ from convlens.client.cli._tables import Column, Table, width_of
 from convlens.client.cli._tally import end
 from convlens.client.methods import ExplanationMethod
 from convlens.contract.comments import comment_of
-from convlens.contract.rules import kind_of
+from convlens.contract.rules import kind_of, title_of
 
 METHOD_WIDTH = 24
 # Every so many pictures one is explained, and so many at most.

@@ -12,7 +12,6 @@ from google.protobuf.message import Message
 
 from convlens.client import Attribution, ClassScore, Cost
 from convlens.client._operations.asking import choices_of
-from convlens.client._quality import title_of
 from convlens.client.cli._calls import Answer, Call, Outcome
 from convlens.client.cli._folder import Folder
 from convlens.client.cli._receipts import answer_json, picture_json
@@ -21,7 +20,7 @@ from convlens.client.cli._specs import short
 from convlens.client.cli._tables import Column, Table, width_of
 from convlens.client.cli._tally import Tally
 from convlens.client.methods import QualityMeasure
-from convlens.contract.rules import kind_of
+from convlens.contract.rules import kind_of, title_of
 
 NAME_WIDTH, LABEL_WIDTH = 24, 12
 

@@ -11,12 +11,12 @@ from convlens.v1 import tensor_pb2
 from convlens.workers.dense import on_original, prepare_larger
 from convlens.workers.explain.attributions import tensor_of
 from convlens.workers.explain.found import NON_NEGATIVE, SIGNED, Found, converted
-from convlens.workers.explain.pictures import Picture
 from convlens.workers.explain.plans.gradients import fill_of
 from convlens.workers.explain.plans.plan import Planned, Wanted
 from convlens.workers.explain.subject import Subject
 from convlens.workers.methods.dense_map import dense_map
 from convlens.workers.methods.occlusion import OcclusionResult, occlusion
+from convlens.workers.pictures import Picture
 from convlens.workers.runner import Steps
 from convlens.workers.selection import Selected
 

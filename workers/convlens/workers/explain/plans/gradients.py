@@ -13,7 +13,6 @@ from convlens.contract.validation import Violation, invalid
 from convlens.v1 import explanation_methods_pb2 as methods
 from convlens.v1 import explanation_pb2
 from convlens.workers.explain.found import NON_NEGATIVE, SIGNED, Found, converted
-from convlens.workers.explain.pictures import Picture, read_picture
 from convlens.workers.explain.plans.plan import Planned, Wanted
 from convlens.workers.explain.recalling import slope
 from convlens.workers.explain.subject import Subject
@@ -27,6 +26,7 @@ from convlens.workers.methods.integrated_gradients import (
 from convlens.workers.methods.reductions import is_signed
 from convlens.workers.methods.saliency import saliency
 from convlens.workers.methods.smooth_grad import SmoothGradResult, smooth_grad
+from convlens.workers.pictures import Picture, read_picture
 from convlens.workers.runner import Objective, Steps
 
 SLOPE, SCORE = "score per unit of pixel", "score"

@@ -7,7 +7,6 @@ from convlens.v1 import explanation_methods_pb2 as methods
 from convlens.v1 import explanation_pb2 as pb
 from convlens.workers.explain.attributions import tensor_of
 from convlens.workers.explain.found import NON_NEGATIVE, SIGNED, Found
-from convlens.workers.explain.pictures import Picture
 from convlens.workers.explain.plans.plan import Planned, Wanted
 from convlens.workers.explain.recalling import layer_slope
 from convlens.workers.explain.subject import Subject
@@ -21,6 +20,7 @@ from convlens.workers.methods.activations import (
 from convlens.workers.methods.filters import FiltersResult, filters
 from convlens.workers.methods.goals import score_of
 from convlens.workers.methods.grad_cam import grad_cam
+from convlens.workers.pictures import Picture
 from convlens.workers.runner import Steps
 
 

@@ -6,9 +6,9 @@ from typing import Any, TypeAlias
 
 from convlens.v1.explanation_methods_pb2 import ExplanationMethod
 from convlens.workers.explain.found import Found
-from convlens.workers.explain.pictures import Picture
 from convlens.workers.explain.recalling import Opening
 from convlens.workers.explain.subject import Subject
+from convlens.workers.pictures import Picture
 from convlens.workers.runner import Steps
 
 # The method at work on one picture, for one class.

@@ -11,7 +11,6 @@ from convlens.v1 import quality_pb2
 from convlens.workers.explain.attributions import tensor_of
 from convlens.workers.explain.found import RECONSTRUCTION, Found, converted
 from convlens.workers.explain.patches import draw_patches
-from convlens.workers.explain.pictures import Picture
 from convlens.workers.explain.plans.gradients import map_numbers, pixel_map
 from convlens.workers.explain.plans.plan import Planned, Wanted
 from convlens.workers.explain.recalling import layer_slope
@@ -21,6 +20,7 @@ from convlens.workers.methods.goals import score_of
 from convlens.workers.methods.guided_backprop import guided_backprop
 from convlens.workers.methods.guided_grad_cam import guided_grad_cam
 from convlens.workers.methods.maps import Box
+from convlens.workers.pictures import Picture
 from convlens.workers.rectifiers import Rule
 from convlens.workers.runner import Objective, Pass, Steps
 

@@ -2,11 +2,8 @@
 
 from collections.abc import Mapping
 
-from google.protobuf.message import Message
-
 from convlens.contract.cost import target_free
-from convlens.contract.rules import kind_of
-from convlens.v1 import options_pb2
+from convlens.contract.rules import title_of
 from convlens.v1.explanation_methods_pb2 import ExplanationMethod
 from convlens.workers.explain.plans.covered import plan_dense_map, plan_occlusion
 from convlens.workers.explain.plans.gradients import (
@@ -55,9 +52,3 @@ def plan(subject: Subject, method: ExplanationMethod, index: int, seed: int, dty
     wanted = Wanted(getattr(method, name), f"methods[{index}].{name}", seed, dtype)
     planned = PLANNERS[name](subject, wanted)
     return Plan(method, title_of(wanted.p), target_free(method), planned)
-
-
-def title_of(parameters: Message) -> str:
-    """What the method is called: "Saliency"."""
-    info = kind_of(parameters).GetOptions().Extensions[options_pb2.method]
-    return info.title

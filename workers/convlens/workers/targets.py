@@ -18,12 +18,17 @@ PREDICTION = Target(rank=1)
 class Targets:
     """The targets of a request, checked against the labels of a network; none is the prediction.
 
+    `path` is where they stand in the request, with their number.
+
     Raises Failure INVALID_REQUEST with every target that there is not.
     """
 
-    def __init__(self, targets: Sequence[Target], labels: Sequence[str]) -> None:
+    def __init__(
+        self, targets: Sequence[Target], labels: Sequence[str], path: str = "targets[{}]"
+    ) -> None:
         self._targets = list(targets) or [PREDICTION]
         self._labels = labels
+        self._path = path
         if broken := list(self._violations()):
             raise invalid(broken)
 
@@ -65,7 +70,7 @@ class Targets:
         for number, target in enumerate(self._targets):
             kind = target.WhichOneof("target")
             if words := self._wrong(target):
-                yield Violation(field=f"targets[{number}].{kind}", description=words)
+                yield Violation(field=f"{self._path.format(number)}.{kind}", description=words)
 
     def _wrong(self, target: Target) -> str:
         count = len(self._labels)

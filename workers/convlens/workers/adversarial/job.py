@@ -1,0 +1,193 @@
+"""The Attack job: pictures in, a verdict for each of them out."""
+
+from collections.abc import Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from convlens.contract import ErrorReason, Failure, with_defaults
+from convlens.contract.attack_cost import attack_cost
+from convlens.contract.validation import Violation, invalid
+from convlens.v1 import adversarial_pb2 as pb
+from convlens.v1 import image_pb2
+from convlens.v1.receipt_pb2 import Cost, Receipt
+from convlens.workers.adversarial.aims import Aims
+from convlens.workers.adversarial.registry import Attack
+from convlens.workers.adversarial.rounding import floats, rounded
+from convlens.workers.adversarial.verdict import Judged, verdict_of
+from convlens.workers.adversarial.watching import Watched
+from convlens.workers.attacks import Attempt, Task
+from convlens.workers.attacks.budget import Budget
+from convlens.workers.explain import Subject, check_response, not_finite
+from convlens.workers.jobs import Ticket, guarded
+from convlens.workers.pictures import Picture, read_picture
+from convlens.workers.receipts import receipt
+from convlens.workers.runner import AnalysisJob, Key, Pass, Steps, side_by_side
+
+
+class AttackJob(AnalysisJob[Judged]):
+    """One Attack job; messages are written in `executor` while others are computed.
+
+    Raises Failure WORK_TOO_LARGE where the request may need more than `allowed` passes.
+    """
+
+    def __init__(self, ticket: Ticket, subject: Subject, executor: Executor, allowed: int) -> None:
+        self._subject = subject
+        self._executor = executor
+        self.request = _filled_in(self.parse(ticket.job.request), subject)
+        self._attack = Attack(self.request)
+        self._attack.check(len(subject.network.labels))
+        self.estimate = attack_cost(self.request, len(subject.network.labels))
+        cost = self.estimate.forward_passes + self.estimate.backward_passes
+        super().__init__(ticket, cost, allow_partial=self.request.allow_partial)
+        if cost > allowed and not self.request.estimate_only:
+            raise Failure(
+                ErrorReason.ERROR_REASON_WORK_TOO_LARGE, passes=f"{cost:,}", allowed=f"{allowed:,}"
+            )
+        self._aims = Aims(self.request, subject.network.labels)
+        self._pictures: list[Picture | Failure] = []
+        self._begun: dict[int, Judged] = {}
+        self._written: dict[int, Future[pb.AttackResult]] = {}
+
+    def parse(self, body: bytes) -> pb.AttackRequest:
+        """The request in the job's bytes."""
+        return pb.AttackRequest.FromString(body)
+
+    def prepare(self) -> None:
+        """Reads the images."""
+        self._pictures = [self._read(index) for index in range(len(self.request.images))]
+
+    def _read(self, index: int) -> Picture | Failure:
+        if self.ticket.is_over():
+            return Failure(ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED, stage="in decoding")
+        image, subject = self.request.images[index], self._subject
+        return guarded(self.ticket, lambda: read_picture(image, subject.network, subject.limits))
+
+    def begin(self) -> Mapping[Key, Steps[Judged]]:
+        """One item for each image."""
+        return {(index,): self._judge(index) for index in range(len(self._pictures))}
+
+    def _judge(self, index: int) -> Steps[Judged]:
+        """The attack on one image, and what the network says of what it found."""
+        picture = self._pictures[index]
+        if isinstance(picture, Failure):
+            raise picture
+        x = picture.x
+        answer = yield Pass(x[None])
+        before = answer.scores[0].double().cpu()
+        if not bool(before.isfinite().all()):
+            raise not_finite(self._subject, "The forward pass", x, "its scores are not")
+        aim = self._aims.of(index, before)
+        task = Task(x, aim, self.request.seed, self.request.stop_at_success)
+        judged = Judged(x, aim, Attempt(x, 0, False), before, Watched())
+        self._begun[index] = judged
+        budget = self._attack.budget(task)
+        if not bool(aim.reached(before[None])[0]):
+            judged = yield from self._attacked(task, judged, budget)
+        return (yield from self._judged(judged, budget))
+
+    def _attacked(self, task: Task, judged: Judged, budget: Budget | None) -> Steps[Judged]:
+        if self.request.until_rounded_succeeds:
+            task = replace(task, rounding=partial(_floats, budget=budget))
+        # A branch of its own: it may end early, and is judged all the same.
+        [found] = yield from side_by_side([judged.watched.over(self._attack.begin(task))])
+        if isinstance(found, Failure):
+            raise found
+        self._check(found, task, budget)
+        return replace(judged, attempt=found)
+
+    def _check(self, found: Attempt, task: Task, budget: Budget | None) -> None:
+        """Raises ValueError, a defect, where an attack went further than it may."""
+        low, high = task.bounds
+        pixels = found.pixels
+        if pixels.shape != task.x.shape or not bool(pixels.isfinite().all()):
+            raise ValueError(f"{self._attack.title} gave no picture")
+        if float(pixels.min()) < low or float(pixels.max()) > high:
+            raise ValueError(f"{self._attack.title} left the range of pixels")
+        if budget is not None and not torch.equal(budget.project(pixels), pixels):
+            raise ValueError(f"{self._attack.title} went over its budget")
+
+    def _judged(self, judged: Judged, budget: Budget | None) -> Steps[Judged]:
+        """What the network says of an attempt, as it is and in 8 bits."""
+        shown = rounded(judged.attempt.pixels, budget)
+        points = [judged.attempt.pixels, *([] if shown is None else [floats(shown)])]
+        late = replace(judged, rounded=shown, is_late=True)
+        answer = yield Pass(torch.stack(points), so_far=lambda: late)
+        after, *others = answer.scores.double().cpu()
+        return replace(
+            judged, rounded=shown, after=after, after_rounding=others[0] if others else None
+        )
+
+    def accept(self, key: Key, outcome: object) -> None:
+        """Takes what came of an image."""
+        if len(key) == 1:
+            assert isinstance(outcome, Judged | Failure)
+            self._written[key[0]] = self._executor.submit(self._write, key[0], outcome)
+
+    def _write(self, index: int, outcome: Judged | Failure) -> pb.AttackResult:
+        """Writes the message of one image; in the executor."""
+        del index
+        return self.result_of(outcome)
+
+    def result_of(self, outcome: Judged | Failure) -> pb.AttackResult:
+        """The message of what came of an image."""
+        made = guarded(self.ticket, lambda: self._verdict(outcome))
+        if isinstance(made, Failure):
+            return pb.AttackResult(error=made.status())
+        return pb.AttackResult(verdict=made)
+
+    def _verdict(self, outcome: Judged | Failure) -> pb.AttackVerdict:
+        if isinstance(outcome, Failure):
+            raise outcome
+        return verdict_of(
+            outcome,
+            self._subject.network.labels,
+            top_k=self.request.top_k,
+            title=self._attack.title,
+            geometry=image_pb2.GEOMETRY_AS_IS,
+            return_pixels=self.request.return_pixels,
+        )
+
+    def response(self) -> bytes:
+        """The response's bytes; in the executor."""
+        results = [self._written[index].result() for index in range(len(self._pictures))]
+        response = pb.AttackResponse(
+            results=results, receipt=self.receipt(), estimated_cost=self.estimate
+        )
+        check_response(response, len(results), self.ticket.job.max_response_bytes)
+        return response.SerializeToString()
+
+    def estimated(self) -> bytes:
+        """The answer to a request that asks for the cost alone."""
+        return pb.AttackResponse(estimated_cost=self.estimate).SerializeToString()
+
+    def receipt(self) -> Receipt:
+        """How the answer came about."""
+        parameters = pb.AttackRequest()
+        parameters.CopyFrom(self.request)
+        del parameters.images[:]
+        spent = Cost()
+        spent.CopyFrom(self.spent)
+        made = receipt(self._subject.network, self.request, parameters, spent)
+        made.rows, made.seed = self._subject.network.facts.rows, self.request.seed
+        return made
+
+
+def _floats(pixels: Tensor, budget: Budget | None) -> Tensor | None:
+    shown = rounded(pixels, budget)
+    return None if shown is None else floats(shown)
+
+
+def _filled_in(given: pb.AttackRequest, subject: Subject) -> pb.AttackRequest:
+    """The request as it is meant; the default of top_k bows to a network with fewer classes."""
+    request, classes = with_defaults(given), len(subject.network.labels)
+    request.network = subject.reference
+    if not given.HasField("top_k"):
+        request.top_k = min(request.top_k, classes)
+    if request.top_k > classes:
+        words = f"is {request.top_k}; must be at most {classes}, the classes of this network"
+        raise invalid([Violation(field="top_k", description=words)])
+    return request

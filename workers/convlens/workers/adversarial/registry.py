@@ -1,0 +1,62 @@
+"""The attacks that there are, by their names in the contract."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from google.protobuf.message import Message
+
+from convlens.contract.rules import title_of
+from convlens.contract.validation import Violation, invalid
+from convlens.v1 import adversarial_pb2 as pb
+from convlens.v1 import attack_methods_pb2 as methods
+from convlens.workers.attacks import Attempt, Task
+from convlens.workers.attacks.apgd import apgd, check_classes
+from convlens.workers.attacks.budget import Budget, Linf, budget_of
+from convlens.workers.attacks.carlini_wagner import carlini_wagner
+from convlens.workers.attacks.deep_fool import deep_fool
+from convlens.workers.attacks.fgsm import fgsm
+from convlens.workers.attacks.lbfgs import lbfgs
+from convlens.workers.attacks.pgd import pgd
+from convlens.workers.attacks.square import square
+from convlens.workers.runner import Steps
+
+ATTACKS: Mapping[str, Callable[[Task, Any], Steps[Attempt]]] = {
+    "fgsm": fgsm,
+    "pgd": pgd,
+    "apgd": apgd,
+    "deep_fool": deep_fool,
+    "carlini_wagner": carlini_wagner,
+    "lbfgs": lbfgs,
+    "square": square,
+}
+
+
+class Attack:
+    """An attack with its parameters, every default filled in."""
+
+    def __init__(self, request: pb.AttackRequest) -> None:
+        name = request.method.WhichOneof("method")
+        assert name
+        if name not in ATTACKS:
+            path, known = f"method.{name}", ", ".join(ATTACKS)
+            words = f"is not available on this server; there are: {known}"
+            raise invalid([Violation(field=path, description=words)])
+        self.name = name
+        self.p: Message = getattr(request.method, name)
+        self.title = title_of(self.p)
+        self._is_targeted = request.goal.WhichOneof("goal") in ("target", "least_likely")
+
+    def check(self, classes: int) -> None:
+        """Raises Failure INVALID_REQUEST where a network has too few classes for it."""
+        if isinstance(self.p, methods.APGD):
+            check_classes(self.p, classes, self._is_targeted, f"method.{self.name}")
+
+    def begin(self, task: Task) -> Steps[Attempt]:
+        """The attack at work on one picture."""
+        return ATTACKS[self.name](task, self.p)
+
+    def budget(self, task: Task) -> Budget | None:
+        """How far it may go; None where it looks for the smallest change."""
+        if isinstance(self.p, methods.FGSM):
+            return Linf(task, self.p.epsilon)
+        return budget_of(task, self.p) if "epsilon" in self.p.DESCRIPTOR.fields_by_name else None

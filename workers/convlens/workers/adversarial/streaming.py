@@ -1,0 +1,84 @@
+"""The AttackStream job: the same work, told of as it is done."""
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from threading import Lock
+
+from convlens.contract import Failure, with_defaults
+from convlens.v1 import adversarial_pb2 as pb
+from convlens.workers.adversarial.job import AttackJob
+from convlens.workers.adversarial.verdict import Judged
+from convlens.workers.attacks import Attempt
+from convlens.workers.runner import Key
+
+
+class AttackStreamJob(AttackJob):
+    """One AttackStream job."""
+
+    def parse(self, body: bytes) -> pb.AttackRequest:
+        """The request within the stream's."""
+        self._stream = with_defaults(pb.AttackStreamRequest.FromString(body))
+        self._told: set[int] = set()
+        self._fooled = 0
+        self._lock = Lock()
+        self._next = 0.0
+        return self._stream.request
+
+    def accept(self, key: Key, outcome: object) -> None:
+        """Takes what came of an image."""
+        super().accept(key, outcome)
+        if isinstance(outcome, Judged):
+            self._fooled += outcome.status == pb.ATTACK_STATUS_SUCCEEDED
+
+    def watch(self, working: Mapping[Key, Callable[[], object]]) -> Collection[Key]:
+        """Tells of progress and of the best so far, at most once in the interval asked for."""
+        if time.monotonic() < self._next:
+            return ()
+        self._next = time.monotonic() + self._stream.min_interval_ms / 1000
+        self._tell(pb.AttackStreamResponse(progress=self._progress()))
+        if self._stream.partial_items:
+            for key, so_far in working.items():
+                if len(key) > 1 and isinstance(attempt := so_far(), Attempt):
+                    judged = replace(self._begun[key[0]], attempt=attempt)
+                    self._executor.submit(self._preview, key[0], judged)
+        return ()
+
+    def _progress(self) -> pb.AttackProgress:
+        return pb.AttackProgress(
+            images_done=len(self._written),
+            images_fooled=self._fooled,
+            images=len(self._pictures),
+            cost=self.spent,
+            estimated_cost=self.estimate,
+        )
+
+    def _preview(self, index: int, judged: Judged) -> None:
+        """Tells of the best so far, unless the end was told of meanwhile."""
+        result = self.result_of(judged)
+        with self._lock:
+            if index not in self._told and not result.HasField("error"):
+                item = pb.AttackItem(image_index=index, result=result)
+                self._tell(pb.AttackStreamResponse(item=item))
+
+    def _write(self, index: int, outcome: Judged | Failure) -> pb.AttackResult:
+        item = pb.AttackItem(image_index=index, is_final=True, result=self.result_of(outcome))
+        with self._lock:
+            self._told.add(index)
+            self._tell(pb.AttackStreamResponse(item=item))
+        return pb.AttackResult()
+
+    def response(self) -> bytes:
+        """The end, once everything was told of; in the executor."""
+        for written in self._written.values():
+            written.result()
+        done = pb.AttackDone(receipt=self.receipt(), estimated_cost=self.estimate)
+        return pb.AttackStreamResponse(done=done).SerializeToString()
+
+    def estimated(self) -> bytes:
+        """The answer to a request that asks for the cost alone."""
+        done = pb.AttackDone(estimated_cost=self.estimate)
+        return pb.AttackStreamResponse(done=done).SerializeToString()
+
+    def _tell(self, event: pb.AttackStreamResponse) -> None:
+        self.ticket.tell(event.SerializeToString())

@@ -1,0 +1,165 @@
+"""What became of an attack on one picture, by the network's own word, and its message."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from convlens.v1 import adversarial_pb2 as pb
+from convlens.v1 import image_pb2, tensor_pb2
+from convlens.v1.classification_pb2 import ClassScore
+from convlens.workers.adversarial.watching import Watched
+from convlens.workers.attacks import Aim, Attempt
+
+# Probabilities add up to 1 but for rounding.
+_ROUNDING = 1e-4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """An attempt, and the scores [classes] before, after, and of the rounded picture, uint8.
+
+    There is no rounded picture where none but the original is within the budget. `after` is None
+    for what was not judged yet, or no more.
+    """
+
+    x: Tensor
+    aim: Aim
+    attempt: Attempt
+    before: Tensor
+    watched: Watched
+    rounded: Tensor | None = None
+    after: Tensor | None = None
+    after_rounding: Tensor | None = None
+    is_late: bool = False
+
+    @property
+    def status(self) -> pb.AttackStatus.ValueType:
+        """How it ended."""
+        if _reached(self.aim, self.before):
+            return pb.ATTACK_STATUS_ALREADY_MISCLASSIFIED
+        if self.is_late:
+            return pb.ATTACK_STATUS_DEADLINE
+        if self.after is None:
+            return pb.ATTACK_STATUS_UNSPECIFIED
+        if _reached(self.aim, self.after):
+            return pb.ATTACK_STATUS_SUCCEEDED
+        if self.attempt.is_improving:
+            return pb.ATTACK_STATUS_BUDGET_EXHAUSTED
+        return pb.ATTACK_STATUS_FAILED
+
+    @property
+    def rounded_status(self) -> pb.RoundedStatus.ValueType:
+        """How it ends for the picture in 8 bits."""
+        if self.after is None:
+            return pb.ROUNDED_STATUS_UNSPECIFIED
+        if self.rounded is None or self.after_rounding is None:
+            return pb.ROUNDED_STATUS_NOT_REPRESENTABLE
+        if _reached(self.aim, self.after_rounding):
+            return pb.ROUNDED_STATUS_SUCCEEDED
+        return pb.ROUNDED_STATUS_FAILED
+
+
+def _reached(aim: Aim, scores: Tensor) -> bool:
+    return bool(aim.reached(scores[None])[0])
+
+
+def are_probabilities(scores: Tensor) -> bool:
+    """Whether scores [classes] look like a softmax's."""
+    return bool((scores >= 0).all()) and abs(float(scores.double().sum()) - 1) < _ROUNDING
+
+
+def verdict_of(
+    judged: Judged,
+    labels: Sequence[str],
+    *,
+    top_k: int,
+    title: str,
+    geometry: image_pb2.Geometry.ValueType,
+    return_pixels: bool,
+) -> pb.AttackVerdict:
+    """The message."""
+    made = pb.AttackVerdict(
+        status=judged.status,
+        rounded_status=judged.rounded_status,
+        original_class=judged.aim.original,
+        target_class=judged.aim.target,
+        before=best(judged.before, labels, top_k),
+        geometry=geometry,
+        distance=distance(judged.attempt.pixels, judged.x),
+        steps=judged.attempt.steps,
+        cost=judged.watched.cost,
+        flags=_flags(judged),
+    )
+    if judged.after is not None:
+        made.after.extend(best(judged.after, labels, top_k))
+    if judged.after_rounding is not None:
+        made.after_rounding.extend(best(judged.after_rounding, labels, top_k))
+    if made.status == pb.ATTACK_STATUS_SUCCEEDED:
+        made.succeeded_by = judged.attempt.by or title
+    shown = judged.rounded if judged.rounded is not None else in_8_bits(judged.x)
+    made.png = png(shown)
+    made.rounded_distance.CopyFrom(distance(shown.double() / 255, judged.x))
+    if return_pixels:
+        made.pixels.CopyFrom(pixels_of(judged.attempt.pixels))
+    return made
+
+
+def _flags(judged: Judged) -> list[pb.AttackFlag.ValueType]:
+    flags: list[pb.AttackFlag.ValueType] = []
+    if judged.watched.is_flat:
+        flags.append(pb.ATTACK_FLAG_ZERO_GRADIENT)
+    if are_probabilities(judged.before):
+        flags.append(pb.ATTACK_FLAG_PROBABILITY_OUTPUTS)
+    return flags
+
+
+def best(scores: Tensor, labels: Sequence[str], top_k: int) -> list[ClassScore]:
+    """The best classes for scores [classes], the best first."""
+    chances = scores.softmax(dim=0)
+    order = [int(index) for index in scores.argsort(descending=True, stable=True)[:top_k]]
+    return [
+        ClassScore(
+            class_index=index,
+            label=labels[index],
+            probability=float(chances[index]),
+            logit=float(scores[index]),
+        )
+        for index in order
+    ]
+
+
+def distance(pixels: Tensor, x: Tensor) -> pb.Distance:
+    """How far pixels are from x."""
+    change = pixels.double().cpu() - x.double().cpu()
+    return pb.Distance(
+        l0=int(change.count_nonzero()),
+        l1=float(change.abs().sum()),
+        l2=float(change.square().sum().sqrt()),
+        linf=float(change.abs().max()),
+        distortion=float(change.square().mean().sqrt()),
+    )
+
+
+def in_8_bits(pixels: Tensor) -> Tensor:
+    """The nearest 8-bit picture to pixels in [0, 1], whatever the budget."""
+    return (pixels.double() * 255).round().to(torch.uint8)
+
+
+def png(picture: Tensor) -> bytes:
+    """A picture uint8 [channels, height, width] as a PNG."""
+    values = picture.cpu().movedim(0, -1).numpy()
+    file = io.BytesIO()
+    Image.fromarray(values[:, :, 0] if values.shape[-1] == 1 else values).save(file, "PNG")
+    return file.getvalue()
+
+
+def pixels_of(pixels: Tensor) -> tensor_pb2.Tensor:
+    """Pixels [channels, height, width] as float32 [height, width, channels]."""
+    values = pixels.float().cpu().movedim(0, -1).contiguous()
+    return tensor_pb2.Tensor(
+        dtype=tensor_pb2.DATA_TYPE_FLOAT32, shape=values.shape, data=values.numpy().tobytes()
+    )
