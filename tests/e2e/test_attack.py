@@ -34,9 +34,10 @@ ATTACKS: dict[str, Message] = {
     "carlini_wagner": methods.CarliniWagner(search_steps=2, steps=25, initial_c=10),
     "lbfgs": methods.LBFGS(search_steps=2, steps=10),
     "square": methods.Square(epsilon=0.2, queries=60),
+    "auto_attack": methods.AutoAttack(epsilon=EIGHT, steps=5, queries=20),
 }
 # What each may move a value by at most, where there is a budget.
-REACH = {"fgsm": 0.1, "pgd": EIGHT, "apgd": EIGHT, "square": 0.2}
+REACH = {"fgsm": 0.1, "pgd": EIGHT, "apgd": EIGHT, "square": 0.2, "auto_attack": EIGHT}
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +204,6 @@ BAD: dict[str, tuple[Callable[[pb.AttackRequest], object], str]] = {
     ),
     "labels for others": (lambda r: r.labels.extend([Target(rank=1)] * 3), "one for each of 1"),
     "no method": (lambda r: r.method.Clear(), "method"),
-    "not there yet": (lambda r: r.method.auto_attack.SetInParent(), "not available"),
 }
 
 

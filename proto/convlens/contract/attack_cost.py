@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from convlens.contract import with_defaults
 from convlens.contract.cost import FORWARD, GRADIENT, Passes
 from convlens.v1 import adversarial_pb2 as pb
 from convlens.v1 import attack_methods_pb2 as methods
@@ -56,6 +57,18 @@ def _square(p: methods.Square, request: pb.AttackRequest, classes: int) -> Passe
     return FORWARD * (p.queries * p.restarts)
 
 
+def _auto(p: methods.AutoAttack, request: pb.AttackRequest, classes: int) -> Passes:
+    climb = with_defaults(methods.APGD(steps=p.steps))
+    aims = 1 if _is_targeted(request) else min(p.target_classes, classes - 1)
+    climbs = _climbing(climb, request, classes) * (1 + aims)
+    nearest = _deep_fool(with_defaults(methods.DeepFool()), request, classes)
+    white = climbs + nearest
+    drawn = Passes(white.forward + white.backward * (p.gradient_samples - 1), 0)
+    backward = Passes(0, white.backward * p.gradient_samples)
+    # What each of them found is asked about again, and the picture twice at first.
+    return drawn + backward + FORWARD * (p.queries + 2 + 1 + aims + 2)
+
+
 def _is_targeted(request: pb.AttackRequest) -> bool:
     return request.goal.WhichOneof("goal") in ("target", "least_likely")
 
@@ -68,4 +81,5 @@ ATTACKS: Mapping[str, Callable[[Any, pb.AttackRequest, int], Passes]] = {
     "carlini_wagner": _carlini_wagner,
     "lbfgs": _lbfgs,
     "square": _square,
+    "auto_attack": _auto,
 }

@@ -6,11 +6,11 @@ from typing import Any
 from google.protobuf.message import Message
 
 from convlens.contract.rules import title_of
-from convlens.contract.validation import Violation, invalid
 from convlens.v1 import adversarial_pb2 as pb
 from convlens.v1 import attack_methods_pb2 as methods
 from convlens.workers.attacks import Attempt, Task
 from convlens.workers.attacks.apgd import apgd, check_classes
+from convlens.workers.attacks.auto_attack import auto_attack
 from convlens.workers.attacks.budget import Budget, Linf, budget_of
 from convlens.workers.attacks.carlini_wagner import carlini_wagner
 from convlens.workers.attacks.deep_fool import deep_fool
@@ -28,6 +28,7 @@ ATTACKS: Mapping[str, Callable[[Task, Any], Steps[Attempt]]] = {
     "carlini_wagner": carlini_wagner,
     "lbfgs": lbfgs,
     "square": square,
+    "auto_attack": auto_attack,
 }
 
 
@@ -37,10 +38,6 @@ class Attack:
     def __init__(self, request: pb.AttackRequest) -> None:
         name = request.method.WhichOneof("method")
         assert name
-        if name not in ATTACKS:
-            path, known = f"method.{name}", ", ".join(ATTACKS)
-            words = f"is not available on this server; there are: {known}"
-            raise invalid([Violation(field=path, description=words)])
         self.name = name
         self.p: Message = getattr(request.method, name)
         self.title = title_of(self.p)

@@ -109,7 +109,7 @@ def verdict_of(
 
 
 def _flags(judged: Judged) -> list[pb.AttackFlag.ValueType]:
-    flags: list[pb.AttackFlag.ValueType] = []
+    flags = sorted(pb.AttackFlag.ValueType(each) for each in judged.attempt.flags)
     if judged.watched.is_flat:
         flags.append(pb.ATTACK_FLAG_ZERO_GRADIENT)
     if are_probabilities(judged.before):

@@ -79,7 +79,7 @@ def _look(
     task: Task, p: methods.APGD, best: Best, pixels: Tensor, is_last: bool = False
 ) -> Steps[_Point]:
     """What there is at pixels; what the last step leads to needs no gradient."""
-    loss = task.aim.dlr if p.loss == methods.ATTACK_LOSS_DLR else task.aim.cross_entropy
+    loss = task.way.dlr if p.loss == methods.ATTACK_LOSS_DLR else task.way.cross_entropy
     answer = yield Pass(pixels[None], None if is_last else loss, so_far=best.attempt)
     success = yield from task.accepts(pixels, answer.scores[0])
     best.offer(pixels, success, float(task.aim.lead(answer.scores)))

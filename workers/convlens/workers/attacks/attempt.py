@@ -19,6 +19,7 @@ class Task:
 
     Its values are bounded by 0 and 1 unless it is `unbounded`. With `stop_at_success`, an attack
     within a budget ends at its first success. With `rounding`, only what succeeds after it counts.
+    Another aim may be `pursued` on the way to it.
     """
 
     x: Tensor
@@ -27,6 +28,12 @@ class Task:
     stop_at_success: bool = True
     unbounded: bool = False
     rounding: Rounding | None = None
+    pursued: Aim | None = None
+
+    @property
+    def way(self) -> Aim:
+        """Whose loss is driven up: the aim itself, unless another one is `pursued`."""
+        return self.pursued or self.aim
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -52,6 +59,7 @@ class Attempt:
 
     `success` is what the attack believes. One that `is_improving` had not come to rest when its
     steps were used up. `by` is the title of the attack that found it, where it is one of several.
+    `flags` are the contract's reasons not to take failure for robustness.
     """
 
     pixels: Tensor
@@ -59,6 +67,7 @@ class Attempt:
     success: bool
     is_improving: bool = False
     by: str = ""
+    flags: frozenset[int] = frozenset()
 
 
 class Best:

@@ -43,13 +43,17 @@ def deep_fool(task: Task, p: methods.DeepFool) -> Steps[Attempt]:
         pixels = (task.x + (1 + p.overshoot) * total).clamp(*task.bounds)
         answer = yield Pass(pixels[None], so_far=best.attempt)
         success = yield from task.accepts(pixels, answer.scores[0])
-        best.offer(pixels, success, float(task.aim.lead(answer.scores)))
+        lead = float(task.aim.lead(answer.scores))
+        best.offer(pixels, success, lead)
         if success or step == p.steps:
             break
         boundaries = boundaries or _boundaries(task.aim, answer.scores[0], p.candidates)
-        # Without the overshoot: else it would be that of the last step alone, too short to cross a
-        # boundary where the bounds cut most of the step.
-        slopes = yield from _slopes((task.x + total).clamp(*task.bounds), boundaries, best)
+        if lead <= 0:
+            # Without the overshoot: else it would be that of the last step alone, too short to
+            # cross a boundary where the bounds cut most of the step. What crossed one, but is none
+            # in 8 bits, goes as far again.
+            pixels = (task.x + total).clamp(*task.bounds)
+        slopes = yield from _slopes(pixels, boundaries, best)
         way = _way(slopes, p.norm)
         if way is None:
             break
