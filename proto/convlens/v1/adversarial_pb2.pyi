@@ -375,6 +375,7 @@ class AttackVerdict(_message.Message):
     COST_FIELD_NUMBER: _builtins.int
     SUCCEEDED_BY_FIELD_NUMBER: _builtins.int
     FLAGS_FIELD_NUMBER: _builtins.int
+    ORIGINAL_PNG_FIELD_NUMBER: _builtins.int
     status: Global___AttackStatus.ValueType
     """How it ended, by the pixels as computed."""
     rounded_status: Global___RoundedStatus.ValueType
@@ -393,6 +394,10 @@ class AttackVerdict(_message.Message):
     """Steps taken, over all starts and values of c."""
     succeeded_by: _builtins.str
     """Title of the attack that succeeded; with AutoAttack one of its own, else the method's."""
+    original_png: _builtins.bytes
+    """The image as the network gets it, in 8 bits and lossless, to lay beside the other; empty for a network
+    of kind linear.
+    """
     @_builtins.property
     def before(self) -> _containers.RepeatedCompositeFieldContainer[_classification_pb2.ClassScore]:
         """The best classes of the image, the best first."""
@@ -446,10 +451,11 @@ class AttackVerdict(_message.Message):
         cost: _receipt_pb2.Cost | None = ...,
         succeeded_by: _builtins.str = ...,
         flags: _abc.Iterable[Global___AttackFlag.ValueType] | None = ...,
+        original_png: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_target_class", b"_target_class", "cost", b"cost", "distance", b"distance", "pixels", b"pixels", "rounded_distance", b"rounded_distance", "target_class", b"target_class"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_target_class", b"_target_class", "after", b"after", "after_rounding", b"after_rounding", "before", b"before", "cost", b"cost", "distance", b"distance", "flags", b"flags", "geometry", b"geometry", "original_class", b"original_class", "pixels", b"pixels", "png", b"png", "rounded_distance", b"rounded_distance", "rounded_status", b"rounded_status", "status", b"status", "steps", b"steps", "succeeded_by", b"succeeded_by", "target_class", b"target_class"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_target_class", b"_target_class", "after", b"after", "after_rounding", b"after_rounding", "before", b"before", "cost", b"cost", "distance", b"distance", "flags", b"flags", "geometry", b"geometry", "original_class", b"original_class", "original_png", b"original_png", "pixels", b"pixels", "png", b"png", "rounded_distance", b"rounded_distance", "rounded_status", b"rounded_status", "status", b"status", "steps", b"steps", "succeeded_by", b"succeeded_by", "target_class", b"target_class"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__target_class: _TypeAlias = _typing.Literal["target_class"]  # noqa: Y015
     _WhichOneofArgType__target_class: _TypeAlias = _typing.Literal["_target_class", b"_target_class"]  # noqa: Y015

@@ -1,16 +1,14 @@
 """What became of an attack on one picture, by the network's own word, and its message."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from PIL import Image
 from torch import Tensor
 
 from convlens.v1 import adversarial_pb2 as pb
-from convlens.v1 import image_pb2, tensor_pb2
+from convlens.v1 import image_pb2
 from convlens.v1.classification_pb2 import ClassScore
+from convlens.workers.adversarial.encoding import in_8_bits, pixels_of, png
 from convlens.workers.adversarial.watching import Watched
 from convlens.workers.attacks import Aim, Attempt
 
@@ -100,8 +98,9 @@ def verdict_of(
         made.after_rounding.extend(best(judged.after_rounding, labels, top_k))
     if made.status == pb.ATTACK_STATUS_SUCCEEDED:
         made.succeeded_by = judged.attempt.by or title
-    shown = judged.rounded if judged.rounded is not None else in_8_bits(judged.x)
-    made.png = png(shown)
+    original = in_8_bits(judged.x)
+    shown = judged.rounded if judged.rounded is not None else original
+    made.png, made.original_png = png(shown), png(original)
     made.rounded_distance.CopyFrom(distance(shown.double() / 255, judged.x))
     if return_pixels:
         made.pixels.CopyFrom(pixels_of(judged.attempt.pixels))
@@ -141,25 +140,4 @@ def distance(pixels: Tensor, x: Tensor) -> pb.Distance:
         l2=float(change.square().sum().sqrt()),
         linf=float(change.abs().max()),
         distortion=float(change.square().mean().sqrt()),
-    )
-
-
-def in_8_bits(pixels: Tensor) -> Tensor:
-    """The nearest 8-bit picture to pixels in [0, 1], whatever the budget."""
-    return (pixels.double() * 255).round().to(torch.uint8)
-
-
-def png(picture: Tensor) -> bytes:
-    """A picture uint8 [channels, height, width] as a PNG."""
-    values = picture.cpu().movedim(0, -1).numpy()
-    file = io.BytesIO()
-    Image.fromarray(values[:, :, 0] if values.shape[-1] == 1 else values).save(file, "PNG")
-    return file.getvalue()
-
-
-def pixels_of(pixels: Tensor) -> tensor_pb2.Tensor:
-    """Pixels [channels, height, width] as float32 [height, width, channels]."""
-    values = pixels.float().cpu().movedim(0, -1).contiguous()
-    return tensor_pb2.Tensor(
-        dtype=tensor_pb2.DATA_TYPE_FLOAT32, shape=values.shape, data=values.numpy().tobytes()
     )
