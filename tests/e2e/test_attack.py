@@ -193,6 +193,27 @@ def test_an_attack_goes_on_until_the_rounded_picture_succeeds(
     assert all(each.status == pb.ATTACK_STATUS_SUCCEEDED for each in (*plain, *rounded))
 
 
+def test_an_attack_goes_through_the_resizing_of_the_photo(
+    attacking: Any, classifying: Any, pictures: list[Path]
+) -> None:
+    wanted = methods.PGD(epsilon=EIGHT, steps=20, relative_step_size=0.1)
+    asked = request(pictures[:2], wanted, through_resize=True, until_rounded_succeeds=True)
+    for picture, verdict in zip(
+        pictures, verdicts(attacking.Attack(asked, timeout=60)), strict=False
+    ):
+        assert verdict.rounded_status == pb.ROUNDED_STATUS_SUCCEEDED
+        before = np.asarray(Pictures.open(picture).convert("RGB"), dtype=int)
+        after = np.asarray(Pictures.open(io.BytesIO(verdict.png)), dtype=int)
+        assert after.shape == before.shape == (256, 256, 3)
+        assert 0 < np.abs(after - before).max() <= 8
+        assert verdict.geometry == image_pb2.GEOMETRY_NETWORK
+        image = Image(encoded=verdict.png, geometry=verdict.geometry)
+        answer = classifying.Classify(ClassifyRequest(images=[image]), timeout=30)
+        [first, *_] = answer.results[0].classification.classes
+        assert first.class_index == verdict.after_rounding[0].class_index
+        assert first.class_index != verdict.original_class
+
+
 BAD: dict[str, tuple[Callable[[pb.AttackRequest], object], str]] = {
     "no budget": (lambda r: setattr(r.method.pgd, "epsilon", 0), "greater than 0"),
     "a negative budget": (lambda r: setattr(r.method.pgd, "epsilon", -1), "greater than 0"),

@@ -16,8 +16,9 @@ from convlens.v1 import image_pb2
 from convlens.v1.receipt_pb2 import Cost, Receipt
 from convlens.workers.adversarial.aims import Aims
 from convlens.workers.adversarial.registry import Attack
-from convlens.workers.adversarial.rounding import floats, rounded
+from convlens.workers.adversarial.rounding import rounded
 from convlens.workers.adversarial.verdict import Judged, verdict_of
+from convlens.workers.adversarial.view import Original, View
 from convlens.workers.adversarial.watching import Watched
 from convlens.workers.attacks import Attempt, Task
 from convlens.workers.attacks.budget import Budget
@@ -81,17 +82,26 @@ class AttackJob(AnalysisJob[Judged]):
         if not bool(before.isfinite().all()):
             raise not_finite(self._subject, "The forward pass", x, "its scores are not")
         aim = self._aims.of(index, before)
-        task = Task(x, aim, self.request.seed, self.request.stop_at_success)
-        judged = Judged(x, aim, Attempt(x, 0, False), before, Watched())
+        view = self._view(picture)
+        judged = Judged(view.x, aim, Attempt(view.x, 0, False), before, Watched(view.body))
         self._begun[index] = judged
+        task = Task(view.x, aim, self.request.seed, self.request.stop_at_success)
         budget = self._attack.budget(task)
         if not bool(aim.reached(before[None])[0]):
-            judged = yield from self._attacked(task, judged, budget)
-        return (yield from self._judged(judged, budget))
+            judged = yield from self._attacked(task, judged, budget, view)
+        return (yield from self._judged(judged, budget, view))
 
-    def _attacked(self, task: Task, judged: Judged, budget: Budget | None) -> Steps[Judged]:
+    def _view(self, picture: Picture) -> View:
+        if self.request.through_resize:
+            return Original.of(picture, self._subject.network, self._subject.limits)
+        return View(picture.x)
+
+    def _attacked(
+        self, task: Task, judged: Judged, budget: Budget | None, view: View
+    ) -> Steps[Judged]:
         if self.request.until_rounded_succeeds:
-            task = replace(task, rounding=partial(_floats, budget=budget))
+            rounding = partial(_as_sent, budget=budget, view=view)
+            task = replace(task, rounding=rounding, rounded_body=self._subject.network)
         # A branch of its own: it may end early, and is judged all the same.
         [found] = yield from side_by_side([judged.watched.over(self._attack.begin(task))])
         if isinstance(found, Failure):
@@ -110,16 +120,16 @@ class AttackJob(AnalysisJob[Judged]):
         if budget is not None and not torch.equal(budget.project(pixels), pixels):
             raise ValueError(f"{self._attack.title} went over its budget")
 
-    def _judged(self, judged: Judged, budget: Budget | None) -> Steps[Judged]:
+    def _judged(self, judged: Judged, budget: Budget | None, view: View) -> Steps[Judged]:
         """What the network says of an attempt, as it is and in 8 bits."""
         shown = rounded(judged.attempt.pixels, budget)
-        points = [judged.attempt.pixels, *([] if shown is None else [floats(shown)])]
         late = replace(judged, rounded=shown, is_late=True)
-        answer = yield Pass(torch.stack(points), so_far=lambda: late)
-        after, *others = answer.scores.double().cpu()
-        return replace(
-            judged, rounded=shown, after=after, after_rounding=others[0] if others else None
-        )
+        answer = yield Pass(judged.attempt.pixels[None], body=view.body, so_far=lambda: late)
+        judged = replace(judged, rounded=shown, after=answer.scores[0].double().cpu())
+        if shown is None:
+            return judged
+        answer = yield Pass(view.sent(shown)[None], so_far=lambda: late)
+        return replace(judged, after_rounding=answer.scores[0].double().cpu())
 
     def accept(self, key: Key, outcome: object) -> None:
         """Takes what came of an image."""
@@ -147,7 +157,11 @@ class AttackJob(AnalysisJob[Judged]):
             self._subject.network.labels,
             top_k=self.request.top_k,
             title=self._attack.title,
-            geometry=image_pb2.GEOMETRY_AS_IS,
+            geometry=(
+                image_pb2.GEOMETRY_NETWORK
+                if self.request.through_resize
+                else image_pb2.GEOMETRY_AS_IS
+            ),
             return_pixels=self.request.return_pixels,
         )
 
@@ -176,9 +190,9 @@ class AttackJob(AnalysisJob[Judged]):
         return made
 
 
-def _floats(pixels: Tensor, budget: Budget | None) -> Tensor | None:
+def _as_sent(pixels: Tensor, budget: Budget | None, view: View) -> Tensor | None:
     shown = rounded(pixels, budget)
-    return None if shown is None else floats(shown)
+    return None if shown is None else view.sent(shown)
 
 
 def _filled_in(given: pb.AttackRequest, subject: Subject) -> pb.AttackRequest:

@@ -15,16 +15,16 @@ def rounded(pixels: Tensor, budget: Budget | None) -> Tensor | None:
     None where no 8-bit picture but the original is within the budget: it is below 1/255, or the
     original has no 8-bit values itself.
     """
-    steps = (pixels.double() * 255).round()
+    wanted = pixels.double() * 255
     if budget is None:
-        return steps.to(torch.uint8)
+        return wanted.round().to(torch.uint8)
     if budget.epsilon < (1 - _SLACK) / 255:
         return None
     exact = budget.x.double() * 255
     if isinstance(budget, Linf):
-        found = _within_reach(steps, exact, budget.epsilon * 255)
+        found = _within_reach(wanted.round(), exact, budget.epsilon * 255)
     else:
-        found = _within_length(steps, exact, budget.epsilon * 255)
+        found = _within_length(wanted, exact, budget.epsilon * 255)
     return None if found is None else found.to(torch.uint8)
 
 
@@ -39,15 +39,17 @@ def _within_reach(steps: Tensor, exact: Tensor, reach: float) -> Tensor | None:
     return found if bool((least <= most).all()) else None
 
 
-def _within_length(steps: Tensor, exact: Tensor, length: float) -> Tensor | None:
-    """Where rounding made the change too long, the values that lengthen it most give way."""
+def _within_length(wanted: Tensor, exact: Tensor, length: float) -> Tensor | None:
+    """Where rounding made the change too long, those values give way that cost least."""
+    steps = wanted.round()
     nearer = torch.where(steps > exact, steps - 1, steps + 1)
     before, after = (steps - exact).square(), (nearer - exact).square()
     gain = (before - after).clamp_min(0).flatten()
     excess = float(before.sum()) - (length + _SLACK) ** 2
     if excess <= 0:
         return steps
-    order = gain.argsort(descending=True, stable=True)
+    cost = (nearer - wanted).square() - (steps - wanted).square()
+    order = (gain / cost.flatten().clamp_min(_SLACK)).argsort(descending=True, stable=True)
     saved = gain[order].cumsum(0)
     if float(saved[-1]) < excess:
         return None

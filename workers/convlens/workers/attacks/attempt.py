@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from convlens.workers.attacks.aim import Aim
+from convlens.workers.body import Body
 from convlens.workers.runner import Pass, Steps
 
 # The 8-bit picture nearest to pixels [channels, height, width], as floats; None where none is
@@ -18,7 +19,8 @@ class Task:
     """A picture x [channels, height, width] that is to be answered otherwise.
 
     Its values are bounded by 0 and 1 unless it is `unbounded`. With `stop_at_success`, an attack
-    within a budget ends at its first success. With `rounding`, only what succeeds after it counts.
+    within a budget ends at its first success. With `rounding`, only what succeeds after it counts,
+    in `rounded_body` where that is another one than what is attacked.
     Another aim may be `pursued` on the way to it.
     """
 
@@ -28,6 +30,7 @@ class Task:
     stop_at_success: bool = True
     unbounded: bool = False
     rounding: Rounding | None = None
+    rounded_body: Body | None = None
     pursued: Aim | None = None
 
     @property
@@ -49,7 +52,7 @@ class Task:
         rounded = self.rounding(pixels)
         if rounded is None:
             return False
-        answer = yield Pass(rounded[None])
+        answer = yield Pass(rounded[None], body=self.rounded_body)
         return bool(self.aim.reached(answer.scores)[0])
 
 
