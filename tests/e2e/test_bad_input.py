@@ -15,7 +15,7 @@ from PIL import Image as PILImage
 
 from convlens.contract import Failure
 from convlens.contract.errors import reason_name
-from convlens.v1.adversarial_pb2 import AttackRequest
+from convlens.v1.adversarial_pb2 import EvaluateRobustnessRequest
 from convlens.v1.adversarial_pb2_grpc import AdversarialServiceStub
 from convlens.v1.classification_pb2 import ClassifyRequest
 from convlens.v1.image_pb2 import GEOMETRY_AS_IS, Image
@@ -216,7 +216,9 @@ def test_a_message_over_the_size_limit_is_refused_by_grpc_itself(server, channel
 def test_what_is_not_built_says_so(channel) -> None:
     attack, synthesis = AdversarialServiceStub(channel), SynthesisServiceStub(channel)
     calls: dict[str, Callable[[], Any]] = {
-        "AdversarialService/Attack": lambda: attack.Attack(AttackRequest(), timeout=10),
+        "AdversarialService/EvaluateRobustness": lambda: list(
+            attack.EvaluateRobustness(iter([EvaluateRobustnessRequest()]), timeout=10)
+        ),
         "SynthesisService/Synthesize": lambda: list(
             synthesis.Synthesize(SynthesizeRequest(), timeout=10)
         ),

@@ -20,6 +20,9 @@ from convlens.v1.image_pb2 import Image
 from convlens.v1.tensor_pb2 import DATA_TYPE_UINT8, Tensor
 from tests.conftest import ENGINES, RunningServer, classification, running_server, server_process
 
+# What the server does by itself, with either engine.
+SLOW_WITH_TRITON = ["embedded", pytest.param("triton-local", marks=pytest.mark.slow)]
+
 
 @pytest.fixture(scope="module")
 def image(pictures: list[Path]) -> Image:
@@ -293,7 +296,7 @@ def test_a_server_stopped_under_load_answers_everything_that_it_took(
     assert not Path(f"/proc/{process.pid}").exists()
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", SLOW_WITH_TRITON)
 def test_calls_that_outlast_the_drain_are_told_so_in_time(engine: str, image: Image) -> None:
     many = ClassifyRequest(images=[image] * 64)
     with (
@@ -313,7 +316,7 @@ def test_calls_that_outlast_the_drain_are_told_so_in_time(engine: str, image: Im
     assert seconds < 10
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", SLOW_WITH_TRITON)
 def test_a_stream_of_a_stopping_server_ends_after_what_was_taken(engine: str, image: Image) -> None:
     requests = (
         ClassifyStreamRequest(id=i, request=ClassifyRequest(images=[image])) for i in range(100_000)

@@ -90,7 +90,7 @@ def calls_per_second(rate: float, server: RunningServer, image: Image) -> Genera
             sender.result()
 
 
-@pytest.mark.parametrize("instances", [1, 2])
+@pytest.mark.parametrize("instances", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_killed_worker_is_replaced_under_load(
     instances: int, image: Image, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -180,7 +180,7 @@ def check_vanishing_clients(seconds: float, image: Image, capsys: Any) -> None:
 
 
 def test_clients_that_vanish_do_no_harm(image: Image, capsys: Any) -> None:
-    check_vanishing_clients(15, image, capsys)
+    check_vanishing_clients(8, image, capsys)
 
 
 @pytest.mark.slow
@@ -236,6 +236,8 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+# Servers that come and go are shown with FakeTritons in tests/server.
+@pytest.mark.slow
 def test_a_name_that_stands_for_other_servers_now_and_a_server_that_dies(
     image: Image, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -217,7 +217,10 @@ def test_nobody_in_a_small_crowd_waits_for_half_a_second(
 
 @pytest.mark.parametrize(
     ("pool", "service", "other"),
-    [("analysis", EXPLANATION, CLASSIFICATION), ("inference", CLASSIFICATION, EXPLANATION)],
+    [
+        ("analysis", EXPLANATION, CLASSIFICATION),
+        pytest.param("inference", CLASSIFICATION, EXPLANATION, marks=pytest.mark.slow),
+    ],
 )
 def test_exactly_the_services_of_a_dead_pool_do_not_serve(
     pool: str,
@@ -300,7 +303,7 @@ def test_a_wrong_key_is_said_at_once(shared: Shared) -> None:
     assert time.monotonic() - started < 10
 
 
-@pytest.mark.parametrize("pool", ["inference", "analysis"])
+@pytest.mark.parametrize("pool", [pytest.param("inference", marks=pytest.mark.slow), "analysis"])
 def test_jobs_under_way_in_a_dead_worker_are_computed_again(
     pool: str, front: RunningServer, shared: Shared
 ) -> None:
