@@ -395,8 +395,8 @@ class AttackVerdict(_message.Message):
     succeeded_by: _builtins.str
     """Title of the attack that succeeded; with AutoAttack one of its own, else the method's."""
     original_png: _builtins.bytes
-    """The image as the network gets it, in 8 bits and lossless, to lay beside the other; empty for a network
-    of kind linear.
+    """The pixels that were attacked, in 8 bits and lossless, to lay beside those of the PNG; empty for a
+    network of kind linear.
     """
     @_builtins.property
     def before(self) -> _containers.RepeatedCompositeFieldContainer[_classification_pb2.ClassScore]:

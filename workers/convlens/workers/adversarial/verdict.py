@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from convlens.v1 import adversarial_pb2 as pb
@@ -14,6 +15,8 @@ from convlens.workers.attacks import Aim, Attempt
 
 # Probabilities add up to 1 but for rounding.
 _ROUNDING = 1e-4
+# In steps of 1/255: values of 8 bits lie this near to what float32 makes of them.
+_SLACK = 1e-4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +104,7 @@ def verdict_of(
     original = in_8_bits(judged.x)
     shown = judged.rounded if judged.rounded is not None else original
     made.png, made.original_png = png(shown), png(original)
-    made.rounded_distance.CopyFrom(distance(shown.double() / 255, judged.x))
+    made.rounded_distance.CopyFrom(distance(shown.double() / 255, _exact(judged.x)))
     if return_pixels:
         made.pixels.CopyFrom(pixels_of(judged.attempt.pixels))
     return made
@@ -129,6 +132,12 @@ def best(scores: Tensor, labels: Sequence[str], top_k: int) -> list[ClassScore]:
         )
         for index in order
     ]
+
+
+def _exact(x: Tensor) -> Tensor:
+    """x in double precision, its 8-bit values without what float32 made of them."""
+    values, steps = x.double() * 255, in_8_bits(x).double()
+    return torch.where((values - steps).abs() < _SLACK, steps, values) / 255
 
 
 def distance(pixels: Tensor, x: Tensor) -> pb.Distance:
