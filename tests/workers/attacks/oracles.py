@@ -33,3 +33,13 @@ def torchattacks_fools(
     attack = getattr(torchattacks, name)(network.eval(), seed=0, **given)
     found = attack(pictures, labels)
     return int((network(found).argmax(1) != labels).sum())
+
+
+def foolbox_distances(
+    network: nn.Module, pictures: Tensor, labels: Tensor, attack: Any, order: float = 2
+) -> Tensor:
+    """How far away what an attack of foolbox finds is, infinity where it finds nothing."""
+    model = foolbox.PyTorchModel(network.eval(), bounds=(0, 1))
+    _, found, success = attack(model, pictures, criterion=labels, epsilons=None)
+    distances = (found - pictures).flatten(1).norm(order, dim=1)
+    return distances.masked_fill(~success, torch.inf)
