@@ -7,6 +7,8 @@ import pytest
 
 from convlens.client import (
     AsyncClient,
+    AttackEvent,
+    AttackVerdict,
     Classification,
     Client,
     ConvLensError,
@@ -19,11 +21,11 @@ from convlens.client import (
     NetworkSummary,
     PretrainedWeights,
 )
-from convlens.client.methods import Occlusion, Rank, Saliency
+from convlens.client.methods import PGD, LeastLikely, Occlusion, Rank, Saliency
 
 OPERATIONS = [
     *("classify", "classify_stream", "extract_features", "extract_features_stream"),
-    *("explain", "explain_stream", "estimate"),
+    *("explain", "explain_stream", "estimate", "attack", "attack_stream", "estimate_attack"),
     *("networks", "network", "pretrained", "health"),
 ]
 
@@ -51,6 +53,12 @@ def test_types_of_the_client(server):
         assert_type(explained, list[Explanation | ConvLensError])
         assert_type(next(client.explain_stream(b"x", Saliency())), ExplainEvent)
         assert_type(client.estimate(b"x", Saliency(), targets="cat"), Cost)
+        assert_type(client.attack(b"x", PGD(), target="dog"), AttackVerdict)
+        assert_type(client.attack([b"x"], PGD(), target=LeastLikely()), list[AttackVerdict])
+        attacked = client.attack([b"x"], PGD(), on_error="return")
+        assert_type(attacked, list[AttackVerdict | ConvLensError])
+        assert_type(next(client.attack_stream(b"x", PGD())), AttackEvent)
+        assert_type(client.estimate_attack(b"x", PGD()), Cost)
         assert_type(client.networks(), list[NetworkSummary])
         assert_type(client.network("pets"), Network)
         assert_type(client.pretrained("resnet"), list[PretrainedWeights])
@@ -85,6 +93,12 @@ async def test_types_of_the_async_client(server):
         assert_type(explained, list[Explanation | ConvLensError])
         assert_type(await anext(client.explain_stream(b"x", Saliency())), ExplainEvent)
         assert_type(await client.estimate(b"x", Saliency(), targets="cat"), Cost)
+        assert_type(await client.attack(b"x", PGD(), target="dog"), AttackVerdict)
+        assert_type(await client.attack([b"x"], PGD(), target=LeastLikely()), list[AttackVerdict])
+        attacked = await client.attack([b"x"], PGD(), on_error="return")
+        assert_type(attacked, list[AttackVerdict | ConvLensError])
+        assert_type(await anext(client.attack_stream(b"x", PGD())), AttackEvent)
+        assert_type(await client.estimate_attack(b"x", PGD()), Cost)
         assert_type(await client.networks(), list[NetworkSummary])
         assert_type(await client.network("pets"), Network)
         assert_type(await client.pretrained("resnet"), list[PretrainedWeights])

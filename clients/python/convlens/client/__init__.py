@@ -13,6 +13,14 @@ if TYPE_CHECKING:
         TrainingMemory,
     )
     from convlens.client._async_client import AsyncClient
+    from convlens.client._attacks import (
+        AttackDone,
+        AttackEvent,
+        AttackItem,
+        AttackProgress,
+        AttackVerdict,
+        Distance,
+    )
     from convlens.client._attributions import Attribution, ErrorEstimate, MapGeometry
     from convlens.client._client import Client
     from convlens.client._details import (
@@ -88,6 +96,11 @@ __all__ = [
     "Anatomy",
     "ArrayLike",
     "AsyncClient",
+    "AttackDone",
+    "AttackEvent",
+    "AttackItem",
+    "AttackProgress",
+    "AttackVerdict",
     "Attribution",
     "Attributions",
     "Box",
@@ -102,6 +115,7 @@ __all__ = [
     "DeconvnetDetails",
     "DeconvnetPatch",
     "DesignWarning",
+    "Distance",
     "ErrorEstimate",
     "ExplainDone",
     "ExplainEvent",
@@ -152,7 +166,8 @@ __all__ = [
 
 HOMES = (
     *("_errors", "_anatomy", "_results", "_features", "_images", "_operations"),
-    *("_quality", "_details", "_attributions", "_explanations", "_client", "_async_client"),
+    *("_quality", "_details", "_attributions", "_explanations", "_attacks"),
+    *("_client", "_async_client"),
 )
 
 

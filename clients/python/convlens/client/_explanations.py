@@ -3,13 +3,13 @@
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, SupportsIndex, TypeAlias, cast
+from typing import SupportsIndex, TypeAlias, cast
 
 from google.protobuf.message import Message
 
 from convlens.client._attributions import Attribution, attribution
 from convlens.client._errors import ConvLensError, Internal, from_status
-from convlens.client._results import Cost, Receipt, plain, receipt_of
+from convlens.client._results import Cost, Receipt, cost_of, plain, receipt_of
 from convlens.client.methods import Rank
 from convlens.v1 import explanation_pb2 as pb
 from convlens.v1 import target_pb2
@@ -155,11 +155,6 @@ def explain_event(
             return ExplainDone(receipt_of(message.done.receipt), cost)
         case _:
             raise Internal("The server sent a message of a stream that tells nothing.")
-
-
-def cost_of(message: Any) -> Cost:
-    """The cost."""
-    return plain(Cost, message)
 
 
 def _item(message: pb.ExplainItem, asked: pb.ExplainRequest, request_id: str) -> ExplainItem:

@@ -7,6 +7,7 @@ import numpy as np
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
+from convlens.client._fake_attacks import attack
 from convlens.client._fake_basics import (
     EMPTY,
     LABELS,
@@ -142,6 +143,7 @@ def default_answers() -> dict[str, Answer]:
         traffic_weight=1,
     )
     return {
+        "Attack": attack,
         "Classify": _classify,
         "Explain": explain,
         "ExtractFeatures": _extract_features,

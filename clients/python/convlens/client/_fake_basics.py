@@ -3,7 +3,7 @@
 from google.rpc.error_details_pb2 import BadRequest
 
 from convlens.contract import ErrorReason, Failure
-from convlens.v1 import classification_pb2, image_pb2
+from convlens.v1 import classification_pb2, image_pb2, target_pb2
 
 #: The network, its only layer, the side of its input in pixels.
 NAME = "pets"
@@ -34,3 +34,15 @@ def check_network(name: str) -> None:
     if name not in ("", NAME, f"{NAME}@1"):
         reason = ErrorReason.ERROR_REASON_NETWORK_NOT_FOUND
         raise Failure(reason, network=name, served=f"{NAME}@1")
+
+
+def class_of(field: str, target: target_pb2.Target) -> classification_pb2.ClassScore:
+    """The class that is asked for; INVALID_REQUEST where there is none."""
+    kind = target.WhichOneof("target") or ""
+    for index, score in enumerate(SCORES):
+        if {"class_index": index, "label": score.label, "rank": index + 1}[kind] == getattr(
+            target, kind
+        ):
+            return score
+    words = f"is {getattr(target, kind)}; there are 0 to {len(LABELS) - 1}: {', '.join(LABELS)}"
+    raise invalid(f"{field}.{kind}", words)

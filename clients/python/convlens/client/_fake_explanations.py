@@ -5,15 +5,14 @@ from collections.abc import Iterator, Sequence
 from convlens.client._fake_attributions import WITHOUT_TARGETS, Answer
 from convlens.client._fake_basics import (
     EMPTY,
-    LABELS,
     SCORES,
     SIDE,
     check_network,
+    class_of,
     has_pixels,
-    invalid,
 )
 from convlens.contract import with_defaults
-from convlens.v1 import classification_pb2, image_pb2, receipt_pb2, target_pb2
+from convlens.v1 import classification_pb2, image_pb2, receipt_pb2
 from convlens.v1 import explanation_methods_pb2 as methods
 from convlens.v1 import explanation_pb2 as pb
 
@@ -27,7 +26,7 @@ def explain(request: pb.ExplainRequest) -> pb.ExplainResponse:
     """A bright spot for each image, method and target; an error for an image without pixels."""
     check_network(request.network)
     asked = with_defaults(request)
-    targets = [_class_of(f"targets[{n}]", target) for n, target in enumerate(asked.targets)]
+    targets = [class_of(f"targets[{n}]", target) for n, target in enumerate(asked.targets)]
     cost = _cost(asked)
     if asked.estimate_only:
         return pb.ExplainResponse(estimated_cost=cost)
@@ -40,7 +39,7 @@ def explain(request: pb.ExplainRequest) -> pb.ExplainResponse:
     return pb.ExplainResponse(results=results, estimated_cost=cost)
 
 
-def in_parts(
+def explained_in_parts(
     request: pb.ExplainStreamRequest, response: pb.ExplainResponse
 ) -> Iterator[pb.ExplainStreamResponse]:
     """What a stream tells where a single call would have got `response`."""
@@ -59,18 +58,6 @@ def in_parts(
             yield event(item=_halfway(item))
         yield event(item=item)
     yield event(done=pb.ExplainDone(receipt=response.receipt, estimated_cost=cost))
-
-
-def _class_of(field: str, target: target_pb2.Target) -> classification_pb2.ClassScore:
-    """The class that is asked for."""
-    kind = target.WhichOneof("target") or ""
-    for index, score in enumerate(SCORES):
-        if {"class_index": index, "label": score.label, "rank": index + 1}[kind] == getattr(
-            target, kind
-        ):
-            return score
-    words = f"is {getattr(target, kind)}; there are 0 to {len(LABELS) - 1}: {', '.join(LABELS)}"
-    raise invalid(f"{field}.{kind}", words)
 
 
 def _explanation(

@@ -1,6 +1,6 @@
 """What comes back: frozen values with the field names of the contract."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import cache
@@ -193,14 +193,23 @@ def classification(
     message: classification_pb2.Classification, receipt: receipt_pb2.Receipt
 ) -> Classification:
     """One image's answer, with the receipt of the call that brought it."""
-    scores = tuple(plain(ClassScore, score, index=score.class_index) for score in message.classes)
-    return Classification(scores, receipt_of(receipt))
+    return Classification(scores_of(message.classes), receipt_of(receipt))
+
+
+def scores_of(messages: Iterable[classification_pb2.ClassScore]) -> tuple[ClassScore, ...]:
+    """The scores of several classes."""
+    return tuple(plain(ClassScore, score, index=score.class_index) for score in messages)
 
 
 def receipt_of(message: receipt_pb2.Receipt) -> Receipt:
     """The receipt of an answer."""
     wire = message.SerializeToString(deterministic=True)
-    return plain(Receipt, message, cost=plain(Cost, message.cost), wire=wire)
+    return plain(Receipt, message, cost=cost_of(message.cost), wire=wire)
+
+
+def cost_of(message: receipt_pb2.Cost) -> Cost:
+    """The cost."""
+    return plain(Cost, message)
 
 
 def network_summary(message: network_pb2.NetworkSummary) -> NetworkSummary:
@@ -275,9 +284,10 @@ def names_of(cls: Callable[..., object]) -> frozenset[str]:
 
 
 def _value(value: Any, entry: FieldDescriptor) -> object:
+    values = value if entry.is_repeated else [value]
     if entry.enum_type is not None:
-        return _word(entry.enum_type, value)
-    return tuple(value) if entry.is_repeated else value
+        values = [_word(entry.enum_type, number) for number in values]
+    return tuple(values) if entry.is_repeated else values[0]
 
 
 def _word(enum: EnumDescriptor, number: int) -> str:

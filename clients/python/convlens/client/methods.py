@@ -1,15 +1,30 @@
-"""Ways to explain an answer and to judge explanations: the contract's own messages.
+"""Ways to explain an answer, to judge explanations, and to attack: the contract's own messages.
 
-from convlens.client.methods import Deletion, Occlusion, Saliency
+from convlens.client.methods import PGD, Deletion, Occlusion, Saliency
 
 client.explain("cat.jpg", [Saliency(), Occlusion(window=16)], measures=[Deletion()])
+client.attack("cat.jpg", PGD(epsilon=8 / 255), target="dog")
 
-What is left out takes the default that the contract names; `convlens explain --help-methods` lists
-every parameter with its default, its range and its paper.
+What is left out takes the default that the contract names; `convlens explain --help-methods` and
+`convlens attack --help-methods` list every parameter with its default, its range and its paper.
 """
 
 from dataclasses import dataclass
 
+from convlens.v1.adversarial_pb2 import LeastLikely
+from convlens.v1.attack_methods_pb2 import (
+    APGD,
+    FGSM,
+    LBFGS,
+    PGD,
+    AttackLoss,
+    AttackMethod,
+    AutoAttack,
+    CarliniWagner,
+    DeepFool,
+    Norm,
+    Square,
+)
 from convlens.v1.explanation_methods_pb2 import (
     Activations,
     ChannelReduction,
@@ -50,12 +65,21 @@ from convlens.v1.quality_pb2 import (
 from convlens.v1.target_pb2 import Target
 
 __all__ = [
+    "APGD",
+    "FGSM",
+    "LBFGS",
+    "PGD",
     "Activations",
+    "AttackLoss",
+    "AttackMethod",
+    "AutoAttack",
+    "CarliniWagner",
     "ChannelReduction",
     "ColorScale",
     "Completeness",
     "Deconvnet",
     "DeconvnetSeed",
+    "DeepFool",
     "Deletion",
     "DenseMap",
     "ExplanationMethod",
@@ -68,11 +92,13 @@ __all__ = [
     "Insertion",
     "IntegratedGradients",
     "Interpolation",
+    "LeastLikely",
     "Localization",
     "LocalizationMethod",
     "MapStrength",
     "MaxSensitivity",
     "ModelRandomization",
+    "Norm",
     "Occlusion",
     "PointingGame",
     "Position",
@@ -84,6 +110,7 @@ __all__ = [
     "Saliency",
     "SmoothGrad",
     "SmoothGradForm",
+    "Square",
     "Target",
     "TrueRegion",
     "Unpooling",

@@ -21,8 +21,9 @@ from grpc_health.v1 import health_pb2
 
 from convlens.client._errors import CODES, DETAILS_KEY, REQUEST_ID_KEY
 from convlens.client._fake_answers import Answer, default_answers
+from convlens.client._fake_attacks import attacked_in_parts
 from convlens.client._fake_basics import NAME
-from convlens.client._fake_explanations import in_parts
+from convlens.client._fake_explanations import explained_in_parts
 from convlens.contract import ErrorReason, Failure, digest, violations, with_defaults
 from convlens.contract.rules import kind_of
 from convlens.v1 import (
@@ -46,6 +47,11 @@ SERVICES = [
 METHODS = {f"/{m.containing_service.full_name}/{m.name}": m for s in SERVICES for m in s.methods}
 METHODS_BY_RPC = {method.name: method for method in METHODS.values()}
 RPCS = sorted(METHODS_BY_RPC)
+# Streams that tell what a single call would have got.
+IN_PARTS: Mapping[str, Callable[[Any, Any], Iterator[Any]]] = {
+    "AttackStream": attacked_in_parts,
+    "ExplainStream": explained_in_parts,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,8 @@ class FakeServer:
     `answers` has answers of your own by the name of the RPC: "Classify", "ClassifyStream",
     "GetNetwork"; a name of none is a ValueError. Without one for a stream as ClassifyStream, its
     requests are answered one by one as Classify would, and a Failure becomes the answer to its
-    request. Without one for ExplainStream, the answer of Explain comes in parts.
+    request. Without one for ExplainStream or AttackStream, the answer of Explain or Attack
+    comes in parts.
     `requests` has what came in, in order. `max_message_bytes` is the largest request that it takes;
     -1 is any.
 
@@ -147,8 +154,9 @@ class FakeServer:
     def _answers_to_one(self, rpc: str, request: Any) -> Iterator[Any]:
         if problems := violations(request):
             raise Failure(ErrorReason.ERROR_REASON_INVALID_REQUEST, violations=problems)
-        if rpc == "ExplainStream" and rpc not in self.answers:
-            return in_parts(request, self.answer("Explain", request.request))
+        if rpc in IN_PARTS and rpc not in self.answers:
+            whole = self.answer(rpc.removesuffix("Stream"), request.request)
+            return IN_PARTS[rpc](request, whole)
         said = self._said(rpc, request)
         return iter([said]) if isinstance(said, Message) else said
 

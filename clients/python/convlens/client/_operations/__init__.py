@@ -4,6 +4,7 @@ A new operation is a function in here, of the client's settings and what its cal
 returns an Operation, a Stream or a Watch; and one line in each of Client and AsyncClient.
 """
 
+from convlens.client._operations.adversarial import attack, attack_stream, estimate_attack
 from convlens.client._operations.base import OnError, Operation, Stream, Watch
 from convlens.client._operations.classification import classify, classify_stream
 from convlens.client._operations.explanation import estimate, explain, explain_stream
@@ -15,9 +16,12 @@ __all__ = [
     "Operation",
     "Stream",
     "Watch",
+    "attack",
+    "attack_stream",
     "classify",
     "classify_stream",
     "estimate",
+    "estimate_attack",
     "explain",
     "explain_stream",
     "extract_features",

@@ -91,12 +91,12 @@ def parameters_of(
     if dtype is not None and dtype not in MAP_TYPES:
         raise InvalidRequest(f"dtype is {dtype!r}; it must be one of {', '.join(MAP_TYPES)}.")
     return {
-        "methods": [_wrapped("methods", m.ExplanationMethod, e) for e in _listed(methods)],
-        "targets": [_target(entry) for entry in _listed(targets)],
+        "methods": [wrapped("methods", m.ExplanationMethod, e) for e in listed(methods)],
+        "targets": [target_of(entry) for entry in listed(targets)],
         "dtype": MAP_TYPES[dtype] if dtype else None,
         "rendering": _named("rendering", m.Rendering, "style", rendering),
         "localization": _named("localization", m.Localization, "method", localization),
-        "measures": [_wrapped("measures", m.QualityMeasure, e) for e in _listed(measures)],
+        "measures": [wrapped("measures", m.QualityMeasure, e) for e in listed(measures)],
         "true_regions": [_region(entry) for entry in _regions(true_regions)],
         "seed": seed,
         "stable_share": stable_share,
@@ -110,12 +110,13 @@ def choices_of(kind: type[Message]) -> Mapping[str, str]:
     return {field.message_type.name: field.name for field in cast(Any, kind.DESCRIPTOR).fields}
 
 
-def _listed(given: object) -> Iterable[Any]:
+def listed(given: object) -> Iterable[Any]:
+    """What is given once or as a list, as a list."""
     single = isinstance(given, str | Message | type) or not isinstance(given, Iterable)
     return [given] if single else cast(Iterable[object], given)
 
 
-def _wrapped(what: str, kind: type[M], entry: object) -> M:
+def wrapped(what: str, kind: type[M], entry: object, also: str = ", or a list of those") -> M:
     """The entry as `kind`, which is one of several."""
     if isinstance(entry, kind):
         return entry
@@ -125,12 +126,12 @@ def _wrapped(what: str, kind: type[M], entry: object) -> M:
     if isinstance(entry, type) and entry.__name__ in choices:
         raise InvalidRequest(f"{what} has the class {entry.__name__}; write {entry.__name__}().")
     raise InvalidRequest(
-        f"{what} has a {type(entry).__name__}; it must be one of {', '.join(choices)}, or a list "
-        "of those."
+        f"{what} has a {type(entry).__name__}; it must be one of {', '.join(choices)}{also}."
     )
 
 
-def _target(given: object) -> m.Target:
+def target_of(given: object) -> m.Target:
+    """The contract's target for what stands for a class; InvalidRequest where nothing does."""
     if isinstance(given, m.Target):
         return given
     if isinstance(given, m.Rank):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import Parameter, Signature, signature
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
@@ -15,6 +16,7 @@ from convlens.client._transport import check_count, time_of
 S = TypeVar("S")
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
+F = TypeVar("F", bound=Callable[..., Any])
 
 OnError: TypeAlias = Literal["raise", "return"]
 # Requests of a stream that are under way at a time, unless the caller says otherwise.
@@ -75,6 +77,21 @@ class Watch(Generic[T]):
 
     def __post_init__(self) -> None:
         time_of(self.timeout)
+
+
+def with_options(parameters_of: Callable[..., object]) -> Callable[[F], F]:
+    """Has help() show what `**options` of an operation stands for: the keywords given here."""
+
+    def decorated(build: F) -> F:
+        own = list(signature(build).parameters.values())
+        first = [p for p in own if p.kind is Parameter.POSITIONAL_OR_KEYWORD]
+        last = [p for p in own if p.kind is Parameter.KEYWORD_ONLY]
+        known = signature(parameters_of).parameters.values()
+        options = [p for p in known if p.kind is Parameter.KEYWORD_ONLY]
+        vars(build)["__signature__"] = Signature([*first, *options, *last])
+        return build
+
+    return decorated
 
 
 def message_of(kind: type[M], **values: Any) -> M:

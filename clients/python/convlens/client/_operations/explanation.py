@@ -3,10 +3,9 @@
 # Kept as written, so that help() shows names and not what they stand for.
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from inspect import Parameter, Signature, signature
-from typing import Any, Literal, TypeVar, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 from convlens.client._errors import ConvLensError
 from convlens.client._explanations import (
@@ -14,32 +13,19 @@ from convlens.client._explanations import (
     ExplainEvent,
     ExplainItem,
     Explanation,
-    cost_of,
     explain_event,
     explanation,
 )
 from convlens.client._images import Geometry, ImageInput
 from convlens.client._operations.asking import ExplainOptions, Method, parameters_of
-from convlens.client._operations.base import OnError, Operation, Watch, message_of
+from convlens.client._operations.base import OnError, Operation, Watch, message_of, with_options
 from convlens.client._operations.per_image import Batch, PerImage, path_of
-from convlens.client._results import Cost
+from convlens.client._results import Cost, cost_of
 from convlens.client._transport import Settings
 from convlens.v1 import explanation_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ExplanationService"]
 METHODS = SERVICE.methods_by_name
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _with_options(build: F) -> F:
-    """Has help() show what `**options` stands for."""
-    own = [p for p in signature(build).parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
-    options = [p for p in signature(parameters_of).parameters.values() if p.name != "methods"]
-    first = [p for p in own if p.kind is not Parameter.KEYWORD_ONLY]
-    last = [p for p in own if p.kind is Parameter.KEYWORD_ONLY]
-    vars(build)["__signature__"] = Signature([*first, *options, *last])
-    return build
 
 
 @overload
@@ -74,7 +60,7 @@ def explain(
     timeout: float | None = None,
     **options: Unpack[ExplainOptions],
 ) -> Operation[list[Explanation | ConvLensError]]: ...
-@_with_options
+@with_options(parameters_of)
 def explain(
     settings: Settings,
     images: ImageInput | Sequence[ImageInput],
@@ -109,7 +95,7 @@ def explain(
     return call(settings, images, geometry, on_error, timeout, **parameters)
 
 
-@_with_options
+@with_options(parameters_of)
 def explain_stream(
     settings: Settings,
     images: ImageInput | Sequence[ImageInput],
@@ -147,7 +133,7 @@ def explain_stream(
     return Watch(path_of(METHODS["ExplainStream"]), stream, decode, ExplainDone, timeout)
 
 
-@_with_options
+@with_options(parameters_of)
 def estimate(
     settings: Settings,
     images: ImageInput | Sequence[ImageInput],
@@ -174,8 +160,7 @@ def _judged(event: ExplainEvent, batch: Batch) -> ExplainEvent:
     """The event, with what kept its image from being sent in place of the server's error."""
     if not isinstance(event, ExplainItem) or event.error is None:
         return event
-    error = batch.failed.get(event.image_index, event.error)
-    return replace(event, error=batch.judged(error, event.image_index))
+    return replace(event, error=batch.error_of(event.image_index, event.error))
 
 
 def _request(

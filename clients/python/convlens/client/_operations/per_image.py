@@ -127,6 +127,10 @@ class Batch:
             raise error
         return error
 
+    def error_of(self, index: int, error: ConvLensError) -> ConvLensError:
+        """The server's error, or what kept the image from being sent; as `judged` has it."""
+        return self.judged(self.failed.get(index, error), index)
+
     def collect(self, outcomes: Sequence[T | ConvLensError]) -> object:
         """What the caller gets: the only outcome, or a list of them."""
         results: list[T | ConvLensError] = []
