@@ -146,7 +146,11 @@ def test_true_regions(connect: Any, server: FakeServer) -> None:
         ([], {}, "methods has 0 entries; must have at least 1"),
         (Saliency(), {"targets": 1.5}, "A target is a float; it must be the index of a class"),
         (Saliency(), {"targets": [True]}, "A target is a bool"),
-        (Saliency(), {"targets": -1}, "not valid"),
+        (
+            Saliency(),
+            {"targets": [0, -1]},
+            "class_index is -1; must be at least 0 and at most 4294967295",
+        ),
         (Saliency(), {"targets": Rank(0)}, "rank is 0; must be at least 1"),
         (Saliency(), {"targets": "newt"}, "there are 0 to 1: cat, dog"),
         (Saliency(), {"dtype": "double"}, "dtype is 'double'; it must be one of float32, float16"),
@@ -156,7 +160,9 @@ def test_true_regions(connect: Any, server: FakeServer) -> None:
         (Saliency(), {"true_regions": [5]}, "A true region must be a box"),
         (Saliency(), {"true_regions": np.zeros(3)}, "A true region must be a box"),
         (Saliency(), {"stable_share": 2}, "stable_share is 2; must be at least 0 and at most 1"),
-        (Saliency(), {"seed": -1}, "not valid"),
+        (Saliency(), {"seed": -1}, f"seed is -1; must be at least 0 and at most {2**64 - 1}"),
+        (Saliency(), {"seed": 2**64}, f"seed is {2**64}; must be at least 0 and at most"),
+        (Saliency(), {"seed": "7"}, "The request is not valid: "),
         (Saliency(), {"on_error": "skip"}, "on_error is 'skip'"),
     ],
 )
@@ -321,6 +327,9 @@ def test_numbers_are_saved(connect: Any, server: FakeServer, tmp_path: Path) -> 
     assert np.load(tmp_path / "b.NPY").shape == (4, 8, 8)
     with pytest.raises(ValueError, match=r"must end in \.png or \.npy"):
         saliency.save(tmp_path / "a.jpg")
+    for name in ("a.png", "a.npy"):
+        with pytest.raises(FileNotFoundError, match=f"There is no folder '.*gone' to .*{name}"):
+            saliency.save(tmp_path / "gone" / name)
 
 
 def answering(values: Any, sign: pb.MapSign.ValueType) -> pb.ExplainResponse:

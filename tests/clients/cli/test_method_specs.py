@@ -67,6 +67,10 @@ def test_an_image_as_parameter(run: Any, server: FakeServer, photo: Path) -> Non
             "window is 0; must be at least 1 and at most 1024 pix",
         ),
         (["--method", "occlusion:window=-1"], "window is -1; must be at least 1"),
+        (["--method", "occlusion:window=16,Window=32"], "window is there twice; give it once"),
+        (["--method", "occlusion:"], "'occlusion:': nothing is behind the colon; write NAME or"),
+        (["--method", "occlusion: ,"], "nothing is behind the colon"),
+        (["--method", "saliency", "--measure", "deletion:"], "nothing is behind the colon"),
         (["--method", "occlusion:window=x"], "window is 'x'; it must be a whole number"),
         (["--method", "occlusion:window"], "window has no value; write window=VALUE"),
         (["--method", "occlusion:adaptive=maybe"], "adaptive is 'maybe'; it must be true or false"),
@@ -91,8 +95,10 @@ def test_an_image_as_parameter(run: Any, server: FakeServer, photo: Path) -> Non
         (["--method", "saliency", "--maps"], "--maps needs --out"),
         (
             ["--method", "saliency", "--target", "rank:first"],
-            "'first' is no whole number from 0 on",
+            "'first' is no whole number from 0 to 4294967295",
         ),
+        (["--method", "saliency", "--target", "index:-1"], "'-1' is no whole number from 0 to 42"),
+        (["--method", "saliency", "--target", "9" * 20], "is no whole number from 0 to 4294967295"),
         (
             ["--method", "saliency", "--true-region", "1,2,3"],
             "is no box; write LEFT,TOP,RIGHT,BOTT",

@@ -119,6 +119,8 @@ def test_the_page_has_all_maps_with_their_scales(report: Any, photo: Path) -> No
     assert page.text.count("against it") == 2
     assert "noise 0.15" in page.text and "relative-to-range" not in page.text
     assert "0.5 % (completeness)" in page.text
+    assert page.text.count("99th percentile") == 1
+    assert "the range among its parameters goes on to the largest" in page.text
 
 
 def test_the_page_says_how_it_came_about(
@@ -210,7 +212,8 @@ def test_the_strongest_units(report: Any, server: FakeServer, photo: Path) -> No
     assert [text for text in ("Map 0", "Map 1", "Map 2", "Map 3") if text in page.text] == [
         *("Map 0", "Map 1", "Map 2")
     ]
-    assert "activation 0.333" in page.text and "sees 16 × 16 px" in page.text
+    assert "activation 0.333" in page.text
+    assert "sees 16 × 16 px of the network’s input, from 0, 0" in page.text
     seen = [image for image in page.all("img") if "sees" in str(image["alt"])]
     assert len(seen) == 3
 
@@ -228,6 +231,20 @@ def test_units_that_need_not_be(report: Any, server: FakeServer, photo: Path) ->
     chosen = ["--method", "deconvnet:layer=near,strongest=1", "--overwrite"]
     page = report(photo, *chosen)
     assert len(asked(server).methods) == 1 and page.titles() == []
+
+
+def test_a_layer_that_is_not_there_is_said_before_anything_is_computed(
+    run: Any, server: FakeServer, photo: Path, out: Path
+) -> None:
+    with_layers(server, ("features.7", 12, True), ("classifier", 30, False))
+    result = run("report", photo, "-o", out, "--layer", "feature.7")
+    assert (result.exit_code, result.stdout, out.exists()) == (1, "", False)
+    words = "Network pets@1 has no layer 'feature.7'; did you mean features.7?"
+    assert result.stderr == f"convlens: {words}\n"
+    assert [sent.rpc for sent in server.requests] == ["GetNetwork"]
+    assert "'convlens anatomy' lists" in run("report", photo, "-o", out, "--layer", "x").stderr
+    for layer in ("features.7", "cnn-code"):
+        assert run("report", photo, "-o", out, "--layer", layer, "--overwrite").exit_code == 0
 
 
 def refusing(request: pb.ExplainRequest) -> pb.ExplainResponse:
@@ -273,9 +290,14 @@ def test_a_picture_that_cannot_be_read_is_on_the_page(
 def test_where_no_picture_has_an_answer_there_is_no_page(
     run: Any, tmp_path: Path, out: Path
 ) -> None:
-    result = run("report", tmp_path / "gone.png", "-o", out)
-    assert result.exit_code == 1 and not out.exists()
-    assert "no picture has an answer; nothing is written" in result.stderr
+    # One cannot be sent, and the other is none that the server can read.
+    (tmp_path / "empty.png").write_bytes(b"")
+    for name in ("gone.png", "empty.png"):
+        result = run("report", tmp_path / name, "-o", out)
+        assert result.exit_code == 1 and not out.exists()
+        assert "no picture has an answer; nothing is written" in result.stderr
+    document = json.loads(run("report", tmp_path / "empty.png", "-o", out, "--json").stdout)
+    assert document["report"] is None and not out.exists()
 
 
 def test_a_picture_that_only_the_server_can_read(report: Any, tmp_path: Path) -> None:

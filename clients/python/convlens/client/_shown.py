@@ -45,9 +45,13 @@ class Shown(ABC):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the picture into a .png file, or the numbers into a .npy file.
 
-        Raises ValueError for any other name.
+        Raises ValueError for any other name, and FileNotFoundError where there is no such folder.
         """
         kind = Path(path).suffix.lower()
+        if kind in (".png", ".npy") and not Path(path).parent.is_dir():
+            raise FileNotFoundError(
+                f"There is no folder {str(Path(path).parent)!r} to write {Path(path).name!r} into."
+            )
         if kind == ".png":
             Path(path).write_bytes(self._as_png())
         elif kind == ".npy":

@@ -3,11 +3,14 @@
 # Kept as written, so that help() shows names and not what they stand for.
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import Parameter, Signature, signature
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from math import inf
+from numbers import Integral
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
 
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from convlens.client._errors import ConvLensError, InvalidRequest
@@ -21,6 +24,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 OnError: TypeAlias = Literal["raise", "return"]
 # Requests of a stream that are under way at a time, unless the caller says otherwise.
 IN_FLIGHT = 64
+# What fields of whole numbers can hold.
+LIMITS = {
+    FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
+    FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
+    FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
+    FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,4 +109,14 @@ def message_of(kind: type[M], **values: Any) -> M:
     try:
         return kind(**values)
     except (TypeError, ValueError) as error:
-        raise InvalidRequest(f"The request is not valid: {error}.") from error
+        words = next(_out_of_range(kind, values), f"The request is not valid: {error}.")
+        raise InvalidRequest(words) from error
+
+
+def _out_of_range(kind: type[Message], values: Mapping[str, object]) -> Iterator[str]:
+    """What is wrong with whole numbers that their fields cannot hold."""
+    fields = cast(Descriptor, kind.DESCRIPTOR).fields_by_name
+    for name, value in values.items():
+        least, most = LIMITS.get(fields[name].cpp_type, (-inf, inf))
+        if isinstance(value, Integral) and not least <= int(value) <= most:
+            yield f"{name} is {value}; must be at least {least} and at most {most}."

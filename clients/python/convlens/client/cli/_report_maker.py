@@ -52,6 +52,7 @@ class Maker:
         self._top_k = top_k
         self._entries: list[Entry] = []
         self._receipt: Receipt | None = None
+        self._answered = 0
 
     def add(self, pictures: Iterable[Picture]) -> None:
         """Asks for all pictures, several in a call."""
@@ -66,7 +67,7 @@ class Maker:
     @property
     def has_answers(self) -> bool:
         """Whether any picture was answered, so that there is something to show."""
-        return self._receipt is not None
+        return self._answered > 0
 
     def page(self, title: str | None, command: str, *, overlay: bool = False) -> str:
         """The page, as HTML; `command` is what makes it again."""
@@ -102,6 +103,7 @@ class Maker:
 
     def _keep(self, outcome: Outcome, classes: Classification | None) -> None:
         self.tally.add(outcome)
+        self._answered += outcome.error is None
         answers = [answer_json(answer, {}) for answer in outcome.answers]
         best = {"classes": classification_json(classes)["classes"]} if classes else {}
         self.documents.append({**picture_json(outcome, answers), **best})

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from google.protobuf.message import Message
 
-from convlens.client import Layer, Network
+from convlens.client import Layer, Network, NotFound
 from convlens.client.methods import (
     Deconvnet,
     GradCam,
@@ -20,6 +21,8 @@ from convlens.contract import rule_of
 # Of a layer, that are shown where nobody says how many.
 UNITS = 4
 MOST_UNITS = round(rule_of(Deconvnet.DESCRIPTOR.fields_by_name["strongest"]).max)
+# Names that every network has beside those of its layers.
+ALIASES = ("cnn-code", "logits")
 # Of the picture's side, as units at most see that are shown.
 PART = 0.4
 LARGEST_WINDOW = round(rule_of(Occlusion.DESCRIPTOR.fields_by_name["window"]).max)
@@ -39,7 +42,12 @@ def question(
     units: int = UNITS,
     layer: str | None = None,
 ) -> Question:
-    """What is asked of a network: the methods given, else good ones, and its strongest units."""
+    """What is asked of a network: the methods given, else good ones, and its strongest units.
+
+    Raises NotFound where the network has no such layer.
+    """
+    if layer is not None:
+        _check_layer(network, layer)
     methods = list(asked or default_methods(network))
     optional: set[int] = set() if asked else set(range(len(methods)))
     chosen = layer or unit_layer(network)
@@ -84,6 +92,15 @@ def _has_units(layer: Layer) -> bool:
 def _sees(layer: Layer) -> int:
     field = layer.receptive_field
     return max(field.vertical.size, field.horizontal.size) if field else 0
+
+
+def _check_layer(network: Network, layer: str) -> None:
+    names = [each.name for each in network.anatomy.layers]
+    # A network that tells nothing of its layers may have this one all the same.
+    if names and layer not in (*names, *ALIASES):
+        near = get_close_matches(layer, names, 3, 0.6)
+        advice = f"did you mean {' or '.join(near)}?" if near else "'convlens anatomy' lists them."
+        raise NotFound(f"Network {network.name}@{network.version} has no layer {layer!r}; {advice}")
 
 
 def _maps(network: Network, name: str) -> int:

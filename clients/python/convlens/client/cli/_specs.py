@@ -87,9 +87,11 @@ class Choice(ParamType):
         """The message that the name stands for, with its parameters."""
         if isinstance(value, Message):
             return value
-        name, _, parameters = value.partition(":")
+        name, colon, parameters = value.partition(":")
         try:
             field = self._fields[known(self._what, name, self._fields)]
+            if colon and not parameters.strip(" ,"):
+                raise ValueError("nothing is behind the colon; write NAME or NAME:PARAM=VALUE,...")
             return filled(GetMessageClass(field.message_type), parameters)
         except ValueError as error:
             self.fail(f"{value!r}: {error}.", param, ctx)
@@ -105,10 +107,14 @@ def filled(kind: type[Message], text: str) -> Message:
     """The message with the parameters of PARAM=VALUE,...; ValueError says what is wrong."""
     descriptor = cast(Descriptor, kind.DESCRIPTOR)
     fields = {short(field.name): field for field in descriptor.fields}
-    message = kind()
+    message, given = kind(), set[str]()
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, separator, value = part.partition("=")
-        field = fields[known(f"parameter of {descriptor.name}", name, fields)]
+        name = known(f"parameter of {descriptor.name}", name, fields)
+        if name in given:
+            raise ValueError(f"{name} is there twice; give it once")
+        given.add(name)
+        field = fields[name]
         _set(message, field, value.strip() if separator else None)
     if problems := violations(message):
         words = "; ".join(f"{short(item.field)} {item.description}" for item in problems)

@@ -39,7 +39,8 @@ class Target(TargetType):
             given: Any = text if kind == "label" else int(text)
             return target_pb2.Target(**{KINDS[kind]: given})
         except ValueError:
-            self.fail(f"{value!r}: {text!r} is no whole number from 0 on.", param, ctx)
+            words = f"{text!r} is no whole number from 0 to {2**32 - 1}"
+            self.fail(f"{value!r}: {words}.", param, ctx)
 
 
 class Region(RegionType):
