@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,6 +16,7 @@ from convlens.client import (
 )
 from convlens.client._images import to_image
 from convlens.client.cli._outcomes import end_if_of_all
+from convlens.client.cli._patch_scales import at_one_scale
 from convlens.client.cli._progress import progress
 from convlens.contract import digest
 
@@ -152,9 +153,18 @@ def _received(
                 answers[event.image_index].append(answer)
     outcomes = [
         Outcome(picture, sorted(own, key=_place), error)
-        for picture, own, error in zip(sent, answers, errors, strict=True)
+        for picture, own, error in zip(sent, _at_one_scale(answers), errors, strict=True)
     ]
     return outcomes, done
+
+
+def _at_one_scale(answers: Sequence[Sequence[Answer]]) -> list[list[Answer]]:
+    """Lets all patches of a map have one scale, which a stream does not wait for."""
+    found = at_one_scale([[answer.attribution for answer in own] for own in answers])
+    return [
+        [replace(answer, attribution=each) for answer, each in zip(own, scaled, strict=True)]
+        for own, scaled in zip(answers, found, strict=True)
+    ]
 
 
 def _place(answer: Answer) -> tuple[int, int]:

@@ -102,13 +102,13 @@ def _picture(entry: Mapping[str, Any], given: Mapping[str, Picture]) -> Picture:
     path = Path(entry["path"])
     picture = Picture.read(path)
     if picture.error is not None:
-        problem = picture.error.message
+        problem = picture.error.message.rstrip(".")
     elif picture.digest != entry["digest"]:
-        problem = "It has become another picture."
+        problem = "It has become another picture"
     else:
         return picture
     raise click.ClickException(
-        f"{shown(path)}, a picture of the receipt: {problem} Give the file that it is now."
+        f"{shown(path)}, a picture of the receipt: {problem}; give the file as it was."
     )
 
 

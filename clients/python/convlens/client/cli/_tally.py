@@ -1,12 +1,12 @@
 """What is told on stderr of answers that failed, or need a word, and how many failed."""
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 
 import click
 
-from convlens.client import Attribution, ConvLensError
+from convlens.client import Attribution, ConvLensError, IntegratedGradientsDetails
 from convlens.client.cli._calls import Outcome
-from convlens.client.cli._rows import printable
+from convlens.client.cli._rows import percent, printable
 from convlens.contract import ErrorReason
 from convlens.contract.errors import reason_name
 
@@ -74,8 +74,16 @@ class Tally:
 
 def notes_of(found: Attribution) -> list[str]:
     """What a reader of an answer must know."""
-    partial = [f"the time was over after {found.samples} samples"] if found.is_partial else []
-    return [*partial, *found.notes]
+    return [*_unfinished(found), *found.notes]
+
+
+def _unfinished(found: Attribution) -> Iterator[str]:
+    details, error = found.details, found.error_estimate
+    if found.is_partial:
+        yield f"the time was over after {found.samples} samples"
+    elif isinstance(details, IntegratedGradientsDetails) and not details.converged:
+        off = f", and the sum is off by {percent(error.relative)}" if error else ""
+        yield f"it has not converged after {found.samples} steps{off}; allow more with max-steps"
 
 
 def end(ctx: click.Context, tally: Tally) -> None:
