@@ -2,6 +2,8 @@
 
 import random
 import threading
+import weakref
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from convlens.workers.network import ServedNetwork
 from convlens.workers.runner import (
     Pass,
     Runner,
+    Steps,
 )
 from convlens.workers.runner.memory import footprint
 from tests.workers.runner.jobs import (
@@ -124,6 +127,50 @@ def test_where_memory_runs_out_rows_are_halved(
     if well:
         assert len(first.outcomes[0]) == 6
         assert set(seen[begun:]) == {most}, "what did not fit once is not tried again"
+
+
+def test_what_did_not_fit_is_let_go_before_less_is_tried(
+    network: ServedNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores, taken = network.scores, list[weakref.ref[Tensor]]()
+    seen: list[tuple[int, int]] = []
+
+    def hungry(pixels: Tensor) -> Tensor:
+        seen.append((len(pixels), sum(each() is not None for each in taken)))
+        large = torch.zeros(10)
+        taken.append(weakref.ref(large))
+        if len(pixels) > 1:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: planted")
+        return scores(pixels)
+
+    monkeypatch.setattr(network, "scores", hungry)
+    with running(network, share=True) as runner:
+        job = Asked(scored(picture(1, 6)))
+        runner.submit(job)
+        assert job.reasons() == ["well"]
+        # Nothing that was known not to fit is tried again, not even what had been cut before.
+        assert seen == [(4, 0), (2, 0), *[(1, 0)] * 6]
+        assert job.rows == ROWS, "as it was when the job began"
+        later = Asked(scored(picture(1, 2)))
+        runner.submit(later)
+        assert later.reasons() == ["well"]
+        assert later.rows == 1
+
+
+def test_short_passes_are_computed_before_long_ones(network: ServedNetwork) -> None:
+    done: list[str] = []
+
+    def counted(name: str, count: int) -> Callable[[], Steps[None]]:
+        def steps() -> Steps[None]:
+            yield Pass(picture(0, count), best, each=lambda _: done.append(name))
+
+        return steps
+
+    with running(network) as runner:
+        job = Asked(counted("long", 13), counted("short", 1), scored(picture(1, 2)))
+        runner.submit(job)
+        assert job.reasons() == ["well"] * 3
+    assert done[0] == "short"
 
 
 def test_a_micro_batch_has_the_rows_that_memory_holds(

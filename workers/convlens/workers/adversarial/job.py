@@ -22,7 +22,7 @@ from convlens.workers.adversarial.view import Original, View
 from convlens.workers.adversarial.watching import Watched
 from convlens.workers.attacks import Attempt, Task
 from convlens.workers.attacks.budget import Budget
-from convlens.workers.explain import Subject, check_response, not_finite
+from convlens.workers.explain import Subject, check_response, check_work, not_finite
 from convlens.workers.jobs import Ticket, guarded
 from convlens.workers.pictures import Picture, read_picture
 from convlens.workers.receipts import receipt
@@ -44,10 +44,8 @@ class AttackJob(AnalysisJob[Judged]):
         self.estimate = attack_cost(self.request, len(subject.network.labels))
         cost = self.estimate.forward_passes + self.estimate.backward_passes
         super().__init__(ticket, cost, allow_partial=self.request.allow_partial)
-        if cost > allowed and not self.request.estimate_only:
-            raise Failure(
-                ErrorReason.ERROR_REASON_WORK_TOO_LARGE, passes=f"{cost:,}", allowed=f"{allowed:,}"
-            )
+        if not self.request.estimate_only:
+            check_work(cost, allowed, len(self.request.images))
         self._aims = Aims(self.request, subject.network.labels)
         self._pictures: list[Picture | Failure] = []
         self._begun: dict[int, Judged] = {}
@@ -94,7 +92,7 @@ class AttackJob(AnalysisJob[Judged]):
     def _view(self, picture: Picture) -> View:
         if self.request.through_resize:
             return Original.of(picture, self._subject.network, self._subject.limits)
-        return View(picture.x)
+        return View(picture.x.to(self._subject.network.device))
 
     def _attacked(
         self, task: Task, judged: Judged, budget: Budget | None, view: View
@@ -186,7 +184,8 @@ class AttackJob(AnalysisJob[Judged]):
         spent = Cost()
         spent.CopyFrom(self.spent)
         made = receipt(self._subject.network, self.request, parameters, spent)
-        made.rows, made.seed = self._subject.network.facts.rows, self.request.seed
+        made.rows = min(self.rows, self._subject.network.facts.rows)
+        made.seed = self.request.seed
         return made
 
 

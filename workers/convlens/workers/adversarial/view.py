@@ -39,7 +39,7 @@ class Original(View):
     def of(cls, picture: Picture, network: ServedNetwork, limits: Limits) -> "Original":
         """Raises Failure where the picture cannot be attacked so."""
         body = resizing_of(picture, network)
-        return cls(original(picture.pixels), body, network, limits)
+        return cls(original(picture.pixels).to(network.device), body, network, limits)
 
     def sent(self, picture: Tensor) -> Tensor:
         """Through the file, as the caller would send it."""

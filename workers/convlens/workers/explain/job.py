@@ -19,7 +19,7 @@ from convlens.workers.explain.patches import share_scales
 from convlens.workers.explain.plans import Plan, plan
 from convlens.workers.explain.recalling import Recall, recalled
 from convlens.workers.explain.scores import Scores
-from convlens.workers.explain.sizes import check_response, check_size
+from convlens.workers.explain.sizes import check_response, check_size, check_work
 from convlens.workers.explain.stability import settling
 from convlens.workers.explain.subject import Subject
 from convlens.workers.explain.verify import not_finite, verify
@@ -58,10 +58,8 @@ class ExplainJob(AnalysisJob[None]):
         self.estimate = explain_cost(self.request, facts)
         cost = self.estimate.forward_passes + self.estimate.backward_passes
         super().__init__(ticket, cost, allow_partial=self.request.allow_partial)
-        if cost > allowed and not self.request.estimate_only:
-            raise Failure(
-                ErrorReason.ERROR_REASON_WORK_TOO_LARGE, passes=f"{cost:,}", allowed=f"{allowed:,}"
-            )
+        if not self.request.estimate_only:
+            check_work(cost, allowed, len(self.request.images))
         self._targets = Targets(self.request.targets, subject.network.labels)
         self._plans: list[Plan | Failure] = []
         self._pictures: list[Picture | Failure] = []
@@ -233,7 +231,8 @@ class ExplainJob(AnalysisJob[None]):
         spent = Cost()
         spent.CopyFrom(self.spent)
         made = receipt(self._subject.network, self.request, parameters, spent)
-        made.rows, made.seed = self._subject.network.facts.rows, self.request.seed
+        made.rows = min(self.rows, self._subject.network.facts.rows)
+        made.seed = self.request.seed
         if self.request.HasField("localization"):
             made.opencv_version = opencv_version()
         return made

@@ -59,5 +59,23 @@ def check_response(response: Message, images: int, limit: int) -> None:
         raise Failure(ErrorReason.ERROR_REASON_RESPONSE_TOO_LARGE, detail=detail, advice=advice)
 
 
+def check_work(passes: int, allowed: int, images: int) -> None:
+    """Raises Failure WORK_TOO_LARGE where a request may need more passes than are allowed."""
+    if passes <= allowed:
+        return
+    one = -(-passes // images)
+    if one <= allowed:
+        fewer = allowed // one
+        advice = f"{fewer} image{'' if fewer == 1 else 's'} at a time would fit"
+    else:
+        advice = f"one image takes {one:,}: ask for fewer methods, targets, measures or steps"
+    raise Failure(
+        ErrorReason.ERROR_REASON_WORK_TOO_LARGE,
+        passes=f"{passes:,}",
+        allowed=f"{allowed:,}",
+        advice=advice,
+    )
+
+
 def _said(count: int) -> str:
     return f"{count / 2**20:.1f} MiB"

@@ -53,7 +53,7 @@ def integrated_gradients(
 
     def each(answer: Answer) -> None:
         nonlocal total
-        total = total + answer.slope.double().sum(dim=0)
+        total = total + answer.slope.double().sum(dim=0).to(x.device)
 
     def result(steps: int) -> IntegratedGradientsResult:
         attributions = (x - baseline).double() * total / steps

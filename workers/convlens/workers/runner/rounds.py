@@ -143,9 +143,12 @@ def cut(items: Sequence[Item], rows_of: Callable[[Kind], int], share: bool) -> I
     `rows_of` says how many rows those of a kind have. `share` leaves one that is not full, which
     has room for others; else each row that is left over is computed by itself.
     """
-    for kind in dict.fromkeys(item.wanted.kind for item in items):
+    for kind in _kinds(items):
         rows = rows_of(kind)
-        segments = _merged([item for item in items if item.wanted.kind == kind], kind, share)
+        asked = [item for item in items if item.wanted.kind == kind]
+        # Short passes first: whoever waits for a few points is not kept by one with thousands.
+        asked.sort(key=lambda item: len(item.wanted.points))
+        segments = _merged(asked, kind, share)
         # A row goes back through the network as often as those beside it.
         for count in dict.fromkeys(len(each.objectives) for each in segments):
             alike = [each for each in segments if len(each.objectives) == count]
@@ -154,6 +157,14 @@ def cut(items: Sequence[Item], rows_of: Callable[[Kind], int], share: bool) -> I
                     yield batch
                 else:
                     yield from filled(kind, 1, batch.segments)
+
+
+def _kinds(items: Sequence[Item]) -> list[Kind]:
+    """The kinds of passes that are waited for, those with the fewest points first."""
+    points: dict[Kind, int] = {}
+    for item in items:
+        points[item.wanted.kind] = points.get(item.wanted.kind, 0) + len(item.wanted.points)
+    return sorted(points, key=lambda kind: points[kind])
 
 
 def _merged(items: Sequence[Item], kind: Kind, share: bool) -> list[Segment]:

@@ -20,7 +20,7 @@ from convlens.v1.receipt_pb2 import Cost
 from convlens.workers.jobs import Ticket, alone, broken
 from convlens.workers.network import ServedNetwork
 from convlens.workers.runner.asking import Answer, Fork, Kind, Pass, Steps
-from convlens.workers.runner.computing import compute
+from convlens.workers.runner.computing import Outcome, compute
 from convlens.workers.runner.memory import MemoryPlan
 from convlens.workers.runner.rounds import Item, Key, MicroBatch, Segment, cut, filled
 
@@ -37,6 +37,8 @@ class AnalysisJob(ABC, Generic[R]):
         self.ticket = ticket
         self.cost = cost
         self.allow_partial = allow_partial
+        #: Most rows of a micro-batch of the network itself; fewer than asked for where memory ends.
+        self.rows = 2**31
         #: What was computed for it so far, in rows.
         self.spent = Cost()
         self.stages = Stages()
@@ -109,6 +111,8 @@ class Runner:
         self._resident = 0
         self._closed = False
         self._changed = threading.Condition()
+        # Seconds that the last micro-batches took.
+        self._took: deque[float] = deque([0.0], maxlen=16)
         self._thread = threading.Thread(target=self._run, name="runner", daemon=True)
         self._thread.start()
 
@@ -169,7 +173,8 @@ class Runner:
         job = running.job
         if running.done:
             return True
-        if job.allow_partial and time.monotonic() >= job.ticket.soon:
+        # One more micro-batch must not outlast the time.
+        if job.allow_partial and time.monotonic() + max(self._took) >= job.ticket.soon:
             with alone(job.ticket):
                 self._hurry(running)
         if running.done:
@@ -219,6 +224,7 @@ class Runner:
         started = time.monotonic()
         self._compute(batch)
         took = time.monotonic() - started
+        self._took.append(took)
         for owner in owners.values():
             owner.job.stages.compute_us += round(took / len(owners) * 1e6)
             owner.job.stages.micro_batches += 1 / len(owners)
@@ -254,6 +260,8 @@ class Runner:
         asking = sorted(running.asking, key=lambda item: item.key)
         running.asking = []
         if asking:
+            plain = [item.wanted.kind for item in asking if item.wanted.body is None]
+            running.job.rows = min([running.job.rows, *map(self._plan.rows, plain)])
             running.batches.extend(cut(asking, self._plan.rows, self._share))
         else:
             self._drop(running)
@@ -275,21 +283,35 @@ class Runner:
 
     def _compute(self, batch: MicroBatch) -> None:
         """Hands every segment its answer; what breaks is its own item's."""
+        if batch.rows > self._plan.rows(batch.kind):
+            # It was cut before it was known that memory does not hold so many.
+            for part in filled(batch.kind, self._plan.rows(batch.kind), batch.segments):
+                self._compute(part)
+            return
         waiting = [item for each in batch.segments for item in each.items if not item.over]
         batch.segments = [kept for each in batch.segments if (kept := each.of(waiting))]
         if not batch.segments:
             return
-        try:
-            outcomes = compute(self._network, batch)
-        except torch.OutOfMemoryError:
+        outcomes = self._attempt(batch)
+        if outcomes is None:
             self._compute_in_halves(batch)
-        except Exception as error:
-            self._compute_apart(batch, error)
+        elif isinstance(outcomes, Exception):
+            self._compute_apart(batch, outcomes)
         else:
             for segment, found in zip(batch.segments, outcomes, strict=True):
                 self._charge(segment, batch.kind)
                 for item, outcome in zip(segment.items, found, strict=True):
                     self._deliver(item, outcome)
+
+    def _attempt(self, batch: MicroBatch) -> list[list[Outcome]] | Exception | None:
+        """What comes of the segments, or what the network raised; None where memory ran out.
+
+        Then nothing is kept of the error: its traceback holds what took the memory.
+        """
+        try:
+            return compute(self._network, batch)
+        except Exception as error:
+            return None if _is_out_of_memory(error) else error
 
     def _charge(self, segment: Segment, kind: Kind) -> None:
         job = cast(Running, segment.items[0].owner).job
@@ -300,13 +322,13 @@ class Runner:
 
     def _compute_in_halves(self, batch: MicroBatch) -> None:
         """Where memory did not hold so many rows: from now on, half of them."""
-        torch.cuda.empty_cache()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
         if batch.rows == 1:
             self._compute_apart(batch, MemoryError("one row is more than the memory holds"))
             return
         self._plan.lower(batch.kind, batch.rows // 2)
-        for half in filled(batch.kind, batch.rows // 2, batch.segments):
-            self._compute(half)
+        self._compute(batch)
 
     def _compute_apart(self, batch: MicroBatch, error: Exception) -> None:
         """Where the network broke: each item in a micro-batch of its own, of the same shape."""
@@ -367,3 +389,10 @@ class Runner:
                 and (outcomes := item.parent.join(item, outcome)) is not None
             ):
                 self._advance(item.parent, outcomes)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, on a GPU or, which torch says in words only, on a CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
