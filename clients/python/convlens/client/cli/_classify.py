@@ -1,7 +1,6 @@
 """`convlens classify`."""
 
 import csv
-import json
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import click
 
 from convlens.client import Classification, Client, ConvLensError
 from convlens.client.cli import _options as options
+from convlens.client.cli._json import json_text
 from convlens.client.cli._outcomes import end_if_of_all, error_json
 from convlens.client.cli._pictures import found
 from convlens.client.cli._progress import progress
@@ -108,7 +108,7 @@ class _Json(_Report):
         self._print({"picture": picture, "error": error_json(error)})
 
     def _print(self, line: dict[str, Any]) -> None:
-        click.echo(json.dumps(line))
+        click.echo(json_text(line))
 
 
 class _Csv(_Report):

@@ -1,6 +1,5 @@
 """`convlens extract`."""
 
-import json
 import os
 import time
 from collections.abc import Generator, Sequence
@@ -23,6 +22,7 @@ from convlens.client import (
 from convlens.client.cli import _options as options
 from convlens.client.cli._codes import RESERVED, writer_of
 from convlens.client.cli._files import check_folder, check_new
+from convlens.client.cli._json import json_text
 from convlens.client.cli._outcomes import end_if_of_all
 from convlens.client.cli._pictures import found
 from convlens.client.cli._progress import progress
@@ -309,7 +309,7 @@ def _report(
             "arrays": arrays,
             "seconds": round(seconds, 3),
         }
-        click.echo(json.dumps(document))
+        click.echo(json_text(document))
         return
     if not spool.answered:
         return

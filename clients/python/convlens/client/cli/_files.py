@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from convlens.client.cli._json import readable
 from convlens.client.cli._rows import shown
 
 
@@ -33,7 +34,7 @@ def write_whole(out: Path, text: str) -> None:
     beside = out.with_name(f".{out.name}.partial")
     try:
         with _gone_unless_done(beside):
-            beside.write_text(text, encoding="utf-8")
+            beside.write_text(readable(text), encoding="utf-8")
             beside.replace(out)
     except OSError as error:
         words = f"{shown(out)} cannot be written: {error.strerror}."

@@ -1,0 +1,18 @@
+"""JSON that every reader takes, whatever the names of files are."""
+
+import json
+import re
+
+# Python's stand-ins for bytes that are no text, which are no text either.
+_LONE = re.compile("[\ud800-\udfff]")
+
+
+def readable(text: str) -> str:
+    """With U+FFFD for what of a file's name is no text."""
+    return _LONE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def json_text(document: object, *, indent: int | None = None) -> str:
+    """The document as JSON, in ASCII, with all texts readable."""
+    text = readable(json.dumps(document, ensure_ascii=False))
+    return json.dumps(json.loads(text), indent=indent)
