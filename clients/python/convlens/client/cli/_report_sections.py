@@ -158,11 +158,8 @@ def _patch(found: Attribution, part: DeconvnetPatch) -> Unit:
             if part.position
             else []
         ),
-        (
-            "sees",
-            f"{box.right - box.left:.0f} × {box.bottom - box.top:.0f} px of the network’s input, "
-            f"from {number(box.left)}, {number(box.top)}",
-        ),
+        ("sees", f"{box.right - box.left:.0f} × {box.bottom - box.top:.0f} px"),
+        ("from", f"{number(box.left)}, {number(box.top)}"),
     ]
     return Unit(
         f"Map {part.map}",
