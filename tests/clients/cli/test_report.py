@@ -183,6 +183,15 @@ def test_labels_and_names_are_text(run: Any, server: FakeServer, tmp_path: Path,
     ]
 
 
+def test_names_of_files_that_are_no_text(run: Any, photo: Path, tmp_path: Path, out: Path) -> None:
+    odd = photo.rename(tmp_path / os.fsdecode(b"caf\xe9.png"))
+    result = run("report", odd, "-o", out, "--json")
+    assert result.exit_code == 0, result.output
+    stem = "caf\N{REPLACEMENT CHARACTER}"
+    assert json.loads(result.stdout)["pictures"][0]["path"] == str(tmp_path / f"{stem}.png")
+    assert f"{stem}.png" in Seen(out.read_text(encoding="utf-8")).text
+
+
 def test_what_is_asked(report: Any, server: FakeServer, photo: Path) -> None:
     page = report(
         *(photo, "--method", "occlusion:window=8,stride=8", "--method", "saliency"),
@@ -213,7 +222,8 @@ def test_the_strongest_units(report: Any, server: FakeServer, photo: Path) -> No
         *("Map 0", "Map 1", "Map 2")
     ]
     assert "activation 0.333" in page.text
-    assert "sees 16 × 16 px of the network’s input, from 0, 0" in page.text
+    assert "sees 16 × 16 px from 0, 0" in page.text
+    assert "(left, top), is in pixels of the network’s input." in page.text
     seen = [image for image in page.all("img") if "sees" in str(image["alt"])]
     assert len(seen) == 3
 

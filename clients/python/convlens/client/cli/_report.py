@@ -1,6 +1,5 @@
 """`convlens report`."""
 
-import json
 import os
 import shlex
 import time
@@ -16,6 +15,7 @@ from convlens.client.cli import _options as options
 from convlens.client.cli._calls import Picture
 from convlens.client.cli._explain import FORM
 from convlens.client.cli._files import write_whole
+from convlens.client.cli._json import json_text
 from convlens.client.cli._pictures import found
 from convlens.client.cli._report_maker import TIMEOUT, Maker, check_page
 from convlens.client.cli._report_question import MOST_UNITS, UNITS, question
@@ -153,7 +153,7 @@ def _tell(maker: Maker, out: Path, seconds: float, as_json: bool) -> None:
             "estimated_cost": asdict(maker.most),
             "seconds": round(seconds, 3),
         }
-        click.echo(json.dumps(document))
+        click.echo(json_text(document))
     elif maker.has_answers:
         pictures = len(maker.documents)
         click.echo(
