@@ -36,17 +36,21 @@ class _Rectified(Function):
         output = run()
         if output is input:
             ctx.mark_dirty(input)
+        ctx.cap = cap
         if guided:
-            slope = output > 0
-            ctx.save_for_backward(slope if cap == inf else slope & (output < cap))
+            ctx.save_for_backward(output)
         return output
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         [gradient] = grad_outputs
-        positive = gradient.clamp(min=0)
-        for slope in ctx.saved_tensors:
-            positive = positive.masked_fill(~slope, 0)
+        if not ctx.saved_tensors:
+            return gradient.clamp(min=0), None, None, None
+        [output] = ctx.saved_tensors
+        # torch's own way back through a rectifier: one look at both tensors, and no mask.
+        positive = torch.ops.aten.threshold_backward(gradient, output, 0).clamp_(min=0)
+        if ctx.cap != inf:
+            positive.masked_fill_(output >= ctx.cap, 0)
         return positive, None, None, None
 
 
