@@ -57,3 +57,23 @@ def test_a_gate_is_one_where_something_went_through_it() -> None:
     assert bad == ["sigmoid", "mul", "amax"]
     for call, holds in enumerate(found):
         assert holds == (not inspect(body, Rule.DECONVNET, call).obstacles), call
+
+
+class GatedTwice(nn.Module):
+    """A gate for maps, and for what is made of them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        scaled = F.relu(x * 2 - 1)
+        gate = scaled.mean((2, 3), keepdim=True).sigmoid()
+        kept = F.max_pool2d(scaled * gate, 2).relu()
+        return (kept * gate).amax((2, 3))
+
+
+def test_a_gate_that_is_used_twice_is_one_from_its_first_use_on() -> None:
+    body = Small(GatedTwice(), (3, 8, 8))
+    found = reach(body, Rule.DECONVNET)
+    functions = [call.function for call in body.trace.calls]
+    bad = [name for name, holds in zip(functions, found, strict=True) if not holds]
+    assert bad == ["sigmoid"]
+    for call, holds in enumerate(found):
+        assert holds == (not inspect(body, Rule.DECONVNET, call).obstacles), call

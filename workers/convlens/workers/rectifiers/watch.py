@@ -38,7 +38,7 @@ class Place:
 class _Gate:
     """Numbers that others are multiplied with, and the memory that they were made of.
 
-    They are `used_in` the call that multiplies.
+    They are `used_in` the first call that multiplies.
     """
 
     kind: str
@@ -180,7 +180,8 @@ class Watch(TorchDispatchMode):
                 return False
         if operation.name != "mul":
             return False
-        gate.used_in = self._place.call
+        if gate.used_in is None:
+            gate.used_in = self._place.call
         return gate.source != self._origin(other)
 
 
