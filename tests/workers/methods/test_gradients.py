@@ -15,6 +15,7 @@ from convlens.workers.methods.integrated_gradients import integrated_gradients, 
 from convlens.workers.methods.randomness import generator_of
 from convlens.workers.methods.saliency import saliency
 from convlens.workers.methods.smooth_grad import smooth_grad
+from tests.workers.methods.calibrated import calibrated, picture
 from tests.workers.methods.small import Small, run
 
 TARGET = 2
@@ -232,33 +233,44 @@ def test_fills(x: Tensor, fill: Any, check: Callable[[Tensor, Tensor], bool]) ->
     filled(x, fill, mean=[0.1, 0.2, 0.3], sigma=100, seed=1)
 
 
+@pytest.fixture(params=["small", "alexnet", "vgg11", "resnet18"])
+def case(request: pytest.FixtureRequest) -> tuple[Small, Tensor]:
+    """A network and a picture of its size."""
+    if request.param == "small":
+        return Small(small_network(1)), picture(12, 5)
+    return calibrated(request.param, 64), picture(64, 5)
+
+
 @pytest.mark.filterwarnings("ignore:Input Tensor 0 did not already require gradients")
 class TestAgainstCaptum:
     """captum does the same with other defaults, which are given here."""
 
-    def test_saliency(self, network: nn.Module, x: Tensor) -> None:
+    def test_saliency(self, case: tuple[Small, Tensor]) -> None:
         from captum.attr import Saliency
 
-        expected = Saliency(network).attribute(x[None], target=TARGET, abs=False)[0]
+        network, x = case
+        expected = Saliency(network.module).attribute(x[None], target=TARGET, abs=False)[0]
         none = pb.Saliency(reduction=pb.CHANNEL_REDUCTION_NONE)
         same(run(network, saliency(x, score_of(TARGET), none)), expected.permute(1, 2, 0), 1e-6)
 
-    def test_input_x_gradient(self, network: nn.Module, x: Tensor) -> None:
+    def test_input_x_gradient(self, case: tuple[Small, Tensor]) -> None:
         from captum.attr import InputXGradient
 
-        expected = InputXGradient(network).attribute(x[None], target=TARGET)[0]
+        network, x = case
+        expected = InputXGradient(network.module).attribute(x[None], target=TARGET)[0]
         p = pb.InputXGradient(reduction=pb.CHANNEL_REDUCTION_NONE)
         found = run(network, input_x_gradient(x, score_of(TARGET), p))
         same(found, expected.detach().permute(1, 2, 0), 1e-6)
 
-    def test_integrated_gradients(self, network: nn.Module, x: Tensor) -> None:
+    def test_integrated_gradients(self, case: tuple[Small, Tensor]) -> None:
         from captum.attr import IntegratedGradients
 
+        network, x = case
         baseline = x.flip(1) / 2
-        expected = IntegratedGradients(network).attribute(
-            x[None], baseline[None], TARGET, n_steps=48, method="riemann_middle"
+        expected = IntegratedGradients(network.module).attribute(
+            x[None], baseline[None], TARGET, n_steps=12, method="riemann_middle"
         )[0]
-        p = integrated(steps=16, max_steps=48, tolerance=1e-15)
+        p = integrated(steps=4, max_steps=12, tolerance=1e-15)
         found = run(network, integrated_gradients(x, baseline, score_of(TARGET), p))
         same(found.map, expected.permute(1, 2, 0), 1e-6)
-        assert found.steps == 48
+        assert found.steps == 12
