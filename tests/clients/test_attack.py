@@ -43,8 +43,10 @@ PROGRESS = pb.AttackStreamResponse(progress=pb.AttackProgress(images=1))
 
 
 def test_a_verdict_says_what_became_of_the_picture(connect: Any, server: FakeServer) -> None:
-    found = connect(server.address).call("attack", b"x", PGD(epsilon=8 / 255), return_pixels=True)
-    assert type(found) is AttackVerdict
+    found: Any = connect(server.address).call(
+        "attack", b"x", PGD(epsilon=8 / 255), return_pixels=True
+    )
+    assert AttackVerdict is type(found)
     assert found.succeeded and (found.status, found.rounded_status) == ("succeeded",) * 2
     assert (found.original_class, found.target_class, found.succeeded_by) == (0, None, "PGD")
     assert [score.label for score in found.before] == ["cat", "dog"]

@@ -179,7 +179,7 @@ def test_options_are_checked_before_anything_is_sent(connect, echoing):
 
 
 def test_what_no_request_holds_ends_the_stream(connect, echoing):
-    with pytest.raises(InvalidRequest, match="not valid"):
+    with pytest.raises(InvalidRequest, match="top_k is -1; must be at least 0"):
         list(connect(echoing.address).stream([b"a"], top_k=-1, on_error="return"))
 
 

@@ -1,7 +1,10 @@
 """`convlens explain`: the files that it writes, what it asks, prints and counts."""
 
 import json
+import os
 import re
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +236,25 @@ def test_notes_are_told_once(run: Any, server: FakeServer, photo: Path) -> None:
     ]
 
 
+def test_integrated_gradients_that_have_not_converged_are_a_note(
+    run: Any, server: FakeServer, photo: Path
+) -> None:
+    def unconverged(request: pb.ExplainRequest) -> pb.ExplainResponse:
+        response = explain(request)
+        found = response.results[0].explanation.attributions[0].attribution
+        found.integrated_gradients.converged = False
+        found.error_estimate.relative = 0.25
+        return response
+
+    server.answers["Explain"] = unconverged
+    result = run("explain", photo, "--method", "integrated-gradients:steps=9")
+    assert result.exit_code == 0
+    assert result.stderr == (
+        "convlens: note: Integrated Gradients: it has not converged after 9 steps, and the sum is "
+        "off by 25.0 %; allow more with max-steps.\n"
+    )
+
+
 def test_a_measure_that_cannot_judge_a_method_is_no_failure(
     run: Any, server: FakeServer, photo: Path
 ) -> None:
@@ -323,7 +345,25 @@ def test_only_pictures_that_cannot_be_read(run: Any, server: FakeServer, tmp_pat
     result = run(*command, "--out", tmp_path / "maps")
     assert (result.exit_code, result.stdout) == (1, "")
     assert server.requests == []
-    assert not (tmp_path / "maps" / "receipt.json").exists()
+    assert not (tmp_path / "maps").exists()
+
+
+def test_ctrl_c_leaves_no_empty_folder(
+    spawn: Any, server: FakeServer, photo: Path, tmp_path: Path
+) -> None:
+    release = os.pipe()
+    server.answers["Explain"] = lambda _: os.read(release[0], 1)
+    out = tmp_path / "deep" / "maps"
+    process = spawn("explain", photo, "--method", "saliency", "--out", out)
+    while not server.requests:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    for end in release[::-1]:
+        os.close(end)
+    assert (process.returncode, errors.strip()) == (130, "convlens: interrupted")
+    assert list(tmp_path.iterdir()) == [photo]
 
 
 def test_the_estimate(run: Any, server: FakeServer, photo: Path) -> None:
@@ -333,7 +373,26 @@ def test_the_estimate(run: Any, server: FakeServer, photo: Path) -> None:
     document = json.loads(run(*command, "--json").stdout)
     assert document == {"estimated_cost": {"forward_passes": 20, "backward_passes": 20}}
     assert server.requests[0].message.estimate_only
-    assert run("explain", "gone.png", "--method", "saliency", "--estimate").exit_code == 1
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_an_estimate_goes_on_without_pictures_that_cannot_be_read(
+    run: Any, photo: Path, tmp_path: Path, form: list[str]
+) -> None:
+    gone = tmp_path / "gone.png"
+    result = run("explain", gone, photo, photo, "--method", "saliency", "--estimate", *form)
+    assert result.exit_code == 1
+    said, counted = result.stderr.splitlines()
+    assert said.startswith(f"convlens: {gone}: There is no file")
+    assert counted == "convlens: 1 of 3 pictures failed."
+    cost = {"estimated_cost": {"forward_passes": 2, "backward_passes": 2}}
+    text = "at most 2 forward and 2 backward passes"
+    assert result.stdout == f"{json.dumps(cost) if form else text}\n"
+
+
+def test_an_estimate_of_no_picture_says_no_cost(run: Any, server: FakeServer) -> None:
+    result = run("explain", "gone.png", "--method", "saliency", "--estimate")
+    assert (result.exit_code, result.stdout, server.requests) == (1, "", [])
 
 
 def test_many_pictures_are_several_calls(

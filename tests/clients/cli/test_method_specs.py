@@ -108,6 +108,7 @@ def test_an_image_as_parameter(run: Any, server: FakeServer, photo: Path) -> Non
             ["--method", "saliency", "--true-region", "1,2,3,4", "--true-region", "1,2,3,4"],
             "--true-region is there 2 times for 1 pictures",
         ),
+        (["--method", "saliency", "--seed", "9" * 20], f"is not in the range 0<=x<={2**64 - 1}"),
         (["--method", "saliency", "--stable-share", "2"], "2.0 is not in the range 0.0<=x<=1.0"),
         ([], "Missing option '--method'; 'convlens explain --help-methods' lists what there is"),
     ],

@@ -18,8 +18,8 @@ from convlens.contract import ErrorReason, Failure
 from convlens.v1 import network_pb2
 
 COMMANDS = [
-    *("anatomy", "classify", "completion", "demo", "explain", "extract", "health", "networks"),
-    *("replay", "report"),
+    *("anatomy", "attack", "classify", "completion", "demo", "explain", "extract", "health"),
+    *("networks", "replay", "report"),
 ]
 
 

@@ -1,6 +1,7 @@
 """`convlens replay`: the same bits, or what differs and why."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,16 @@ def changed(request: pb.ExplainRequest) -> pb.ExplainResponse:
     entries[0].attribution.map.data = values.tobytes()
     patch = entries[2].attribution.deconvnet.patches[1]
     patch.reconstruction.data = bytes(len(patch.reconstruction.data))
+    return response
+
+
+def changed_map(request: pb.ExplainRequest) -> pb.ExplainResponse:
+    """Another last bit in the only map."""
+    response = explain(request)
+    found = response.results[0].explanation.attributions[0].attribution
+    values = np.frombuffer(found.map.data, "<f4").copy()
+    values[np.abs(values).argmax()] *= np.float32(1 + 2**-23)
+    found.map.data = values.tobytes()
     return response
 
 
@@ -147,6 +158,31 @@ def test_pictures_are_found_by_their_content(
     assert run("replay", receipt, tmp_path / "gone.png").exit_code == 1
 
 
+def test_names_of_files_that_are_no_text(
+    run: Any, server: FakeServer, photo: Path, tmp_path: Path
+) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9.png")
+    photo.rename(odd)
+    out = tmp_path / "maps"
+    command = ["explain", odd, "--method", "saliency", "--out", out, "--maps", "--json"]
+    result = run(*command)
+    assert result.exit_code == 0
+    stem = "caf\N{REPLACEMENT CHARACTER}"
+    for text in (result.stdout, (out / "receipt.json").read_text()):
+        # What a lone surrogate would not survive.
+        text.encode()
+        json.dumps(json.loads(text), ensure_ascii=False).encode()
+        assert json.loads(f'"{stem}.png"') in json.dumps(json.loads(text), ensure_ascii=False)
+    names = sorted(path.name for path in out.iterdir())
+    assert names == [f"{stem}-saliency-cat.npy", f"{stem}-saliency-cat.png", "receipt.json"]
+    server.answers["Explain"] = changed_map
+    result = run("replay", out / "receipt.json", "--json")
+    assert result.exit_code == 1
+    [answer] = json.loads(result.stdout)["answers"]
+    assert answer["picture"] == str(tmp_path / f"{stem}.png")
+    assert 0 < answer["relative"] < 1e-6
+
+
 def test_errors_are_compared_too(run: Any, server: FakeServer, tmp_path: Path) -> None:
     def failing(request: pb.ExplainRequest) -> pb.ExplainResponse:
         response = explain(request)
@@ -226,20 +262,59 @@ def edited(text: str, *path: Any, to: Any = None) -> str:
     return json.dumps(document)
 
 
-ANSWER = ("calls", 0, "pictures", 0, "answers", 0)
+PICTURE = ("calls", 0, "pictures", 0)
+ANSWER = (*PICTURE, "answers", 0)
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda text: text[:100], "is no receipt of convlens explain: "),
-        (lambda text: "[1]", "is no receipt of convlens explain: "),
-        (lambda text: "{}", "it lacks 'format'."),
+        (lambda text: text[:100], "is no receipt of convlens explain"),
+        (lambda text: text[:100], ": it is no JSON, or was cut off."),
+        (lambda text: "[" * 10**5, ": it is no JSON, or was cut off."),
+        (lambda text: "[1]", "the file is [1]; it must be an object"),
+        (lambda text: "{}", "it lacks 'format' in the file."),
+        (lambda text: edited(text, "format", to=["x"]), 'format is ["x"]; it must be a text'),
         (
             lambda text: edited(text, "format", to="x"),
             "its format is 'x', not 'convlens ex",
         ),
-        (lambda text: edited(text, "calls", to=3), "is no receipt of convlens explain"),
+        (lambda text: edited(text, "calls", to=3), ": it has no calls."),
+        (lambda text: edited(text, "calls", to=[3]), "calls[0] is 3; it must be an object"),
+        (lambda text: edited(text, "calls", 0, "receipt", to=[]), "calls[0].receipt is []; it mu"),
+        (lambda text: edited(text, "calls", 0, "pictures", to=[]), "0 pictures and 1 true regions"),
+        (lambda text: edited(text, *PICTURE, to=3), "pictures[0] is 3; it must be an object"),
+        (lambda text: edited(text, *PICTURE, "path", to=3), "pictures[0].path is 3; it must be a"),
+        (lambda text: edited(text, *PICTURE, "path_hex", to="x"), 'path_hex is "x"; it must be h'),
+        (lambda text: edited(text, *PICTURE, "error", to="x"), '.error is "x"; it must be an obj'),
+        (lambda text: edited(text, *PICTURE, "error", to={}), "it lacks 'reason' in calls[0].pic"),
+        (lambda text: edited(text, *PICTURE, "answers", to={}), "answers is {}; it must be a list"),
+        (lambda text: edited(text, *ANSWER, to="x"), 'answers[0] is "x"; it must be an object'),
+        (
+            lambda text: edited(text, *ANSWER, "arrays", to=[None] * 99),
+            "answers[0].arrays is [null, null, null, null, null, null, nul…; it must be an object",
+        ),
+        (
+            lambda text: text.replace('"arrays": {', '"arrays": null, "were": {'),
+            "calls[0].pictures[0].answers[0].arrays is null; it must be an object",
+        ),
+        (lambda text: edited(text, *ANSWER, "arrays", "map", to=3), 'arrays["map"] is 3; it must'),
+        (
+            lambda text: edited(text, *ANSWER, "target", to="star"),
+            'answers[0].target is "star"; it must be an object or null',
+        ),
+        (lambda text: edited(text, *ANSWER, "target", to={"a": 1}), "it lacks 'label' in calls[0]"),
+        (lambda text: edited(text, *ANSWER, "files", to=3), "files is 3; it must be an object"),
+        (lambda text: edited(text, *ANSWER, "files", "npy", to=3), 'files["npy"] is 3; it must be'),
+        (
+            lambda text: edited(text, *ANSWER, "method_index", to=True),
+            "method_index is true; it must be a whole number",
+        ),
+        (
+            lambda text: edited(text, *ANSWER, "target_index", to=0.5),
+            "target_index is 0.5; it must be a whole number or null",
+        ),
+        (lambda text: edited(text, *ANSWER, "is_partial", to=0), "is_partial is 0; it must be tr"),
         (lambda text: edited(text, "calls", to=[]), "it has no calls"),
         (lambda text: edited(text, "calls", 0, "receipt"), "it lacks 'receipt'"),
         (lambda text: edited(text, "calls", 0, "receipt", "threads", to="x"), "threads"),

@@ -37,8 +37,8 @@ CHANGE = 8
 def attack(request: pb.AttackRequest) -> pb.AttackResponse:
     """A dog for each cat, and an error for an image without pixels.
 
-    An image whose true class is another one is misclassified already; the cat as a target is
-    refused.
+    An image whose true class is another one is misclassified already; one of the target's class has
+    an error.
     """
     check_network(request.network)
     if request.top_k > len(LABELS):
@@ -49,12 +49,7 @@ def attack(request: pb.AttackRequest) -> pb.AttackResponse:
     cost = attack_cost(asked, len(LABELS))
     if asked.estimate_only:
         return pb.AttackResponse(estimated_cost=cost)
-    results = [
-        pb.AttackResult(verdict=_verdict(asked, number, image))
-        if has_pixels(image)
-        else pb.AttackResult(error=EMPTY)
-        for number, image in enumerate(asked.images)
-    ]
+    results = [_result(asked, number, image) for number, image in enumerate(asked.images)]
     return pb.AttackResponse(results=results, estimated_cost=cost)
 
 
@@ -86,14 +81,21 @@ def _check_classes(asked: pb.AttackRequest) -> None:
     for number, label in enumerate(asked.labels):
         class_of(f"labels[{number}]", label)
     if asked.goal.HasField("target"):
-        target = class_of("goal.target", asked.goal.target)
-        if target == SCORES[0] and not asked.labels:
-            raise invalid("goal", "is 'cat', the class of image 0 already; name another class")
+        class_of("goal.target", asked.goal.target)
 
 
-def _verdict(asked: pb.AttackRequest, number: int, image: image_pb2.Image) -> pb.AttackVerdict:
-    name = asked.method.WhichOneof("method") or ""
+def _result(asked: pb.AttackRequest, number: int, image: image_pb2.Image) -> pb.AttackResult:
+    if not has_pixels(image):
+        return pb.AttackResult(error=EMPTY)
     own = class_of("labels", asked.labels[number]) if asked.labels else SCORES[0]
+    if asked.goal.HasField("target") and class_of("goal.target", asked.goal.target) == own:
+        words = f"is {own.label!r}, the class of image {number} already; name another class"
+        return pb.AttackResult(error=invalid("goal", words).status())
+    return pb.AttackResult(verdict=_verdict(asked, own, image))
+
+
+def _verdict(asked: pb.AttackRequest, own: ClassScore, image: image_pb2.Image) -> pb.AttackVerdict:
+    name = asked.method.WhichOneof("method") or ""
     wrong = own != SCORES[0]
     old = _pixels(image)
     new = old + (0 if wrong else CHANGE)

@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from convlens.client import Attribution
+from convlens.client import AttackVerdict, Attribution
 from convlens.contract import digest
 
 
@@ -21,10 +21,18 @@ def arrays_of(answer: Attribution) -> dict[str, NDArray[Any]]:
 
 def digests_of(answer: Attribution) -> dict[str, str]:
     """BLAKE2b-256 of each array with its type and shape, in hexadecimal."""
-    return {
-        name: digest(array.dtype.str.encode(), repr(array.shape).encode(), array.tobytes())
-        for name, array in arrays_of(answer).items()
-    }
+    return {name: digest_of(array) for name, array in arrays_of(answer).items()}
+
+
+def digests_of_verdict(verdict: AttackVerdict) -> dict[str, str]:
+    """BLAKE2b-256 of the PNG's bytes, and of the pixels where they came, in hexadecimal."""
+    pixels = {} if verdict.pixels is None else {"pixels": digest_of(verdict.pixels)}
+    return {"png": digest(verdict.png), **pixels}
+
+
+def digest_of(array: NDArray[Any]) -> str:
+    """BLAKE2b-256 of an array with its type and shape, in hexadecimal."""
+    return digest(array.dtype.str.encode(), repr(array.shape).encode(), array.tobytes())
 
 
 def difference(array: NDArray[Any], other: NDArray[Any]) -> float | None:

@@ -1,13 +1,14 @@
-"""Explains pictures call by call, through ExplainStream."""
+"""Asks about pictures call by call, and explains them, through ExplainStream."""
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from convlens.client import (
+    AttackProgress,
     Attribution,
     Client,
     ConvLensError,
@@ -23,28 +24,29 @@ from convlens.contract import digest
 # Pictures and bytes of one call; their answers are in memory together.
 MOST_PICTURES, MOST_BYTES = 16, 16 * 2**20
 
-Show: TypeAlias = Callable[[ExplainProgress], None]
+T = TypeVar("T")
+Show: TypeAlias = Callable[[ExplainProgress | AttackProgress], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
     """A picture as it is sent; one that cannot be read has an error in place of `data`.
 
-    `region` is where its object truly is, if that is known.
+    `truth` is what is known of it: where its object is, or its class.
     """
 
     path: Path
-    region: Any = None
+    truth: Any = None
     data: bytes = field(repr=False, default=b"")
     error: ConvLensError | None = None
 
     @classmethod
-    def read(cls, path: Path, region: Any = None) -> "Picture":
+    def read(cls, path: Path, truth: Any = None) -> "Picture":
         """The picture of a file."""
         try:
-            return cls(path, region, to_image(path).encoded)
+            return cls(path, truth, to_image(path).encoded)
         except ConvLensError as error:
-            return cls(path, region, error=error)
+            return cls(path, truth, error=error)
 
     @property
     def digest(self) -> str:
@@ -92,12 +94,12 @@ def batches(pictures: Iterator[Picture]) -> Iterator[list[Picture]]:
 
 
 @contextmanager
-def shown_progress() -> Generator[Show, None, None]:
+def shown_progress(what: str) -> Generator[Show, None, None]:
     """Shows how far a call is, in passes through the network."""
-    with progress("explaining") as bar:
+    with progress(what) as bar:
         task = bar.add_task("", total=None)
 
-        def show(event: ExplainProgress) -> None:
+        def show(event: ExplainProgress | AttackProgress) -> None:
             spent, most = event.cost, event.estimated_cost
             bar.update(
                 task,
@@ -118,12 +120,15 @@ def explained(
     """One call for all pictures that can be read; `options` are those of explain_stream."""
     sent = [picture for picture in pictures if picture.error is None]
     received, done = _received(client, sent, methods, options, show) if sent else ([], None)
+    return Call(merged(pictures, received, lambda p: Outcome(p, [], p.error)), done)
+
+
+def merged(
+    pictures: Sequence[Picture], received: Iterable[T], unread: Callable[[Picture], T]
+) -> list[T]:
+    """An outcome for each picture: those received, and what is made of one that cannot be read."""
     following = iter(received)
-    outcomes = [
-        Outcome(picture, [], picture.error) if picture.error else next(following)
-        for picture in pictures
-    ]
-    return Call(outcomes, done)
+    return [next(following) if picture.error is None else unread(picture) for picture in pictures]
 
 
 def _received(
@@ -136,7 +141,7 @@ def _received(
     answers: list[list[Answer]] = [[] for _ in sent]
     errors: list[ConvLensError | None] = [None] * len(sent)
     done, started = None, time.monotonic()
-    regions = [picture.region for picture in sent]
+    regions = [picture.truth for picture in sent]
     given = {**options, "true_regions": regions} if any(r is not None for r in regions) else options
     images = [picture.data for picture in sent]
     with closing(client.explain_stream(images, methods, on_error="return", **given)) as events:

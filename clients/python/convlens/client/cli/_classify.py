@@ -24,6 +24,11 @@ from convlens.client.cli._rows import Rows, printable
 @options.server
 @options.network
 @options.top_k
+@click.option(
+    "--as-is",
+    is_flag=True,
+    help="Neither resize nor crop: they have the size of the network's input.",
+)
 @options.as_json("one JSON object per line and picture, failed ones with their error")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, one line per picture and class.")
 @click.pass_context
@@ -33,6 +38,7 @@ def classify(
     server: str,
     network: str,
     top_k: int | None,
+    as_is: bool,
     as_json: bool,
     as_csv: bool,
 ) -> None:
@@ -56,7 +62,13 @@ def classify(
     report = _Json() if as_json else _Csv() if as_csv else _Text([str(path) for path in paths])
     with Client(server) as client, progress("classifying", len(paths)) as bar:
         task = bar.add_task("", total=len(paths))
-        results = client.classify_stream(paths, network=network, top_k=top_k, on_error="return")
+        results = client.classify_stream(
+            paths,
+            network=network,
+            top_k=top_k,
+            geometry="as_is" if as_is else "network",
+            on_error="return",
+        )
         with closing(results):
             for path, result in zip(paths, results, strict=True):
                 end_if_of_all(result)

@@ -9,8 +9,9 @@ import numpy as np
 
 from convlens.client import Attribution, ConvLensError, Receipt
 from convlens.client._results import receipt_of
-from convlens.client.cli._bits import difference, digests_of
-from convlens.client.cli._calls import Call, Outcome
+from convlens.client.cli._attack_calls import AttackCall
+from convlens.client.cli._bits import difference, digests_of, digests_of_verdict
+from convlens.client.cli._calls import Call
 from convlens.client.cli._receipts import Recorded
 
 # What of a receipt may explain a difference, in the order in which it is told.
@@ -48,7 +49,7 @@ def compared(recorded: Recorded, call: Call, folder: Path) -> Iterator[Compariso
     """Every answer of a call; the numbers of then are looked for in `folder`."""
     for entry, outcome in zip(recorded.pictures, call.outcomes, strict=True):
         if "error" in entry or outcome.error is not None:
-            yield _of_picture(entry, outcome)
+            yield _of_picture(entry, outcome.error)
             continue
         now = {_place(answer.attribution): answer.attribution for answer in outcome.answers}
         for then in entry["answers"]:
@@ -58,9 +59,26 @@ def compared(recorded: Recorded, call: Call, folder: Path) -> Iterator[Compariso
             yield Comparison(entry["path"], found.method, _label(found), False, "was not there")
 
 
-def _of_picture(entry: Mapping[str, Any], outcome: Outcome) -> Comparison:
-    then, now = entry.get("error"), outcome.error
-    equal, words = _same_error(then, now)
+def compared_verdicts(recorded: Recorded, call: AttackCall) -> Iterator[Comparison]:
+    """Every verdict of a call."""
+    for entry, outcome in zip(recorded.pictures, call.outcomes, strict=True):
+        now = outcome.verdict
+        if "error" in entry or now is None:
+            yield _of_picture(entry, outcome.error)
+            continue
+        then: Mapping[str, Any] = entry["verdict"]
+        pairs = {
+            "status": (then["status"], now.status),
+            **{name: (then["arrays"].get(name), d) for name, d in digests_of_verdict(now).items()},
+        }
+        differing = tuple(name for name, (before, after) in pairs.items() if before != after)
+        words = f"differs in {', '.join(differing)}" if differing else "equal"
+        label = then["before"][0]["label"] if then["before"] else ""
+        yield Comparison(entry["path"], then["method"], label, not differing, words, differing)
+
+
+def _of_picture(entry: Mapping[str, Any], now: ConvLensError | None) -> Comparison:
+    equal, words = _same_error(entry.get("error"), now)
     return Comparison(entry["path"], "", "", equal, words)
 
 

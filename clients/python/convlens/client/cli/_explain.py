@@ -1,8 +1,6 @@
 """`convlens explain`."""
 
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +10,11 @@ from google.protobuf.message import Message
 from convlens.client import Client, Cost, methods
 from convlens.client._operations.asking import choices_of
 from convlens.client.cli import _options as options
-from convlens.client.cli._calls import Call, Picture, batches, explained, shown_progress
-from convlens.client.cli._explain_output import AnswerTable, Output
-from convlens.client.cli._folder import Folder
+from convlens.client.cli._calls import Picture, batches, explained, shown_progress
+from convlens.client.cli._explain_output import AnswerOutput, AnswerTable
+from convlens.client.cli._folder import MapFolder
 from convlens.client.cli._method_help import method_document, method_help
+from convlens.client.cli._output import estimated, print_estimate
 from convlens.client.cli._pictures import found
 from convlens.client.cli._specs import Choice, Parameters
 from convlens.client.cli._tally import end
@@ -25,6 +24,11 @@ from convlens.contract.rules import kind_of
 from convlens.v1 import explanation_pb2 as pb
 
 FORM = "NAME[:PARAM=VALUE,...]"
+# What --help-methods describes: what is one of several messages, and what is one.
+DESCRIBED = (
+    {"--method": methods.ExplanationMethod, "--measure": methods.QualityMeasure},
+    {"--rendering": methods.Rendering, "--localization": methods.Localization},
+)
 STABLE = rule_of(pb.ExplainRequest.DESCRIPTOR.fields_by_name["stable_share"])
 
 
@@ -46,14 +50,9 @@ STABLE = rule_of(pb.ExplainRequest.DESCRIPTOR.fields_by_name["stable_share"])
     metavar="LABEL|INDEX|rank:N",
     help="A class to explain; several times for several. Else each picture's prediction.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Folder for the maps as PNG, and for receipt.json.",
-)
+@options.out("Folder for the maps as PNG, and for receipt.json.")
 @click.option("--maps", is_flag=True, help="Write the numbers of the maps too, as .npy files.")
-@click.option("--overwrite", is_flag=True, help="Write into a folder that has a receipt.")
+@options.overwrite
 @click.option(
     "--overlay/--heat-map", default=None, help="Lay the map over the picture, or draw it alone."
 )
@@ -87,24 +86,17 @@ STABLE = rule_of(pb.ExplainRequest.DESCRIPTOR.fields_by_name["stable_share"])
     help="Where the object is: a box in pixels, or a mask; once for each picture.",
 )
 @click.option("--half", is_flag=True, help="Keep 16 bits of each number instead of 32.")
-@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Seed of everything random.")
+@options.seed
 @click.option(
     "--stable-share",
     type=click.FloatRange(STABLE.min, STABLE.max),
     metavar="SHARE",
     help=f"Stop improving a map once this {STABLE.unit} stays the same.",
 )
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="How long a call may take; 16 pictures are one call.",
-)
-@click.option(
-    "--allow-partial", is_flag=True, help="Take what there is then, in place of an error."
-)
-@click.option("--estimate", is_flag=True, help="Say what it would cost, and compute nothing.")
-@click.option("--help-methods", is_flag=True, help="List all methods and their parameters.")
+@options.time_of_call
+@options.allow_partial
+@options.estimate
+@options.help_methods
 @options.server
 @options.network
 @options.as_json("one JSON document")
@@ -112,7 +104,7 @@ STABLE = rule_of(pb.ExplainRequest.DESCRIPTOR.fields_by_name["stable_share"])
 def explain(
     ctx: click.Context,
     pictures: tuple[str, ...],
-    asked: tuple[Message, ...],
+    asked: tuple[Any, ...],
     out: Path | None,
     maps: bool,
     overwrite: bool,
@@ -139,7 +131,7 @@ def explain(
       convlens explain --help-methods
     """
     if help_methods:
-        click.echo(method_document() if as_json else method_help())
+        click.echo(method_document(*DESCRIBED) if as_json else method_help(*DESCRIBED))
         return
     _check(ctx, pictures, asked, out, maps)
     paths = found(pictures)
@@ -151,13 +143,19 @@ def explain(
     given = _given(question, drawn=out is not None)
     with Client(server) as client:
         if estimate:
-            _print_estimate(_estimated(client, read, asked, given), as_json)
+
+            def ask(batch: Sequence[Picture]) -> Cost:
+                return client.estimate([picture.data for picture in batch], asked, **given)
+
+            print_estimate(estimated(read, ask), as_json=as_json)
             return
         folder = _folder(out, asked, maps=maps, overwrite=overwrite) if out else None
         table = None if as_json else AnswerTable(paths, asked, given, files=out is not None)
-        output = Output(folder, table)
-        for call in _calls(client, read, asked, given):
-            output.add(call)
+        output = AnswerOutput(folder, table)
+        with shown_progress("explaining") as show:
+            for batch in batches(read):
+                call = explained(client, batch, asked, given, show)
+                output.add(call.outcomes, call.done)
     output.end()
     end(ctx, output.tally)
 
@@ -196,36 +194,6 @@ def _given(question: dict[str, Any], *, drawn: bool) -> dict[str, Any]:
     return question
 
 
-def _folder(out: Path, asked: Sequence[Message], *, maps: bool, overwrite: bool) -> Folder:
+def _folder(out: Path, asked: Sequence[Message], *, maps: bool, overwrite: bool) -> MapFolder:
     names = choices_of(methods.ExplanationMethod)
-    return Folder(out, [names[kind_of(m).name] for m in asked], maps=maps, overwrite=overwrite)
-
-
-def _calls(
-    client: Client, read: Iterator[Picture], asked: Sequence[Message], given: dict[str, Any]
-) -> Iterator[Call]:
-    with shown_progress() as show:
-        for batch in batches(read):
-            yield explained(client, batch, asked, given, show)
-
-
-def _estimated(
-    client: Client, read: Iterator[Picture], asked: Sequence[Any], given: dict[str, Any]
-) -> Cost:
-    forward = backward = 0
-    for batch in batches(read):
-        for picture in batch:
-            if picture.error is not None:
-                raise picture.error
-        cost = client.estimate([picture.data for picture in batch], asked, **given)
-        forward, backward = forward + cost.forward_passes, backward + cost.backward_passes
-    return Cost(forward, backward)
-
-
-def _print_estimate(cost: Cost, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps({"estimated_cost": asdict(cost)}))
-    else:
-        click.echo(
-            f"at most {cost.forward_passes} forward and {cost.backward_passes} backward passes"
-        )
+    return MapFolder(out, [names[kind_of(m).name] for m in asked], maps=maps, overwrite=overwrite)

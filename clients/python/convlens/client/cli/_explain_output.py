@@ -1,24 +1,21 @@
 """What `convlens explain` writes and prints of its answers."""
 
-import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import click
 from google.protobuf.message import Message
 
-from convlens.client import Attribution, ClassScore, Cost
+from convlens.client import Attribution, ClassScore
 from convlens.client._operations.asking import choices_of
-from convlens.client.cli._calls import Answer, Call, Outcome
-from convlens.client.cli._folder import Folder
+from convlens.client.cli._calls import Answer, Outcome
+from convlens.client.cli._folder import MapFolder
+from convlens.client.cli._output import Output
 from convlens.client.cli._receipts import answer_json, picture_json
-from convlens.client.cli._rows import fitted, percent, printable, shown
+from convlens.client.cli._rows import fitted, percent
 from convlens.client.cli._specs import short
 from convlens.client.cli._tables import Column, Table, width_of
-from convlens.client.cli._tally import Tally
+from convlens.client.cli._tally import AnswerTally
 from convlens.client.methods import QualityMeasure
 from convlens.contract.rules import kind_of, title_of
 
@@ -79,57 +76,14 @@ class AnswerTable:
         yield f"{seconds:.1f}"
 
 
-class Output:
-    """Writes and prints answers call by call; its tally counts what failed.
+class AnswerOutput(Output[Outcome]):
+    """What `convlens explain` writes and prints; `table` is None for a document at the end."""
 
-    `table` is where rows go; None for a document at the end.
-    """
-
-    def __init__(self, folder: Folder | None, table: AnswerTable | None) -> None:
-        self.tally = Tally()
-        self._folder = folder
+    def __init__(self, folder: MapFolder | None, table: AnswerTable | None) -> None:
+        super().__init__(folder, prints=table is not None)
+        self.tally = AnswerTally()
+        self._maps = folder
         self._table = table
-        self._pictures: list[dict[str, Any]] = []
-        self._network = ""
-        self._spent = self._most = Cost(0, 0)
-        self._started = time.monotonic()
-
-    def add(self, call: Call) -> None:
-        """The answers of one call."""
-        documents = [self._outcome(outcome) for outcome in call.outcomes]
-        self._pictures += documents
-        if call.done is None:
-            return
-        receipt = call.done.receipt
-        self._network = f"{receipt.network}@{receipt.network_version}"
-        self._spent = total(self._spent, receipt.cost)
-        self._most = total(self._most, call.done.estimated_cost)
-        if self._folder is not None:
-            pairs = zip(call.outcomes, documents, strict=True)
-            sent = [document for outcome, document in pairs if outcome.picture.error is None]
-            self._folder.add_call({"receipt": receipt.to_dict(), "pictures": sent})
-
-    def end(self) -> None:
-        """What there is to say when all is done."""
-        seconds = time.monotonic() - self._started
-        receipt = self._folder.receipt if self._folder else None
-        if self._table is None:
-            document = {
-                "network": self._network,
-                "pictures": self._pictures,
-                "cost": asdict(self._spent),
-                "estimated_cost": asdict(self._most),
-                "receipt": str(receipt) if receipt else None,
-                "seconds": round(seconds, 3),
-            }
-            click.echo(json.dumps(document))
-        elif self._network:
-            spent, most = self._spent, self._most
-            click.echo(
-                f"{printable(self._network)}: {spent.forward_passes} of {most.forward_passes} "
-                f"forward and {spent.backward_passes} of {most.backward_passes} backward passes, "
-                f"{seconds:.1f} s" + (f"; receipt: {shown(receipt)}" if receipt else "")
-            )
 
     def _outcome(self, outcome: Outcome) -> dict[str, Any]:
         """The document of one picture; its rows are printed."""
@@ -137,19 +91,12 @@ class Output:
         self.tally.add(outcome)
         answers: list[dict[str, Any]] = []
         for answer in outcome.answers:
-            files = self._folder.save(outcome.picture, answer) if self._folder else {}
+            files = self._maps.save(outcome.picture, answer) if self._maps else {}
             answers.append(answer_json(answer, files))
             if self._table is not None and answer.attribution.error is None:
                 self._table.add(name, answer, files)
-        return picture_json(outcome, answers)
+        return picture_json(outcome.picture, outcome.error, answers=answers)
 
 
 def _class(score: ClassScore) -> str:
     return f"{fitted(score.label, LABEL_WIDTH)} {percent(score.probability):>7}"
-
-
-def total(one: Cost, other: Cost) -> Cost:
-    """What both asked of the network together."""
-    return Cost(
-        one.forward_passes + other.forward_passes, one.backward_passes + other.backward_passes
-    )

@@ -1,14 +1,15 @@
-"""The folder that `convlens explain --out` fills: pictures, maps, the receipt."""
+"""The folders that --out fills: pictures, numbers, the receipt."""
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
 from convlens.client.cli._calls import Answer, Picture
-from convlens.client.cli._receipts import NAME, write_receipts
+from convlens.client.cli._json import readable
+from convlens.client.cli._receipts import FORMAT, NAME, write_receipts
 from convlens.client.cli._rows import shown
 from convlens.client.cli._specs import short
 
@@ -17,12 +18,13 @@ LONGEST_LABEL = 40
 
 
 class Folder:
-    """Names the files of a run so that none has the name of another, and writes them."""
+    """Names the files of a run so that none has the name of another, and writes the receipt.
 
-    def __init__(self, path: Path, methods: Sequence[str], *, maps: bool, overwrite: bool) -> None:
-        self._path = path
-        self._maps = maps
-        self._methods = _numbered(methods)
+    `form` is the format of the receipt.
+    """
+
+    def __init__(self, path: Path, form: str, *, overwrite: bool) -> None:
+        self._path, self._form = path, form
         self._taken: set[str] = set()
         self._calls: list[dict[str, Any]] = []
         if (path / NAME).exists() and not overwrite:
@@ -30,8 +32,56 @@ class Folder:
                 f"{shown(path / NAME)} is there already; choose another folder, or give "
                 "--overwrite."
             )
-        with _writing(path):
-            path.mkdir(parents=True, exist_ok=True)
+        # Whether there can be one is said at once; it comes with its first file.
+        missing = [each for each in (path, *path.parents) if not each.exists()]
+        self._make()
+        with suppress(OSError):
+            for each in missing:
+                each.rmdir()
+
+    def write(self, name: str, write: Callable[[Path], object]) -> None:
+        """Has a file written."""
+        self._make()
+        with _writing(self._path / name):
+            write(self._path / name)
+
+    def add_call(self, call: dict[str, Any]) -> None:
+        """Writes down one more call."""
+        self._calls.append(call)
+        self._make()
+        with _writing(self.receipt):
+            write_receipts(self._path, self._form, self._calls)
+
+    def _make(self) -> None:
+        with _writing(self._path):
+            self._path.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def receipt(self) -> Path:
+        """The file that says what was done."""
+        return self._path / NAME
+
+    def free(self, stem: str) -> str:
+        """A name without suffix, with a number behind it where it is taken.
+
+        Case does not tell names apart.
+        """
+        stem = readable(stem)
+        name, number = stem, 1
+        while name.lower() in self._taken:
+            number += 1
+            name = f"{stem}-{number}"
+        self._taken.add(name.lower())
+        return name
+
+
+class MapFolder(Folder):
+    """The folder of `convlens explain`: maps as pictures, and as numbers where asked for."""
+
+    def __init__(self, path: Path, methods: Sequence[str], *, maps: bool, overwrite: bool) -> None:
+        super().__init__(path, FORMAT, overwrite=overwrite)
+        self._maps = maps
+        self._methods = _numbered(methods)
 
     def save(self, picture: Picture, answer: Answer) -> dict[str, str]:
         """Writes the picture of an answer, and its map where asked for; their names by kind."""
@@ -41,32 +91,11 @@ class Folder:
         parts = [picture.path.stem, self._methods[found.method_index]]
         if found.target is not None:
             parts.append(_plain(found.target.label) or str(found.target.index))
-        stem = self._free("-".join(parts))
+        stem = self.free("-".join(parts))
         files = {"png": f"{stem}.png", **({"npy": f"{stem}.npy"} if self._maps else {})}
         for name in files.values():
-            with _writing(self._path / name):
-                found.save(self._path / name)
+            self.write(name, found.save)
         return files
-
-    def add_call(self, call: dict[str, Any]) -> None:
-        """Writes down one more call."""
-        self._calls.append(call)
-        with _writing(self.receipt):
-            write_receipts(self._path, self._calls)
-
-    @property
-    def receipt(self) -> Path:
-        """The file that says what was done."""
-        return self._path / NAME
-
-    def _free(self, stem: str) -> str:
-        """The name, with a number behind it where it is taken; case does not tell names apart."""
-        name, number = stem, 1
-        while name.lower() in self._taken:
-            number += 1
-            name = f"{stem}-{number}"
-        self._taken.add(name.lower())
-        return name
 
 
 @contextmanager

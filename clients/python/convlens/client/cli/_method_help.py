@@ -1,14 +1,14 @@
-"""What `convlens explain --help-methods` prints: every parameter, as the contract has it."""
+"""What --help-methods prints: every parameter, as the contract has it."""
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from types import MappingProxyType
+from typing import Any, TypeAlias, cast
 
 import click
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from convlens.client import methods
 from convlens.client.cli._specs import choices, form_of, short
 from convlens.contract import rule_of
 from convlens.contract.comments import comment_of
@@ -20,35 +20,37 @@ from convlens.v1 import options_pb2
 WIDTH = 76
 # One where no line is broken.
 HYPHEN = "\N{NON-BREAKING HYPHEN}"
-# What each option takes: one of several messages, or the parameters of one.
-SEVERAL = {"--method": methods.ExplanationMethod, "--measure": methods.QualityMeasure}
-SINGLE = {"--rendering": methods.Rendering, "--localization": methods.Localization}
+
+Kinds: TypeAlias = Mapping[str, type[Message]]
+NONE: Kinds = MappingProxyType({})
 
 
-def method_help() -> str:
-    """The page."""
+def method_help(several: Kinds, single: Kinds = NONE) -> str:
+    """The page; options take one of `several` messages, or the parameters of a `single` one."""
     page = click.HelpFormatter(width=WIDTH)
-    for option, kind in SEVERAL.items():
+    for option, kind in several.items():
         page.write_heading(f"{option} NAME[:PARAM=VALUE,...]")
         page.indent()
         for name, entry in described_choices(kind).items():
             _write_entry(page, name, entry)
             page.write_paragraph()
         page.dedent()
-    for option, kind in SINGLE.items():
+    for option, kind in single.items():
         page.write_heading(f"{option} PARAM=VALUE,...")
         page.indent()
-        _write_parameters(page, described(kind.DESCRIPTOR)["parameters"])
+        _write_parameters(page, described(cast(Descriptor, kind.DESCRIPTOR))["parameters"])
         page.dedent()
         page.write_paragraph()
     return page.getvalue().rstrip("\n").replace(HYPHEN, "-")
 
 
-def method_document() -> str:
+def method_document(several: Kinds, single: Kinds = NONE) -> str:
     """The same as JSON."""
-    several = {option: described_choices(kind) for option, kind in SEVERAL.items()}
-    single = {option: described(kind.DESCRIPTOR) for option, kind in SINGLE.items()}
-    return json.dumps({**several, **single})
+    choices_of = {option: described_choices(kind) for option, kind in several.items()}
+    described_of = {
+        option: described(cast(Descriptor, kind.DESCRIPTOR)) for option, kind in single.items()
+    }
+    return json.dumps({**choices_of, **described_of})
 
 
 def described_choices(kind: type[Message]) -> dict[str, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -42,6 +43,39 @@ timeout = click.option(
     metavar="SECONDS",
     help="How long to wait for the answer.",
 )
+
+seed = click.option(
+    "--seed", type=click.IntRange(0, 2**64 - 1), metavar="N", help="Seed of everything random."
+)
+
+time_of_call = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="How long a call may take; 16 pictures are one call.",
+)
+
+allow_partial = click.option(
+    "--allow-partial", is_flag=True, help="Take what there is then, in place of an error."
+)
+
+estimate = click.option(
+    "--estimate", is_flag=True, help="Say what it would cost, and compute nothing."
+)
+
+help_methods = click.option(
+    "--help-methods", is_flag=True, help="List all methods and their parameters."
+)
+
+overwrite = click.option(
+    "--overwrite", is_flag=True, help="Write into a folder that has a receipt."
+)
+
+
+def out(what: str) -> Callable[[F], F]:
+    """--out, saying what the folder gets."""
+    kind = click.Path(path_type=Path, file_okay=False)
+    return click.option("--out", type=kind, metavar="DIR", help=what)
 
 
 def as_json(what: str) -> Callable[[F], F]:

@@ -21,6 +21,7 @@ UNWRITABLE = frozenset({errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno
 # The commands and the first sentence of each; its module is imported when it is used.
 COMMANDS = {
     "anatomy": "Show the layers of a network and what they cost.",
+    "attack": "Look for small changes of pictures that fool a network.",
     "classify": "Say what is in pictures.",
     "completion": "Print what makes a shell complete this command.",
     "demo": "Start a server, classify and explain a few pictures through it, and end it again.",
@@ -29,7 +30,7 @@ COMMANDS = {
     "health": "Ask whether a server answers, or one SERVICE of it.",
     "networks": "List the networks that a server has.",
     "report": "Write a page that shows pictures, answers, and what these rest on.",
-    "replay": "Compute the explanations of a receipt again, and compare the bits.",
+    "replay": "Compute the answers of a receipt again, and compare the bits.",
 }
 MODULES = {"health": "_server", "networks": "_server"}
 
@@ -115,6 +116,7 @@ def program() -> None:
       convlens classify holiday.jpg photos/ --top-k 3
       convlens extract photos/ --layers cnn-code --out codes.npz
       convlens explain photo.jpg --method grad-cam --out maps
+      convlens attack photo.jpg --method pgd --out fooled
       convlens report photos/ -o report.html
 
     The server's address comes from --server, or from the environment variable CONVLENS_SERVER.

@@ -1,26 +1,30 @@
-"""receipt.json: what `convlens explain` did, and all that `convlens replay` needs."""
+"""receipt.json: what `convlens explain` or `attack` did, and all that `convlens replay` needs."""
 
 import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import click
 from google.protobuf.json_format import ParseDict, ParseError
 
+from convlens.client import ConvLensError
 from convlens.client.cli._bits import digests_of
-from convlens.client.cli._calls import Answer, Outcome
+from convlens.client.cli._calls import Answer, Picture
+from convlens.client.cli._json import json_text, readable
 from convlens.client.cli._outcomes import error_json
+from convlens.client.cli._receipt_form import check_call, check_document
 from convlens.client.cli._rows import shown
-from convlens.v1 import explanation_pb2 as pb
-from convlens.v1 import receipt_pb2
+from convlens.v1 import adversarial_pb2, explanation_pb2, receipt_pb2
 
 NAME = "receipt.json"
-FORMAT = "convlens explain, 1"
-# What replaying needs of an answer that is no error.
-ANSWERED = ("target", "arrays", "files", "is_partial")
+FORMAT, ATTACK_FORMAT = "convlens explain, 1", "convlens attack, 1"
+REQUESTS: Mapping[str, type[Any]] = {
+    FORMAT: explanation_pb2.ExplainRequest,
+    ATTACK_FORMAT: adversarial_pb2.AttackRequest,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class Recorded:
     """A call as it was written down; `pictures` are as `picture_json` makes them."""
 
     receipt: receipt_pb2.Receipt
-    request: pb.ExplainRequest
+    request: explanation_pb2.ExplainRequest | adversarial_pb2.AttackRequest
     pictures: list[dict[str, Any]]
 
 
@@ -66,20 +70,27 @@ def answer_json(answer: Answer, files: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def picture_json(outcome: Outcome, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One picture and its answers as JSON."""
-    picture = outcome.picture
-    entry: dict[str, Any] = {"path": os.path.abspath(picture.path), "digest": picture.digest}
-    if outcome.error is not None:
-        return {**entry, "error": error_json(outcome.error)}
-    return {**entry, "answers": list(answers)}
+def picture_json(picture: Picture, error: ConvLensError | None, **found: object) -> dict[str, Any]:
+    """One picture as JSON, with its error, or with what was found."""
+    path = os.path.abspath(picture.path)
+    entry: dict[str, Any] = {"path": path, "digest": picture.digest}
+    if readable(path) != path:
+        # Where its name is no text, nobody can find it by what is written of it.
+        entry["path_hex"] = os.fsencode(path).hex()
+    return {**entry, "error": error_json(error)} if error is not None else {**entry, **found}
 
 
-def write_receipts(folder: Path, calls: Sequence[dict[str, Any]]) -> None:
+def path_of(entry: Mapping[str, Any]) -> Path:
+    """Where a picture of a receipt was."""
+    path = entry["path"]
+    return Path(os.fsdecode(bytes.fromhex(entry["path_hex"])) if "path_hex" in entry else path)
+
+
+def write_receipts(folder: Path, form: str, calls: Sequence[dict[str, Any]]) -> None:
     """Writes the file, or leaves the one before as it is."""
     unfinished = folder / f".{NAME}.partial"
-    document = {"format": FORMAT, "calls": calls}
-    unfinished.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    document = {"format": form, "calls": calls}
+    unfinished.write_text(json_text(document, indent=1), encoding="utf-8")
     os.replace(unfinished, folder / NAME)
 
 
@@ -87,35 +98,37 @@ def read_receipts(path: Path) -> list[Recorded]:
     """What the file says, or ClickException where it says nothing that can be replayed."""
     try:
         document = json.loads(path.read_bytes())
-        if document["format"] != FORMAT:
-            raise ValueError(f"its format is {document['format']!r}, not {FORMAT!r}")
-        if not document["calls"]:
+        check_document(document)
+        request = REQUESTS.get(document["format"])
+        if request is None:
+            known = " or ".join(map(repr, REQUESTS))
+            raise ValueError(f"its format is {document['format']!r}, not {known}")
+        if not isinstance(document.get("calls"), list) or not document["calls"]:
             raise ValueError("it has no calls")
-        return [_recorded(call) for call in document["calls"]]
+        return [
+            _recorded(call, f"calls[{number}]", request)
+            for number, call in enumerate(document["calls"])
+        ]
     except OSError as error:
         raise click.ClickException(f"{shown(path)} cannot be read: {error.strerror}.") from error
-    except (ValueError, KeyError, TypeError, AttributeError, ParseError) as error:
-        words = f"it lacks {error}" if isinstance(error, KeyError) else error
+    except (ValueError, ParseError, RecursionError) as error:
+        no_json = isinstance(error, json.JSONDecodeError | UnicodeDecodeError | RecursionError)
+        words = "it is no JSON, or was cut off" if no_json else error
         raise click.ClickException(
-            f"{shown(path)} is no receipt of convlens explain: {words}."
+            f"{shown(path)} is no receipt of convlens explain or attack: {words}."
         ) from error
 
 
-def _recorded(call: dict[str, Any]) -> Recorded:
+def _recorded(call: Any, where: str, kind: type[Any]) -> Recorded:
+    of_attack = kind is adversarial_pb2.AttackRequest
+    check_call(call, where, "verdict" if of_attack else "answers")
     receipt = ParseDict(call["receipt"], receipt_pb2.Receipt(), ignore_unknown_fields=True)
-    request = pb.ExplainRequest()
+    request = kind()
     if not receipt.parameters.Unpack(request):
         raise ValueError(f"it is of a {receipt.parameters.TypeName() or 'call without parameters'}")
-    pictures = [dict(entry) for entry in cast(list[Any], call["pictures"])]
-    for entry in pictures:
-        _require(entry, "path", "digest", "error" if "error" in entry else "answers")
-        for answer in entry.get("answers", []):
-            _require(answer, "method", "method_index", "target_index")
-            _require(answer, *(["error"] if "error" in answer else ANSWERED))
-    return Recorded(receipt, request, pictures)
-
-
-def _require(entry: Mapping[str, Any], *names: str) -> None:
-    for name in names:
-        if name not in entry:
-            raise KeyError(name)
+    truths = request.labels if of_attack else request.true_regions
+    if truths and len(truths) != len(call["pictures"]):
+        what = "labels" if of_attack else "true regions"
+        found = f"{len(call['pictures'])} pictures and {len(truths)} {what}"
+        raise ValueError(f"{where} has {found}; there must be as many")
+    return Recorded(receipt, request, call["pictures"])

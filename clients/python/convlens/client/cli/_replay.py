@@ -1,6 +1,5 @@
 """`convlens replay`."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,12 +10,15 @@ import click
 from convlens.client import Client
 from convlens.client._operations.asking import MAP_TYPES
 from convlens.client.cli import _options as options
-from convlens.client.cli._calls import Picture, explained, shown_progress
-from convlens.client.cli._comparison import Comparison, causes, compared
+from convlens.client.cli._attack_calls import AttackCall, attacked
+from convlens.client.cli._calls import Call, Picture, Show, explained, shown_progress
+from convlens.client.cli._comparison import Comparison, causes, compared, compared_verdicts
+from convlens.client.cli._json import json_text
 from convlens.client.cli._pictures import find
-from convlens.client.cli._receipts import Recorded, read_receipts
+from convlens.client.cli._receipts import Recorded, path_of, read_receipts
 from convlens.client.cli._rows import printable, shown
 from convlens.client.cli._tables import Column, Table, width_of
+from convlens.v1 import adversarial_pb2
 from convlens.v1 import explanation_pb2 as pb
 
 TYPE_NAMES: Mapping[int, Any] = {number: name for name, number in MAP_TYPES.items()}
@@ -44,12 +46,13 @@ def replay(
     timeout: float | None,
     as_json: bool,
 ) -> None:
-    """Compute the explanations of a receipt again, and compare the bits.
+    """Compute the answers of a receipt again, and compare the bits.
 
-    RECEIPT is the receipt.json of 'convlens explain --out'. The pictures are those that it names;
-    where they are not there any more, or have become others, give the files. They are recognised by
-    their content. The exit code is 0 if every answer is equal bit for bit, else 1. How far a map
-    is from what it was can be said where 'convlens explain' was given --maps.
+    RECEIPT is the receipt.json of 'convlens explain --out' or 'convlens attack --out'. The pictures
+    are those that it names; where they are not there any more, or have become others, give the
+    files. They are recognised by their content. The exit code is 0 if every answer is equal bit for
+    bit, else 1. How far a map is from what it was can be said where 'convlens explain' was given
+    --maps.
 
     \b
     Examples:
@@ -62,18 +65,18 @@ def replay(
     found = [[_picture(entry, given) for entry in call.pictures] for call in recorded]
     differences: dict[str, tuple[Any, Any]] = {}
     comparisons: list[Comparison] = []
-    with Client(server) as client, shown_progress() as show:
+    with Client(server) as client, shown_progress("computing") as show:
         for call, own in zip(recorded, found, strict=True):
-            regions = list(call.request.true_regions) or [None] * len(own)
-            known = [
-                Picture(picture.path, region, picture.data)
-                for picture, region in zip(own, regions, strict=True)
-            ]
-            asked = {**_options(call), "timeout": timeout}
-            answered = explained(client, known, list(call.request.methods), asked, show)
-            if answered.done is not None:
-                differences.update(causes(call, answered.done.receipt))
-            comparisons += compared(call, answered, receipt.parent)
+            network = f"{call.receipt.network}@{call.receipt.network_version}"
+            given = {"network": network, "timeout": timeout}
+            if isinstance(call.request, adversarial_pb2.AttackRequest):
+                again = _attacked(client, own, call.request, given, show)
+                comparisons += compared_verdicts(call, again)
+            else:
+                again = _explained(client, own, call.request, given, show)
+                comparisons += compared(call, again, receipt.parent)
+            if again.done is not None:
+                differences.update(causes(call, again.done.receipt))
     if as_json:
         _print_json(receipt, differences, comparisons)
     else:
@@ -99,7 +102,7 @@ def _picture(entry: Mapping[str, Any], given: Mapping[str, Picture]) -> Picture:
     """The picture of the receipt, from the given ones or from where it was."""
     if entry["digest"] in given:
         return given[entry["digest"]]
-    path = Path(entry["path"])
+    path = path_of(entry)
     picture = Picture.read(path)
     if picture.error is not None:
         problem = picture.error.message.rstrip(".")
@@ -112,11 +115,16 @@ def _picture(entry: Mapping[str, Any], given: Mapping[str, Picture]) -> Picture:
     )
 
 
-def _options(call: Recorded) -> dict[str, Any]:
-    """The options of `explain_stream` that ask what was asked then, of the network of then."""
-    request: pb.ExplainRequest = call.request
-    return {
-        "network": f"{call.receipt.network}@{call.receipt.network_version}",
+def _explained(
+    client: Client,
+    pictures: Sequence[Picture],
+    request: pb.ExplainRequest,
+    given: Mapping[str, Any],
+    show: Show,
+) -> Call:
+    """What was asked then."""
+    options = {
+        **given,
         "targets": list(request.targets),
         "dtype": TYPE_NAMES.get(request.dtype),
         "rendering": request.rendering if request.HasField("rendering") else None,
@@ -126,6 +134,35 @@ def _options(call: Recorded) -> dict[str, Any]:
         "stable_share": request.stable_share if request.HasField("stable_share") else None,
         "allow_partial": request.allow_partial,
     }
+    known = _with_truths(pictures, request.true_regions)
+    return explained(client, known, list(request.methods), options, show)
+
+
+def _attacked(
+    client: Client,
+    pictures: Sequence[Picture],
+    request: adversarial_pb2.AttackRequest,
+    given: Mapping[str, Any],
+    show: Show,
+) -> AttackCall:
+    """What was asked then, but for how many classes are named, which changes nothing."""
+    goal = request.goal.WhichOneof("goal")
+    options = {
+        **given,
+        "target": getattr(request.goal, goal) if goal in ("target", "least_likely") else None,
+        "stop_at_success": request.stop_at_success,
+        "until_rounded_succeeds": request.until_rounded_succeeds,
+        "through_resize": request.through_resize,
+        "return_pixels": request.return_pixels,
+        "seed": request.seed,
+        "allow_partial": request.allow_partial,
+    }
+    return attacked(client, _with_truths(pictures, request.labels), request.method, options, show)
+
+
+def _with_truths(pictures: Sequence[Picture], truths: Sequence[Any]) -> list[Picture]:
+    pairs = zip(pictures, list(truths) or [None] * len(pictures), strict=True)
+    return [Picture(picture.path, truth, picture.data) for picture, truth in pairs]
 
 
 def _print_json(
@@ -137,7 +174,7 @@ def _print_json(
         "causes": {name: {"then": t, "now": n} for name, (t, n) in differences.items()},
         "answers": [asdict(each) for each in comparisons],
     }
-    click.echo(json.dumps(document))
+    click.echo(json_text(document))
 
 
 def _print(differences: Mapping[str, tuple[Any, Any]], comparisons: Sequence[Comparison]) -> None:

@@ -76,7 +76,7 @@ from convlens.client.cli._targets import Target
 @click.option("--overlay", is_flag=True, help="Show maps over their pictures at first.")
 @click.option("--title", metavar="TEXT", help="The title of the page.")
 @click.option("--overwrite", is_flag=True, help="Write over a file that is there.")
-@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Seed of everything random.")
+@options.seed
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),

@@ -10,15 +10,15 @@ import click
 from convlens.client import Classification, Client, ConvLensError, Cost, Receipt
 from convlens.client.cli._calls import Call, Outcome, Picture, batches, explained, shown_progress
 from convlens.client.cli._classify import classification_json
-from convlens.client.cli._explain_output import total
 from convlens.client.cli._files import check_folder, check_new
 from convlens.client.cli._outcomes import end_if_of_all
+from convlens.client.cli._output import total
 from convlens.client.cli._receipts import answer_json, picture_json
 from convlens.client.cli._report_page import Entry, Page, entry_of, page_of
 from convlens.client.cli._report_question import Question
 from convlens.client.cli._report_sections import section_of
 from convlens.client.cli._rows import shown
-from convlens.client.cli._tally import Tally
+from convlens.client.cli._tally import AnswerTally
 from convlens.client.methods import Rendering
 
 SUFFIXES = (".html", ".htm")
@@ -41,7 +41,7 @@ class Maker:
         options: Mapping[str, Any],
         top_k: int | None = None,
     ) -> None:
-        self.tally = Tally(question.optional, notes=False)
+        self.tally = AnswerTally(question.optional, notes=False)
         #: What became of each picture, as JSON has it.
         self.documents: list[dict[str, Any]] = []
         self.spent = self.most = Cost(0, 0)
@@ -56,7 +56,7 @@ class Maker:
 
     def add(self, pictures: Iterable[Picture]) -> None:
         """Asks for all pictures, several in a call."""
-        with shown_progress() as show:
+        with shown_progress("explaining") as show:
             for batch in batches(iter(pictures)):
                 classes = self._classified(batch)
                 call = explained(self._client, batch, self._methods, self._options, show)
@@ -106,7 +106,8 @@ class Maker:
         self._answered += outcome.error is None
         answers = [answer_json(answer, {}) for answer in outcome.answers]
         best = {"classes": classification_json(classes)["classes"]} if classes else {}
-        self.documents.append({**picture_json(outcome, answers), **best})
+        document = picture_json(outcome.picture, outcome.error, answers=answers)
+        self.documents.append({**document, **best})
         section = section_of(f"picture-{len(self._entries) + 1}", outcome, classes)
         self._entries.append(entry_of(section))
 

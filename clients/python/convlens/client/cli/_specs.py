@@ -173,12 +173,13 @@ def _one_of(name: str, text: str, values: Mapping[str, bool]) -> bool:
 
 
 def _number(name: str, text: str, kind: type[int] | type[float]) -> float:
+    """A number; where it need not be whole, also a fraction: 8/255."""
+    above, slash, below = text.partition("/")
     try:
-        number = kind(text)
-    except ValueError:
+        return kind(above) / kind(below) if slash and kind is float else kind(text)
+    except (ValueError, ZeroDivisionError):
         what = "a whole number" if kind is int else "a number"
         raise ValueError(f"{name} is {text!r}; it must be {what}") from None
-    return number
 
 
 def _nested(kind: Descriptor, name: str, text: str) -> Message:

@@ -24,17 +24,36 @@ NOT_APPLICABLE = frozenset(
 
 
 class Tally:
-    """Tells of answers picture by picture, and counts.
+    """Tells of answers, and counts them.
 
-    Of `optional` methods, named by their place, it is no failure where they do not apply. Without
-    `notes`, what is no failure is left to somebody else to tell.
+    Without `notes`, what is no failure is left to somebody else to tell.
+    """
+
+    def __init__(self, *, notes: bool = True) -> None:
+        self.failed = self.answers = 0
+        self._notes = notes
+        self._noted: set[str] = set()
+
+    def _note(self, text: str) -> None:
+        """What is no failure, said once."""
+        if self._notes and text not in self._noted:
+            self._noted.add(text)
+            click.echo(f"convlens: note: {printable(text)}", err=True)
+
+    def _fail(self, name: str, text: str) -> None:
+        self.failed += 1
+        click.echo(f"convlens: {printable(name)}: {printable(text)}", err=True)
+
+
+class AnswerTally(Tally):
+    """Tells of the answers of explanations, picture by picture.
+
+    Of `optional` methods, named by their place, it is no failure where they do not apply.
     """
 
     def __init__(self, optional: Container[int] = (), *, notes: bool = True) -> None:
-        self.failed = self.answers = 0
+        super().__init__(notes=notes)
         self._optional = optional
-        self._notes = notes
-        self._noted: set[str] = set()
 
     def add(self, outcome: Outcome) -> None:
         """All answers of one picture."""
@@ -60,16 +79,6 @@ class Tally:
 
     def _may_lack(self, method: int, error: ConvLensError) -> bool:
         return method in self._optional and error.reason in NOT_APPLICABLE
-
-    def _note(self, text: str) -> None:
-        """What is no failure, said once."""
-        if self._notes and text not in self._noted:
-            self._noted.add(text)
-            click.echo(f"convlens: note: {printable(text)}", err=True)
-
-    def _fail(self, name: str, text: str) -> None:
-        self.failed += 1
-        click.echo(f"convlens: {printable(name)}: {printable(text)}", err=True)
 
 
 def notes_of(found: Attribution) -> list[str]:
