@@ -20,6 +20,7 @@ from convlens.workers.methods.grad_cam import grad_cam
 from convlens.workers.methods.guided_backprop import guided_backprop
 from convlens.workers.methods.guided_grad_cam import guided_grad_cam
 from tests.workers.methods.calibrated import calibrated, picture
+from tests.workers.methods.functions_as_modules import functions_as_modules
 from tests.workers.methods.small import Small, run
 
 TARGET = 2
@@ -250,21 +251,27 @@ class TestAgainstCaptum:
 
 @pytest.mark.filterwarnings("ignore:Input Tensor 0 did not already require gradients")
 @pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU activations")
-def test_captum_leaves_out_rectifiers_that_are_functions() -> None:
-    """In DenseNet it is the last one; Grad-CAM alone needs no rule and agrees."""
+@pytest.mark.parametrize(
+    ("name", "layer"), [("googlenet", "inception3b"), ("densenet121", "features.norm5")]
+)
+def test_captum_leaves_out_rectifiers_that_are_functions(name: str, layer: str) -> None:
+    """In GoogLeNet they are all, in DenseNet it is the last; Grad-CAM alone needs no rule."""
     from captum.attr import GuidedGradCam, LayerGradCam
 
-    network, x = calibrated("densenet121", 64), picture(64, 9)
-    layer, call = (
-        network.module.get_submodule("features.norm5"),
-        network.trace.call("features.norm5"),
-    )
+    network, x = calibrated(name, 64), picture(64, 9)
+    maps, call = network.module.get_submodule(layer), network.trace.call(layer)
     score = score_of(TARGET)
-    coarse = LayerGradCam(network.module, layer).attribute(x[None], TARGET, relu_attributions=True)
+    coarse = LayerGradCam(network.module, maps).attribute(x[None], TARGET, relu_attributions=True)
     assert isinstance(coarse, Tensor)
     same(run(network, grad_cam(x, score, BILINEAR[True], call)).coarse, coarse[0, 0].detach(), 1e-6)
-    method = GuidedGradCam(network.module, layer)
-    theirs = method.attribute(x[None], TARGET, interpolate_mode="bilinear")[0].permute(1, 2, 0)
+
+    def by_captum() -> Tensor:
+        method = GuidedGradCam(network.module, maps)
+        found = method.attribute(x[None], TARGET, interpolate_mode="bilinear")[0]
+        return found.detach().permute(1, 2, 0)
+
     p = pb.GuidedGradCam(interpolation=INTERPOLATION_BILINEAR, **GUIDED)
     found = run(network, guided_grad_cam(x, score, p, call))
-    assert (found - theirs).abs().max() > 0.1 * found.abs().max()
+    assert (found - by_captum()).abs().max() > 0.1 * found.abs().max()
+    with functions_as_modules(network.module):
+        same(found, by_captum(), 1e-6)
