@@ -373,6 +373,22 @@ BAD: dict[str, tuple[Callable[[list[Path]], pb.ExplainRequest], str]] = {
         lambda p: request(p, methods.SmoothGrad(samples=10_000)),
         "methods[0].smooth_grad.samples is 10000; must be at least 2 and at most 1000",
     ),
+    "window": (
+        lambda p: request(p, methods.Occlusion(window=129)),
+        "methods[0].occlusion.window is 129; must be at most 128, the picture is 128 x 128 pixels",
+    ),
+    "stride": (
+        lambda p: request(p, methods.Occlusion(stride=0)),
+        "methods[0].occlusion.stride is 0; must be at least 1 and at most 1024",
+    ),
+    "gaps between windows": (
+        lambda p: request(p, methods.Occlusion(window=8, stride=9)),
+        "methods[0].occlusion.stride is 9; must be at most 8, the side of the window",
+    ),
+    "map": (
+        lambda p: request(p, methods.Deconvnet(layer="features.7", map=9999)),
+        "methods[0].deconvnet.map is 9999; must be below 48, the number of maps of 'features.7'",
+    ),
     "label": (
         lambda p: request(p, methods.Saliency(), targets=[Target(label="hart")]),
         "targets[0].label is 'hart', which is no label; did you mean heart",
