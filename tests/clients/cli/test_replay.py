@@ -282,6 +282,10 @@ ANSWER = (*PICTURE, "answers", 0)
         (lambda text: edited(text, "calls", to=3), ": it has no calls."),
         (lambda text: edited(text, "calls", to=[3]), "calls[0] is 3; it must be an object"),
         (lambda text: edited(text, "calls", 0, "receipt", to=[]), "calls[0].receipt is []; it mu"),
+        (
+            lambda text: edited(text, "calls", 0, "receipt", "parameters", to=3),
+            "calls[0].receipt.parameters is 3; it must be an object",
+        ),
         (lambda text: edited(text, "calls", 0, "pictures", to=[]), "0 pictures and 1 true regions"),
         (lambda text: edited(text, *PICTURE, to=3), "pictures[0] is 3; it must be an object"),
         (lambda text: edited(text, *PICTURE, "path", to=3), "pictures[0].path is 3; it must be a"),

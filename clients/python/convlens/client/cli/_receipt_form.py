@@ -26,8 +26,9 @@ def check_document(document: object) -> None:
 
 def check_call(call: object, where: str, found: str) -> None:
     """One call; a picture that has no error has what was `found`: "answers" or a "verdict"."""
-    entries = _has(where, call, receipt=OBJECT, pictures=LIST)["pictures"]
-    for number, entry in enumerate(entries):
+    given = _has(where, call, receipt=OBJECT, pictures=LIST)
+    _check_kind(f"{where}.receipt.parameters", given["receipt"].get("parameters", {}), OBJECT)
+    for number, entry in enumerate(given["pictures"]):
         place = f"{where}.pictures[{number}]"
         picture = _has(place, entry, path=TEXT, digest=TEXT)
         if "path_hex" in picture:
