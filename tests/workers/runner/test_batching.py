@@ -173,6 +173,23 @@ def test_short_passes_are_computed_before_long_ones(network: ServedNetwork) -> N
     assert done[0] == "short"
 
 
+def test_a_long_pass_does_not_hold_up_the_other_methods_of_its_job(
+    network: ServedNetwork,
+) -> None:
+    done: list[str] = []
+
+    def long() -> Steps[None]:
+        yield Pass(picture(0, 12 * ROWS), each=lambda _: done.append("long"))
+
+    with running(network) as runner:
+        job = Asked(long, passes(3, done, "short"))
+        runner.submit(job)
+        assert job.reasons() == ["well", "well"]
+    # The first short pass fills up a micro-batch of the long one; the others come in turn with it.
+    assert done[:6] == ["short", "short", "long", "long", "short", "long"]
+    assert done.count("long") == 13
+
+
 def test_a_micro_batch_has_the_rows_that_memory_holds(
     network: ServedNetwork, shapes: list[int]
 ) -> None:

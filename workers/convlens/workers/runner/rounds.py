@@ -1,6 +1,7 @@
 """How the passes that a job asks for at a time are cut into micro-batches.
 
-What several items ask at the same points is computed once.
+What several items ask at the same points is computed once. Short passes come first, and do not
+wait for the end of long ones.
 
 The cut depends on the job alone, so the bits of its answers do not depend on company: what fills
 `rows` rows is computed in that shape. What is left over is computed one row at a time, because a
@@ -10,6 +11,7 @@ is shared with others and padded, whose shape is the same whoever is in it.
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, TypeAlias
 
 from torch import Tensor
@@ -132,9 +134,20 @@ class MicroBatch:
     segments: list[Segment] = field(default_factory=list[Segment])
 
     @property
+    def is_wanted(self) -> bool:
+        """Whether any item still waits for it."""
+        return any(not item.over for segment in self.segments for item in segment.items)
+
+    @property
     def free(self) -> int:
         """Rows that nobody has asked for."""
         return self.rows - sum(map(len, self.segments))
+
+
+def interleaved(some: Iterable[MicroBatch], others: Iterable[MicroBatch]) -> Iterator[MicroBatch]:
+    """One of each in turn, then what is left."""
+    pairs = zip_longest(some, others)
+    return (batch for pair in pairs for batch in pair if batch is not None)
 
 
 def cut(items: Sequence[Item], rows_of: Callable[[Kind], int], share: bool) -> Iterator[MicroBatch]:

@@ -22,9 +22,19 @@ from convlens.workers.network import ServedNetwork
 from convlens.workers.runner.asking import Answer, Fork, Kind, Pass, Steps
 from convlens.workers.runner.computing import Outcome, compute
 from convlens.workers.runner.memory import MemoryPlan
-from convlens.workers.runner.rounds import Item, Key, MicroBatch, Segment, cut, filled
+from convlens.workers.runner.rounds import (
+    Item,
+    Key,
+    MicroBatch,
+    Segment,
+    cut,
+    filled,
+    interleaved,
+)
 
 R = TypeVar("R")
+# A pass of so many full micro-batches does not hold up the other methods of its job.
+LONG_PASS = 8
 
 
 class AnalysisJob(ABC, Generic[R]):
@@ -248,24 +258,28 @@ class Runner:
                 yield other
 
     def _proceed(self, running: Running) -> None:
-        """Begins the next round where one is over; answers where no item asks for more."""
-        if any(
-            not item.over
-            for batch in running.batches
-            for segment in batch.segments
-            for item in segment.items
-        ):
+        """Begins the next round where one is over; answers where no item asks for more.
+
+        Where only long passes are left of a round, the others do not wait for its end.
+        """
+        left = [batch for batch in running.batches if batch.is_wanted]
+        if left and not (running.asking and all(map(self._is_long, left))):
             return
-        running.batches.clear()
         asking = sorted(running.asking, key=lambda item: item.key)
         running.asking = []
-        if asking:
-            plain = [item.wanted.kind for item in asking if item.wanted.body is None]
-            running.job.rows = min([running.job.rows, *map(self._plan.rows, plain)])
-            running.batches.extend(cut(asking, self._plan.rows, self._share))
-        else:
+        if not asking:
             self._drop(running)
             self._executor.submit(self._answer, running.job)
+            return
+        plain = [item.wanted.kind for item in asking if item.wanted.body is None]
+        running.job.rows = min([running.job.rows, *map(self._plan.rows, plain)])
+        new = cut(asking, self._plan.rows, self._share)
+        running.batches = deque(interleaved(left, new))
+
+    def _is_long(self, batch: MicroBatch) -> bool:
+        """Whether passes that it is a part of go on for many micro-batches."""
+        least = LONG_PASS * self._plan.rows(batch.kind)
+        return all(len(segment.items[0].wanted.points) >= least for segment in batch.segments)
 
     def _answer(self, job: AnalysisJob[Any]) -> None:
         started = time.monotonic()
