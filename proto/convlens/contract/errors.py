@@ -56,7 +56,9 @@ class Failure(Exception):
         self.violations = list(violations)
         self.retry_after = retry_after
         self.metadata = {key: _short(str(value)) for key, value in metadata.items()}
-        super().__init__(rule_of(reason).sentence.format(**self.metadata))
+        sentence = rule_of(reason).sentence.format(**self.metadata)
+        # A suggestion ends in a question mark, and a sentence in one mark.
+        super().__init__(sentence.replace("?.", "?"))
 
     @property
     def code(self) -> int:

@@ -560,7 +560,9 @@ class Occlusion(_message.Message):
     adaptive: _builtins.bool
     """Look coarsely first and finely only where the coarse map matters."""
     projective_threshold: _builtins.float
-    """How much of the region that a window changes is computed again in each layer; 1 is exact."""
+    """How much of the region that a window changes is computed again in each layer; 1 is exact. Without
+    effect where whole passes are computed, as full_passes_reason of the answer says.
+    """
     def __init__(
         self,
         *,

@@ -74,7 +74,8 @@ FACTORS = {
     **dict.fromkeys(("mul", "mm", "bmm", "mv", "dot", "linear", "convolution"), (0, 1)),
     **dict.fromkeys(("addmm", "baddbmm", "addmv", "addbmm", "addcmul"), (1, 2)),
 }
-# The gradient goes to the switch alone: each input is in one window, or gets a sum.
+# The gradient goes to the switch alone: each input is in one window, or gets a sum. Of amax, ties
+# share it, which only numbers that are equal to the last bit are.
 SWITCHES = frozenset({"amax", "max"})
 # Likewise, but windows may overlap.
 POOLS = frozenset(
