@@ -18,7 +18,7 @@ from convlens.contract.errors import reason_name
 from convlens.v1.classification_pb2 import ClassifyRequest, ClassifyStreamRequest
 from convlens.v1.image_pb2 import Image
 from convlens.v1.tensor_pb2 import DATA_TYPE_UINT8, Tensor
-from tests.conftest import ENGINES, RunningServer, classification, running_server, server_process
+from tests.conftest import RunningServer, classification, running_server, server_process
 
 # What the server does by itself, with either engine.
 SLOW_WITH_TRITON = ["embedded", pytest.param("triton-local", marks=pytest.mark.slow)]
@@ -263,7 +263,7 @@ def test_a_client_gone_in_the_middle_of_a_stream(
         assert slow.passes <= 4
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", SLOW_WITH_TRITON)
 def test_a_server_stopped_under_load_answers_everything_that_it_took(
     engine: str, image: Image
 ) -> None:

@@ -156,7 +156,9 @@ def test_nothing_is_left_of_an_unloaded_network(server: RunningServer, networks:
     assert {name for name in samples(server) if "early" in name} == before == set()
 
 
-# Only Triton's pools load a network each: both of the embedded engine share one.
+# Only Triton's pools load a network each: both of the embedded engine share one. With a FakeTriton
+# it is tested by default.
+@pytest.mark.slow
 @pytest.mark.parametrize("server", ["triton-local"], indirect=True)
 def test_a_network_of_which_a_part_does_not_load_is_not_served(
     server: RunningServer, networks: Any

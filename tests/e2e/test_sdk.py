@@ -159,6 +159,8 @@ def test_the_demo_shows_its_pictures_and_leaves_nothing_running(pictures: list[P
     assert str(pictures[0].parent) in shown
 
 
+# With a FakeServer it does by default, in tests/clients/cli.
+@pytest.mark.slow
 def test_the_demo_speaks_json(pictures: list[Path]) -> None:
     document = json.loads(command("demo", "--json").stdout)
     assert [entry["classes"][0]["label"] for entry in document["results"]] == [

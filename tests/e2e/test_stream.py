@@ -96,6 +96,8 @@ def memory(pid: int) -> float:
     return psutil.Process(pid).memory_info().rss / 2**20
 
 
+# Streams of codes, which are larger, do so by default.
+@pytest.mark.slow
 def test_a_thousand_pictures_take_the_memory_of_a_few(
     pictures: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
