@@ -91,7 +91,8 @@ def lead(network: nn.Module, aim: Aim, x: Tensor) -> float:
 
 def attacked(network: nn.Module, steps: Steps[Attempt], *shape: int) -> tuple[Attempt, int]:
     """What an attack returns, and how many points it asked for."""
-    body = Small(network, shape or (3, 12, 12))  # type: ignore[arg-type]
+    channels, height, width = shape or (3, 12, 12)
+    body = Small(network, (channels, height, width))
     return run(body, steps), body.points
 
 

@@ -26,10 +26,17 @@ def linear(
     return nn.Sequential(nn.Flatten(), layer), x
 
 
+def layer_of(network: nn.Module) -> nn.Linear:
+    """The one layer of a linear network."""
+    layer = network.get_submodule("1")
+    assert isinstance(layer, nn.Linear)
+    return layer
+
+
 def gaps(network: nn.Module, x: Tensor, index: int) -> tuple[Tensor, Tensor]:
     """How much the other classes lead a class [3], and how that falls with the pixels [3, n]."""
     others = [k for k in CLASSES if k != index]
-    weight: Tensor = network[1].weight  # type: ignore[index]
+    weight = layer_of(network).weight
     scores = network(x[None])[0]
     return scores[others] - scores[index], weight[index] - weight[others]
 

@@ -10,7 +10,7 @@ from convlens.contract import ErrorReason, Failure
 from convlens.v1 import attack_methods_pb2 as methods
 from convlens.workers.attacks import Aim, Task
 from convlens.workers.attacks.deep_fool import deep_fool
-from convlens.workers.runner import Answer
+from convlens.workers.runner import Answer, Pass
 from convlens.workers.runner.asking import Fork
 from tests.workers.attacks.fooling import (
     at_least,
@@ -25,7 +25,7 @@ from tests.workers.attacks.fooling import (
     trained,
 )
 from tests.workers.attacks.oracles import foolbox, foolbox_distances
-from tests.workers.attacks.straight import distance_to_boundary, linear
+from tests.workers.attacks.straight import distance_to_boundary, layer_of, linear
 
 NORMS = [methods.NORM_L2, methods.NORM_LINF]
 
@@ -100,12 +100,13 @@ def test_the_overshoot_of_the_total_crosses_where_bounds_cut_the_steps(norm: Any
     # Most values are at a bound that they are driven over, so that each step goes a part of the
     # way, and an overshoot of the last step alone would never cross.
     net, x = linear(1)
-    weight = net[1].weight  # type: ignore[index]
+    layer = layer_of(net)
+    weight = layer.weight
     first, second = net(x[None])[0].argsort(descending=True)[:2].tolist()
     way = (weight[second] - weight[first]).view_as(x)
     held = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) < 0.8
     x = torch.where(held, (way > 0).double(), x)
-    net[1].bias[:] = torch.linspace(0.3, 0, 4) - weight @ x.flatten()  # type: ignore[index]
+    layer.bias[:] = torch.linspace(0.3, 0, 4) - weight @ x.flatten()
     found, _ = attacked(net, deep_fool(task(net, x), parameters(norm)), *x.shape)
     assert found.success and 1 < found.steps < 30
 
@@ -165,8 +166,10 @@ def test_where_it_is_ended_among_its_gradients_it_returns_what_it_has() -> None:
     next(steps)
     fork = steps.send(Answer(net(x[None]), {}))
     assert isinstance(fork, Fork) and len(fork.branches) == 4
-    [so_far] = {next(branch).so_far for branch in fork.branches}  # type: ignore[union-attr]
-    ended = so_far()  # type: ignore[misc]
+    asked = [next(branch) for branch in fork.branches]
+    [so_far] = {each.so_far for each in asked if isinstance(each, Pass)}
+    assert so_far is not None
+    ended = so_far()
     with pytest.raises(StopIteration) as end:
         steps.send(cast("Any", [ended] * 4))
     assert end.value.value.pixels.equal(x) and not end.value.value.success

@@ -13,6 +13,7 @@ from convlens.workers.attacks.budget import L2, Linf
 from convlens.workers.attacks.square import share_at, square
 from convlens.workers.attacks.squares import L2Squares, LinfSquares
 from convlens.workers.methods.randomness import generator_of
+from convlens.workers.runner import Pass
 from tests.workers.attacks.fooling import (
     at_least,
     attacked,
@@ -206,7 +207,8 @@ def test_it_asks_for_no_gradient() -> None:
     net, x = network(0), picture(0)
     steps = square(task(net, x), parameters(methods.NORM_LINF))
     wanted = next(steps)
-    assert wanted.objective is None and len(wanted.points) == 1  # type: ignore[union-attr]
+    assert isinstance(wanted, Pass)
+    assert wanted.objective is None and len(wanted.points) == 1
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -254,28 +256,6 @@ def test_changes_are_as_large_as_is_allowed(shape: Any) -> None:
         assert float((bumps - x).norm()) == pytest.approx(0.2, rel=1e-9)
         stripes = linf.next(stripes, 0.3, generator_of("a", n))
         bumps = l2.next(bumps, 0.3, generator_of("b", n))
-
-
-@pytest.mark.parametrize("norm", NORMS)
-def test_a_seed_gives_the_same_and_another_gives_another(norm: Any) -> None:
-    net, x, p = network(0), picture(0), parameters(norm, queries=3)
-    first, again, other = (attacked(net, square(task(net, x, s), p))[0] for s in (1, 1, 2))
-    assert first.pixels.equal(again.pixels)
-    assert not first.pixels.equal(other.pixels)
-
-
-@pytest.mark.parametrize("norm", NORMS)
-def test_a_picture_of_single_precision_keeps_its_bounds(norm: Any) -> None:
-    net, x = network(2), picture(2).float()
-    given = task(net, x.double(), stop_at_success=False)
-    found, _ = attacked(net, square(Task(x, given.aim, 0), parameters(norm)))
-    change = found.pixels.double() - x.double()
-    assert found.pixels.dtype == torch.float32 and change.abs().max() > 0
-    if norm == methods.NORM_LINF:
-        assert change.abs().max() <= 0.04
-    else:
-        assert change.square().sum().sqrt() <= 0.6
-    assert found.pixels.min() >= 0 and found.pixels.max() <= 1
 
 
 @pytest.mark.parametrize("norm", NORMS)
