@@ -1,11 +1,17 @@
 """Receipts: how an answer came about, so that it can be checked and computed again."""
 
+from typing import TypeVar
+
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 
 from convlens.contract import digest
+from convlens.v1.adversarial_pb2 import AttackRequest
+from convlens.v1.explanation_pb2 import ExplainRequest
 from convlens.v1.receipt_pb2 import Cost, Receipt
 from convlens.workers.network import ServedNetwork
+
+R = TypeVar("R", ExplainRequest, AttackRequest)
 
 
 def receipt(network: ServedNetwork, request: Message, parameters: Message, cost: Cost) -> Receipt:
@@ -19,4 +25,15 @@ def receipt(network: ServedNetwork, request: Message, parameters: Message, cost:
     packed = Any()
     packed.Pack(parameters, deterministic=True)
     made.parameters.CopyFrom(packed)
+    return made
+
+
+def analysis_receipt(network: ServedNetwork, request: R, spent: Cost, rows: int) -> Receipt:
+    """The receipt of what the runner computed: what was spent, and the rows of micro-batches."""
+    parameters = type(request)()
+    parameters.CopyFrom(request)
+    parameters.ClearField("images")
+    made = receipt(network, request, parameters, spent)
+    made.rows = min(rows, network.facts.rows)
+    made.seed = request.seed
     return made

@@ -13,7 +13,7 @@ from convlens.contract.attack_cost import attack_cost
 from convlens.contract.validation import Violation, invalid
 from convlens.v1 import adversarial_pb2 as pb
 from convlens.v1 import image_pb2
-from convlens.v1.receipt_pb2 import Cost, Receipt
+from convlens.v1.receipt_pb2 import Receipt
 from convlens.workers.adversarial.aims import Aims
 from convlens.workers.adversarial.registry import Attack
 from convlens.workers.adversarial.rounding import rounded
@@ -25,7 +25,7 @@ from convlens.workers.attacks.budget import Budget
 from convlens.workers.explain import Subject, check_response, check_work, not_finite
 from convlens.workers.jobs import Ticket, guarded
 from convlens.workers.pictures import Picture, read_picture
-from convlens.workers.receipts import receipt
+from convlens.workers.receipts import analysis_receipt
 from convlens.workers.runner import AnalysisJob, Key, Pass, Steps, side_by_side
 
 
@@ -178,15 +178,7 @@ class AttackJob(AnalysisJob[Judged]):
 
     def receipt(self) -> Receipt:
         """How the answer came about."""
-        parameters = pb.AttackRequest()
-        parameters.CopyFrom(self.request)
-        del parameters.images[:]
-        spent = Cost()
-        spent.CopyFrom(self.spent)
-        made = receipt(self._subject.network, self.request, parameters, spent)
-        made.rows = min(self.rows, self._subject.network.facts.rows)
-        made.seed = self.request.seed
-        return made
+        return analysis_receipt(self._subject.network, self.request, self.spent, self.rows)
 
 
 def _as_sent(pixels: Tensor, budget: Budget | None, view: View) -> Tensor | None:

@@ -10,7 +10,7 @@ from convlens.contract import ErrorReason, Failure, with_defaults
 from convlens.contract.cost import explain_cost
 from convlens.v1 import explanation_pb2 as pb
 from convlens.v1.classification_pb2 import ClassScore
-from convlens.v1.receipt_pb2 import Cost, Receipt
+from convlens.v1.receipt_pb2 import Receipt
 from convlens.workers.explain.attributions import attribution_of
 from convlens.workers.explain.depicting import check_depiction, depict
 from convlens.workers.explain.found import Found
@@ -26,7 +26,7 @@ from convlens.workers.explain.verify import not_finite, verify
 from convlens.workers.jobs import Ticket, guarded
 from convlens.workers.localization import opencv_version
 from convlens.workers.pictures import Picture, read_picture
-from convlens.workers.receipts import receipt
+from convlens.workers.receipts import analysis_receipt
 from convlens.workers.runner import AnalysisJob, Key, Pass, Steps, side_by_side
 from convlens.workers.targets import Targets
 
@@ -225,14 +225,7 @@ class ExplainJob(AnalysisJob[None]):
 
     def receipt(self) -> Receipt:
         """How the answer came about."""
-        parameters = pb.ExplainRequest()
-        parameters.CopyFrom(self.request)
-        del parameters.images[:]
-        spent = Cost()
-        spent.CopyFrom(self.spent)
-        made = receipt(self._subject.network, self.request, parameters, spent)
-        made.rows = min(self.rows, self._subject.network.facts.rows)
-        made.seed = self.request.seed
+        made = analysis_receipt(self._subject.network, self.request, self.spent, self.rows)
         if self.request.HasField("localization"):
             made.opencv_version = opencv_version()
         return made
