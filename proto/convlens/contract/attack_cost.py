@@ -30,6 +30,11 @@ def attack_cost(request: pb.AttackRequest, classes: int) -> receipt_pb2.Cost:
     return receipt_pb2.Cost(forward_passes=total.forward, backward_passes=total.backward)
 
 
+def is_targeted(goal: pb.AttackGoal) -> bool:
+    """Whether a goal names one class."""
+    return goal.WhichOneof("goal") in ("target", "least_likely")
+
+
 def _fgsm(p: methods.FGSM, request: pb.AttackRequest, classes: int) -> Passes:
     return GRADIENT + FORWARD
 
@@ -39,7 +44,7 @@ def _climbing(p: "methods.PGD | methods.APGD", request: pb.AttackRequest, classe
 
 
 def _deep_fool(p: methods.DeepFool, request: pb.AttackRequest, classes: int) -> Passes:
-    boundaries = 1 if _is_targeted(request) else min(p.candidates, classes) - 1
+    boundaries = 1 if is_targeted(request.goal) else min(p.candidates, classes) - 1
     return FORWARD * (p.steps + 1) + GRADIENT * (p.steps * boundaries)
 
 
@@ -59,7 +64,7 @@ def _square(p: methods.Square, request: pb.AttackRequest, classes: int) -> Passe
 
 def _auto(p: methods.AutoAttack, request: pb.AttackRequest, classes: int) -> Passes:
     climb = with_defaults(methods.APGD(steps=p.steps))
-    aims = 1 if _is_targeted(request) else min(p.target_classes, classes - 1)
+    aims = 1 if is_targeted(request.goal) else min(p.target_classes, classes - 1)
     climbs = _climbing(climb, request, classes) * (1 + aims)
     nearest = _deep_fool(with_defaults(methods.DeepFool()), request, classes)
     white = climbs + nearest
@@ -67,10 +72,6 @@ def _auto(p: methods.AutoAttack, request: pb.AttackRequest, classes: int) -> Pas
     backward = Passes(0, white.backward * p.gradient_samples)
     # What each of them found is asked about again, and the picture twice at first.
     return drawn + backward + FORWARD * (p.queries + 2 + 1 + aims + 2)
-
-
-def _is_targeted(request: pb.AttackRequest) -> bool:
-    return request.goal.WhichOneof("goal") in ("target", "least_likely")
 
 
 ATTACKS: Mapping[str, Callable[[Any, pb.AttackRequest, int], Passes]] = {

@@ -2,31 +2,25 @@
 
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future
-from dataclasses import replace
-from functools import partial
-
-import torch
-from torch import Tensor
 
 from convlens.contract import ErrorReason, Failure, with_defaults
-from convlens.contract.attack_cost import attack_cost
+from convlens.contract.attack_cost import attack_cost, is_targeted
 from convlens.contract.validation import Violation, invalid
 from convlens.v1 import adversarial_pb2 as pb
 from convlens.v1 import image_pb2
 from convlens.v1.receipt_pb2 import Receipt
 from convlens.workers.adversarial.aims import Aims
+from convlens.workers.adversarial.attacking import Attacking
 from convlens.workers.adversarial.registry import Attack
-from convlens.workers.adversarial.rounding import rounded
 from convlens.workers.adversarial.verdict import Judged, verdict_of
 from convlens.workers.adversarial.view import Original, View
 from convlens.workers.adversarial.watching import Watched
 from convlens.workers.attacks import Attempt, Task
-from convlens.workers.attacks.budget import Budget
 from convlens.workers.explain import Subject, check_response, check_work, not_finite
 from convlens.workers.jobs import Ticket, guarded
 from convlens.workers.pictures import Picture, read_picture
 from convlens.workers.receipts import analysis_receipt
-from convlens.workers.runner import AnalysisJob, Key, Pass, Steps, side_by_side
+from convlens.workers.runner import AnalysisJob, Key, Pass, Steps
 
 
 class AttackJob(AnalysisJob[Judged]):
@@ -39,8 +33,8 @@ class AttackJob(AnalysisJob[Judged]):
         self._subject = subject
         self._executor = executor
         self.request = _filled_in(self.parse(ticket.job.request), subject)
-        self._attack = Attack(self.request)
-        self._attack.check(len(subject.network.labels))
+        self._attack = Attack(self.request.method)
+        self._attack.check(len(subject.network.labels), is_targeted(self.request.goal), "method")
         self.estimate = attack_cost(self.request, len(subject.network.labels))
         cost = self.estimate.forward_passes + self.estimate.backward_passes
         super().__init__(ticket, cost, allow_partial=self.request.allow_partial)
@@ -84,50 +78,14 @@ class AttackJob(AnalysisJob[Judged]):
         judged = Judged(view.x, aim, Attempt(view.x, 0, False), before, Watched(view.body))
         self._begun[index] = judged
         task = Task(view.x, aim, self.request.seed, self.request.stop_at_success)
-        budget = self._attack.budget(task)
-        if not bool(aim.reached(before[None])[0]):
-            judged = yield from self._attacked(task, judged, budget, view)
-        return (yield from self._judged(judged, budget, view))
+        until_rounded = self.request.until_rounded_succeeds
+        attacking = Attacking(self._attack, view, self._subject.network, until_rounded)
+        return (yield from attacking.run(task, judged))
 
     def _view(self, picture: Picture) -> View:
         if self.request.through_resize:
             return Original.of(picture, self._subject.network, self._subject.limits)
         return View(picture.x.to(self._subject.network.device))
-
-    def _attacked(
-        self, task: Task, judged: Judged, budget: Budget | None, view: View
-    ) -> Steps[Judged]:
-        if self.request.until_rounded_succeeds:
-            rounding = partial(_as_sent, budget=budget, view=view)
-            task = replace(task, rounding=rounding, rounded_body=self._subject.network)
-        # A branch of its own: it may end early, and is judged all the same.
-        [found] = yield from side_by_side([judged.watched.over(self._attack.begin(task))])
-        if isinstance(found, Failure):
-            raise found
-        self._check(found, task, budget)
-        return replace(judged, attempt=found)
-
-    def _check(self, found: Attempt, task: Task, budget: Budget | None) -> None:
-        """Raises ValueError, a defect, where an attack went further than it may."""
-        low, high = task.bounds
-        pixels = found.pixels
-        if pixels.shape != task.x.shape or not bool(pixels.isfinite().all()):
-            raise ValueError(f"{self._attack.title} gave no picture")
-        if float(pixels.min()) < low or float(pixels.max()) > high:
-            raise ValueError(f"{self._attack.title} left the range of pixels")
-        if budget is not None and not torch.equal(budget.project(pixels), pixels):
-            raise ValueError(f"{self._attack.title} went over its budget")
-
-    def _judged(self, judged: Judged, budget: Budget | None, view: View) -> Steps[Judged]:
-        """What the network says of an attempt, as it is and in 8 bits."""
-        shown = rounded(judged.attempt.pixels, budget)
-        late = replace(judged, rounded=shown, is_late=True)
-        answer = yield Pass(judged.attempt.pixels[None], body=view.body, so_far=lambda: late)
-        judged = replace(judged, rounded=shown, after=answer.scores[0].double().cpu())
-        if shown is None:
-            return judged
-        answer = yield Pass(view.sent(shown)[None], so_far=lambda: late)
-        return replace(judged, after_rounding=answer.scores[0].double().cpu())
 
     def accept(self, key: Key, outcome: object) -> None:
         """Takes what came of an image."""
@@ -179,11 +137,6 @@ class AttackJob(AnalysisJob[Judged]):
     def receipt(self) -> Receipt:
         """How the answer came about."""
         return analysis_receipt(self._subject.network, self.request, self.spent, self.rows)
-
-
-def _as_sent(pixels: Tensor, budget: Budget | None, view: View) -> Tensor | None:
-    shown = rounded(pixels, budget)
-    return None if shown is None else view.sent(shown)
 
 
 def _filled_in(given: pb.AttackRequest, subject: Subject) -> pb.AttackRequest:

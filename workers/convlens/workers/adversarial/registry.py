@@ -6,7 +6,6 @@ from typing import Any
 from google.protobuf.message import Message
 
 from convlens.contract.rules import title_of
-from convlens.v1 import adversarial_pb2 as pb
 from convlens.v1 import attack_methods_pb2 as methods
 from convlens.workers.attacks import Attempt, Task
 from convlens.workers.attacks.apgd import apgd, check_classes
@@ -35,18 +34,20 @@ ATTACKS: Mapping[str, Callable[[Task, Any], Steps[Attempt]]] = {
 class Attack:
     """An attack with its parameters, every default filled in."""
 
-    def __init__(self, request: pb.AttackRequest) -> None:
-        name = request.method.WhichOneof("method")
+    def __init__(self, method: methods.AttackMethod) -> None:
+        name = method.WhichOneof("method")
         assert name
         self.name = name
-        self.p: Message = getattr(request.method, name)
+        self.p: Message = getattr(method, name)
         self.title = title_of(self.p)
-        self._is_targeted = request.goal.WhichOneof("goal") in ("target", "least_likely")
 
-    def check(self, classes: int) -> None:
-        """Raises Failure INVALID_REQUEST where a network has too few classes for it."""
+    def check(self, classes: int, is_targeted: bool, field: str) -> None:
+        """Raises Failure INVALID_REQUEST where a network has too few classes for it.
+
+        `field` is where the method stands in the request.
+        """
         if isinstance(self.p, methods.APGD):
-            check_classes(self.p, classes, self._is_targeted, f"method.{self.name}")
+            check_classes(self.p, classes, is_targeted, f"{field}.{self.name}")
 
     def begin(self, task: Task) -> Steps[Attempt]:
         """The attack at work on one picture."""

@@ -38,9 +38,14 @@ class Judged:
     is_late: bool = False
 
     @property
+    def is_reached_before(self) -> bool:
+        """Whether the network is wrong, or says the target, without any attack."""
+        return _reached(self.aim, self.before)
+
+    @property
     def status(self) -> pb.AttackStatus.ValueType:
         """How it ended."""
-        if _reached(self.aim, self.before):
+        if self.is_reached_before:
             return pb.ATTACK_STATUS_ALREADY_MISCLASSIFIED
         if self.is_late:
             return pb.ATTACK_STATUS_DEADLINE
