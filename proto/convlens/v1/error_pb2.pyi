@@ -41,7 +41,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_IMAGE_TOO_LARGE: _ErrorReason.ValueType  # 12
     """A picture above the limits, seen in its header before anything is decoded."""
     ERROR_REASON_TENSOR_INVALID: _ErrorReason.ValueType  # 13
-    """A tensor that contradicts itself or has a type or shape that no image has."""
+    """A tensor that contradicts itself, or is not what the network takes."""
     ERROR_REASON_GEOMETRY_MISMATCH: _ErrorReason.ValueType  # 14
     """Geometry AS_IS with a size that the network does not take."""
     ERROR_REASON_NETWORK_NOT_FOUND: _ErrorReason.ValueType  # 20
@@ -99,7 +99,7 @@ ERROR_REASON_IMAGE_UNREADABLE: ErrorReason.ValueType  # 11
 ERROR_REASON_IMAGE_TOO_LARGE: ErrorReason.ValueType  # 12
 """A picture above the limits, seen in its header before anything is decoded."""
 ERROR_REASON_TENSOR_INVALID: ErrorReason.ValueType  # 13
-"""A tensor that contradicts itself or has a type or shape that no image has."""
+"""A tensor that contradicts itself, or is not what the network takes."""
 ERROR_REASON_GEOMETRY_MISMATCH: ErrorReason.ValueType  # 14
 """Geometry AS_IS with a size that the network does not take."""
 ERROR_REASON_NETWORK_NOT_FOUND: ErrorReason.ValueType  # 20

@@ -48,9 +48,9 @@ Global___Geometry: _TypeAlias = Geometry  # noqa: Y015
 
 @_typing.final
 class Image(_message.Message):
-    """A picture to look at. Whatever comes in becomes RGB in [0, 1]: grey is repeated, CMYK is converted,
-    16 bits are scaled, alpha is laid over white, EXIF orientation is applied, of an animation the
-    first frame is taken.
+    """A picture to look at, or a vector for a network of kind linear. Whatever picture comes in becomes
+    RGB in [0, 1]: grey is repeated, CMYK is converted, 16 bits are scaled, alpha is laid over white,
+    EXIF orientation is applied, of an animation the first frame is taken.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -64,7 +64,9 @@ class Image(_message.Message):
     """Resized and cropped for the network, or taken as it is."""
     @_builtins.property
     def tensor(self) -> _tensor_pb2.Tensor:
-        """Pixels of shape [height, width, 3] or [height, width, 1], uint8 or float32 in [0, 1]."""
+        """Pixels of shape [height, width, 3] or [height, width, 1], uint8 or float32 in [0, 1]. For a network
+        of kind linear, any finite numbers of shape [features], float32; nothing is done to them.
+        """
 
     def __init__(
         self,

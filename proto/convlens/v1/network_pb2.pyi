@@ -117,7 +117,9 @@ Global___NetworkSummary: _TypeAlias = NetworkSummary  # noqa: Y015
 
 @_typing.final
 class InputGeometry(_message.Message):
-    """What is done to a picture before the network sees it."""
+    """What is done to a picture before the network sees it. Nothing is done to what a network of kind linear
+    takes: its height and channels are 1, and its width is the number of features.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

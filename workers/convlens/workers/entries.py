@@ -15,7 +15,7 @@ from pydantic import (
     field_validator,
 )
 
-from convlens.workers.builders import BuildError, Order, builder_of
+from convlens.workers.builders import LINEAR, BuildError, Order, builder_of
 from convlens.workers.builders.builder import RANDOM, SUFFIXES, is_file_name
 from convlens.workers.yaml_file import ConfigError
 
@@ -77,8 +77,8 @@ class NetworkEntry(Part):
 
     name: str
     version: str = "1"
-    # "bundled:NAME", by default with the entry's own name, "torchvision:NAME", "timm:NAME", or
-    # "MODULE:FUNCTION" of one's own.
+    # "bundled:NAME", by default with the entry's own name, "torchvision:NAME", "timm:NAME",
+    # "linear", or "MODULE:FUNCTION" of one's own.
     builder: str = Field(default="", validate_default=True)
     # Keyword arguments of the builder: those of torchvision's, timm's or one's own function.
     arguments: dict[str, Any] = {}
@@ -157,7 +157,7 @@ class NetworkEntry(Part):
     @classmethod
     def _folder(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         kind = str(info.data.get("builder", "")).partition(":")[0]
-        if kind in ("", "bundled", "torchvision", "timm"):
+        if kind in ("", "bundled", "torchvision", "timm") or info.data["builder"] == LINEAR:
             if value is not None and kind:
                 raise ValueError(f"is for modules of one's own; leave it out for {kind}")
             return value
@@ -195,6 +195,13 @@ class NetworkEntry(Part):
             return tuple(cast("list[str]", value))
         if value is not None:
             raise ValueError("must be a list of names, or a file with one name in each line")
+        return value
+
+    @field_validator("input")
+    @classmethod
+    def _of_pictures(cls, value: InputConfig, info: ValidationInfo) -> InputConfig:
+        if value.model_fields_set and info.data.get("builder") == LINEAR:
+            raise ValueError("is for pictures; leave it out for linear, which takes plain numbers")
         return value
 
     @field_validator("device")

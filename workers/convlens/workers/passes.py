@@ -11,12 +11,13 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
-from convlens.contract import ErrorReason, Failure, check
+from convlens.contract import ErrorReason, Failure
 from convlens.internal.v1.job_pb2 import Stages
 from convlens.v1.image_pb2 import Image
-from convlens.workers.images import Limits, prepare, read_image
+from convlens.workers.images import Limits
 from convlens.workers.jobs import Ticket, alone, fail
 from convlens.workers.network import ServedNetwork
+from convlens.workers.pictures import read_picture
 
 log = logging.getLogger(__name__)
 
@@ -137,10 +138,7 @@ class Passes:
         try:
             if ticket.is_over():
                 return Failure(ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED, stage=STAGE)
-            check(image)
-            facts = self._network.facts
-            pixels = read_image(image, self._limits, facts.input)
-            return prepare(pixels, facts.input, image.geometry, facts.name).tensor
+            return read_picture(image, self._network, self._limits).x
         except Failure as failure:
             return failure
         except Exception:

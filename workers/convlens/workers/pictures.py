@@ -1,12 +1,13 @@
-"""A picture to be explained: as it was sent, and as the network takes it."""
+"""What a request is about: a picture as it was sent, and as the network takes it."""
 
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from convlens.contract import check
+from convlens.v1 import network_pb2
 from convlens.v1.image_pb2 import Image
-from convlens.workers.images import Limits, Pixels, Prepared, prepare, read_image
+from convlens.workers.images import Limits, Pixels, Prepared, prepare, read_image, read_vector
 from convlens.workers.network import ServedNetwork
 
 
@@ -19,7 +20,10 @@ class Picture:
 
     @property
     def x(self) -> Tensor:
-        """The network's input, float32 [channels, height, width] in [0, 1]."""
+        """The network's input, float32 [channels, height, width] in [0, 1].
+
+        For a network of kind linear it is a vector, [1, 1, features], without bounds.
+        """
         return self.prepared.tensor
 
 
@@ -27,5 +31,8 @@ def read_picture(image: Image, network: ServedNetwork, limits: Limits) -> Pictur
     """The picture of an image in a request; raises Failure where it is none."""
     check(image)
     facts = network.facts
+    if facts.kind == network_pb2.NETWORK_KIND_LINEAR:
+        x = read_vector(image, facts.input)
+        return Picture(Pixels(x), Prepared(x, 1, facts.input.width, (0, 0, facts.input.width, 1)))
     pixels = read_image(image, limits, facts.input)
     return Picture(pixels, prepare(pixels, facts.input, image.geometry, facts.name))

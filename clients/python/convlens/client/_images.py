@@ -51,6 +51,12 @@ CONVERTED_MODES = {
 }
 # 16 bits in another order of bytes than a PNG wants them.
 DEEP_MODES = frozenset({"I;16B", "I;16L", "I;16N"})
+WANTED = (
+    "uint8, or float32 in [0, 1], of shape [height, width, 3] or [height, width, 1], or float32 of "
+    "shape [features] for a network of kind linear"
+)
+# What every .npy file begins with.
+NPY = b"\x93NUMPY"
 ODD_FILES = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -102,16 +108,18 @@ def to_image(
     Paths, bytes and open files go as they are, PIL images as PNG, numpy arrays and torch tensors
     as raw pixels: uint8, or floating point in [0, 1], of shape [height, width], [height, width, 1]
     or [height, width, 3]; torch tensors also with the channels first. A PIL image of mode F goes as
-    an array does. Raises InvalidImage where `source` is no such thing, ImageFileError where its
-    file cannot be read, MessageTooLarge where that has more than `max_bytes`.
+    an array does, and so does what a .npy file holds. A vector of floating point, [features], is
+    for a network of kind linear. Raises InvalidImage where `source` is no such thing,
+    ImageFileError where its file cannot be read, MessageTooLarge where that has more than
+    `max_bytes`.
     """
     if geometry not in GEOMETRIES:
         raise InvalidImage(f"geometry is {geometry!r}; it must be 'network' or 'as_is'.")
     chosen = GEOMETRIES[geometry]
     if isinstance(source, str | os.PathLike):
-        return image_pb2.Image(encoded=_read(Path(source), max_bytes), geometry=chosen)
+        return _of_file(read_file(Path(source), max_bytes), chosen)
     if isinstance(source, bytes | bytearray | memoryview):
-        return image_pb2.Image(encoded=bytes(source), geometry=chosen)
+        return _of_file(bytes(source), chosen)
     if _is_pil(source):
         return _of_pil(source, chosen)
     if _is_torch(source):
@@ -119,14 +127,25 @@ def to_image(
     if isinstance(source, ArrayLike):
         return image_pb2.Image(tensor=_tensor(np.asarray(source)), geometry=chosen)
     if isinstance(source, Readable):
-        return image_pb2.Image(encoded=_read_open(source), geometry=chosen)
+        return _of_file(_read_open(source), chosen)
     raise InvalidImage(
         f"An image cannot be a {type(source).__name__}; give a path, bytes, an open file, a PIL "
         "image, a numpy array or a torch tensor, or a list of those."
     )
 
 
-def _read(path: Path, max_bytes: int) -> bytes:
+def _of_file(data: bytes, geometry: image_pb2.Geometry.ValueType) -> image_pb2.Image:
+    """What a file holds: a picture, which the server decodes, or an array of numpy's."""
+    if not data.startswith(NPY):
+        return image_pb2.Image(encoded=data, geometry=geometry)
+    try:
+        array = np.load(BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError, OSError, MemoryError) as error:
+        raise InvalidImage(f"The .npy file cannot be read: {error}.") from error
+    return image_pb2.Image(tensor=_tensor(array), geometry=geometry)
+
+
+def read_file(path: Path, max_bytes: int = MOST_BYTES) -> bytes:
     """The bytes of a regular file; what has no end, or more than is allowed, is not opened."""
     name = repr(str(path))
     try:
@@ -238,7 +257,9 @@ def _channels_last(pixels: NDArray[Any]) -> NDArray[Any]:
 def _tensor(pixels: NDArray[Any]) -> tensor_pb2.Tensor:
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
+    is_vector = pixels.ndim == 1 and np.issubdtype(pixels.dtype, np.floating)
+    is_picture = pixels.ndim == 3 and pixels.shape[2] in (1, 3)
+    if not (is_vector or is_picture) or not pixels.size:
         raise _no_image(f"its shape is {list(pixels.shape)}{_advice(pixels.shape)}")
     if pixels.dtype == np.uint8:
         dtype, data = tensor_pb2.DATA_TYPE_UINT8, pixels.tobytes()
@@ -250,6 +271,8 @@ def _tensor(pixels: NDArray[Any]) -> tensor_pb2.Tensor:
 
 
 def _advice(shape: tuple[int, ...]) -> str:
+    if len(shape) == 1:
+        return "; the numbers of a vector must be floating point"
     if len(shape) == 4:
         return "; for several images give a list, as list(array) does"
     if len(shape) == 3 and shape[0] in (1, 3):
@@ -258,4 +281,5 @@ def _advice(shape: tuple[int, ...]) -> str:
 
 
 def _no_image(detail: str) -> Exception:
-    return local(InvalidImage, Failure(ErrorReason.ERROR_REASON_TENSOR_INVALID, detail=detail))
+    reason = ErrorReason.ERROR_REASON_TENSOR_INVALID
+    return local(InvalidImage, Failure(reason, detail=detail, wanted=WANTED))

@@ -57,6 +57,7 @@ class Built:
     labels: Sequence[str] = ()
     accuracies: Sequence[network_pb2.Accuracy] = ()
     method_scores: Sequence[network_pb2.MethodScore] = ()
+    kind: network_pb2.NetworkKind.ValueType = network_pb2.NETWORK_KIND_IMAGE
 
 
 class Builder(ABC):

@@ -13,6 +13,7 @@ from convlens.workers.images.limits import Limits
 
 FLOAT32 = tensor_pb2.DataType.DATA_TYPE_FLOAT32
 UINT8 = tensor_pb2.DataType.DATA_TYPE_UINT8
+WANTED = "uint8, or float32 in [0, 1], of shape [height, width, 3] or [height, width, 1]"
 ITEM_BYTES: dict[int, int] = {UINT8: 1, FLOAT32: 4}
 
 
@@ -37,7 +38,7 @@ def read_tensor(
 
 def _shape(tensor: tensor_pb2.Tensor) -> tuple[int, int, int]:
     if tensor.dtype not in ITEM_BYTES:
-        raise _invalid(f"its dtype is {_dtype_name(tensor.dtype)}")
+        raise _invalid(f"its dtype is {dtype_name(tensor.dtype)}")
     if len(tensor.shape) != 3 or tensor.shape[2] not in (1, 3) or min(tensor.shape) < 1:
         raise _invalid(f"its shape is {list(tensor.shape)}")
     height, width, channels = tensor.shape
@@ -59,10 +60,11 @@ def _check_range(values: npt.NDArray[np.float32]) -> None:
         raise _invalid(f"its values go from {low:g} to {high:g}")
 
 
-def _dtype_name(dtype: int) -> str:
+def dtype_name(dtype: int) -> str:
+    """As the contract has it."""
     known = tensor_pb2.DataType.DESCRIPTOR.values_by_number.get(dtype)
     return known.name if known else str(dtype)
 
 
 def _invalid(detail: str) -> Failure:
-    return Failure(ErrorReason.ERROR_REASON_TENSOR_INVALID, detail=detail)
+    return Failure(ErrorReason.ERROR_REASON_TENSOR_INVALID, detail=detail, wanted=WANTED)

@@ -15,7 +15,7 @@ from convlens.client import (
     ExplainDone,
     ExplainProgress,
 )
-from convlens.client._images import to_image
+from convlens.client._images import read_file
 from convlens.client.cli._outcomes import end_if_of_all
 from convlens.client.cli._patch_scales import at_one_scale
 from convlens.client.cli._progress import progress
@@ -44,7 +44,7 @@ class Picture:
     def read(cls, path: Path, truth: Any = None) -> "Picture":
         """The picture of a file."""
         try:
-            return cls(path, truth, to_image(path).encoded)
+            return cls(path, truth, read_file(path))
         except ConvLensError as error:
             return cls(path, truth, error=error)
 
