@@ -20,12 +20,14 @@ from convlens.client import (
     Network,
     NetworkSummary,
     PretrainedWeights,
+    RobustnessEvent,
 )
 from convlens.client.methods import PGD, LeastLikely, Occlusion, Rank, Saliency
 
 OPERATIONS = [
     *("classify", "classify_stream", "extract_features", "extract_features_stream"),
     *("explain", "explain_stream", "estimate", "attack", "attack_stream", "estimate_attack"),
+    *("evaluate_robustness", "estimate_robustness"),
     *("networks", "network", "pretrained", "health"),
 ]
 
@@ -59,6 +61,10 @@ def test_types_of_the_client(server):
         assert_type(attacked, list[AttackVerdict | ConvLensError])
         assert_type(next(client.attack_stream(b"x", PGD())), AttackEvent)
         assert_type(client.estimate_attack(b"x", PGD()), Cost)
+        labelled = [("x", b"x", "cat")]
+        event = next(client.evaluate_robustness(labelled, PGD(), epsilons=0.1))
+        assert_type(event, RobustnessEvent)
+        assert_type(client.estimate_robustness(labelled, [PGD()], epsilons=[0.1]), Cost)
         assert_type(client.networks(), list[NetworkSummary])
         assert_type(client.network("pets"), Network)
         assert_type(client.pretrained("resnet"), list[PretrainedWeights])
@@ -99,6 +105,10 @@ async def test_types_of_the_async_client(server):
         assert_type(attacked, list[AttackVerdict | ConvLensError])
         assert_type(await anext(client.attack_stream(b"x", PGD())), AttackEvent)
         assert_type(await client.estimate_attack(b"x", PGD()), Cost)
+        labelled = [("x", b"x", "cat")]
+        event = await anext(client.evaluate_robustness(labelled, PGD(), epsilons=0.1))
+        assert_type(event, RobustnessEvent)
+        assert_type(await client.estimate_robustness(labelled, [PGD()], epsilons=[0.1]), Cost)
         assert_type(await client.networks(), list[NetworkSummary])
         assert_type(await client.network("pets"), Network)
         assert_type(await client.pretrained("resnet"), list[PretrainedWeights])

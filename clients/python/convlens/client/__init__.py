@@ -86,6 +86,16 @@ if TYPE_CHECKING:
         PretrainedWeights,
         Receipt,
     )
+    from convlens.client._robustness import (
+        ImageRobustness,
+        LabeledImage,
+        RobustnessDone,
+        RobustnessEvent,
+        RobustnessItem,
+        RobustnessPoint,
+        RobustnessProgress,
+        SmallestBudget,
+    )
 
 __all__ = [
     "Aborted",
@@ -132,11 +142,13 @@ __all__ = [
     "ImageFileError",
     "ImageFileNotFound",
     "ImageInput",
+    "ImageRobustness",
     "InputGeometry",
     "IntegratedGradientsDetails",
     "Internal",
     "InvalidImage",
     "InvalidRequest",
+    "LabeledImage",
     "Layer",
     "LayerCode",
     "LayerSelection",
@@ -156,6 +168,12 @@ __all__ = [
     "Receipt",
     "ReceptiveField",
     "Region",
+    "RobustnessDone",
+    "RobustnessEvent",
+    "RobustnessItem",
+    "RobustnessPoint",
+    "RobustnessProgress",
+    "SmallestBudget",
     "TrainingMemory",
     "Unauthenticated",
     "Unavailable",
@@ -166,7 +184,7 @@ __all__ = [
 
 HOMES = (
     *("_errors", "_anatomy", "_results", "_features", "_images", "_operations"),
-    *("_quality", "_details", "_attributions", "_explanations", "_attacks"),
+    *("_quality", "_details", "_attributions", "_explanations", "_attacks", "_robustness"),
     *("_client", "_async_client"),
 )
 

@@ -25,8 +25,9 @@ from convlens.client import _operations as operations
 from convlens.client._calls import OpenCalls, closed_error
 from convlens.client._errors import Overloaded, Unavailable, translated
 from convlens.client._methods import IMAGES, dressed
-from convlens.client._operations import Operation, Stream, Watch
-from convlens.client._streams import Events, Feed
+from convlens.client._operations import Operation, Stream, Survey, Watch
+from convlens.client._results import Cost
+from convlens.client._streams import Events, Feed, feed_of
 from convlens.client._transport import (
     DEFAULT_TIMEOUT,
     MAX_ATTEMPTS,
@@ -55,7 +56,7 @@ def unary(
 
 
 def streaming(
-    build: Callable[Concatenate[Settings, P], Stream[S, T]],
+    build: Callable[Concatenate[Settings, P], Stream[S, T] | Survey[S, T]],
 ) -> Callable[
     Concatenate["AsyncClient", Iterable[S] | AsyncIterable[S], P], AsyncGenerator[T, None]
 ]:
@@ -69,6 +70,28 @@ def streaming(
         **kwargs: P.kwargs,
     ) -> AsyncGenerator[T, None]:
         return self._stream(build(self._settings, *args, **kwargs), source)
+
+    return dressed(method, build, IMAGES)
+
+
+def estimating(
+    build: Callable[Concatenate[Settings, P], Survey[S, Any]],
+) -> Callable[
+    Concatenate["AsyncClient", Iterable[S] | AsyncIterable[S], P], Coroutine[Any, Any, Cost]
+]:
+    """The method that sends what it iterates over and returns the cost that comes at the end."""
+
+    async def method(
+        self: "AsyncClient",
+        source: Iterable[S] | AsyncIterable[S],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Cost:
+        survey = build(self._settings, *args, **kwargs)
+        async with aclosing(self._stream(survey, source)) as events:
+            last = [event async for event in events][-1]
+        return last.estimated_cost
 
     return dressed(method, build, IMAGES)
 
@@ -120,6 +143,8 @@ class AsyncClient:
     attack = unary(operations.attack)
     attack_stream = watching(operations.attack_stream)
     estimate_attack = unary(operations.estimate_attack)
+    evaluate_robustness = streaming(operations.evaluate_robustness)
+    estimate_robustness = estimating(operations.estimate_robustness)
     networks = unary(operations.networks)
     network = unary(operations.network)
     pretrained = unary(operations.pretrained)
@@ -167,12 +192,12 @@ class AsyncClient:
                 await asyncio.sleep(patience.pause(error))
 
     async def _stream(
-        self, stream: Stream[S, T], source: Iterable[S] | AsyncIterable[S]
+        self, stream: Stream[S, T] | Survey[S, T], source: Iterable[S] | AsyncIterable[S]
     ) -> AsyncGenerator[T, None]:
         call = self._settings.begin(stream.path)
-        feed = Feed(stream, self._settings, call)
+        feed = feed_of(stream, self._settings, call)
         room = asyncio.Semaphore(stream.in_flight)
-        with translated(call), self._open():
+        with feed.judged(), translated(call), self._open():
             send: grpc.aio.StreamStreamMultiCallable[bytes, bytes]
             send = self._connection().stream_stream(stream.path)
             answers = send(timeout=time_of(stream.timeout), metadata=metadata_of(call))
@@ -180,8 +205,10 @@ class AsyncClient:
             try:
                 with self._calls.kept(answers.cancel, writer.cancel):
                     async for answer in answers:
-                        room.release()
-                        yield feed.result(answer)
+                        result, items = feed.result(answer)
+                        for _ in range(items):
+                            room.release()
+                        yield result
                         self._calls.check()
             finally:
                 answers.cancel()
@@ -241,21 +268,11 @@ async def _write(
     room: asyncio.Semaphore,
 ) -> None:
     """Sends the items of the source, none of them read before there is room for it."""
-    requests = _requests(feed, source)
     send = _sender(answers)
     # Where the call is over, its reader says why.
     with suppress(Exception):
         await answers.wait_for_connection()
-        while True:
-            await room.acquire()
-            try:
-                request = await anext(requests, None)
-            except Exception as error:
-                feed.end(error)
-                break
-            if request is None:
-                feed.end()
-                break
+        async for request in _requests(feed, source, room):
             await send(request)
         await answers.done_writing()
 
@@ -274,19 +291,36 @@ def _sender(
 
 
 async def _requests(
-    feed: Feed[S, Any], source: Iterable[S] | AsyncIterable[S]
+    feed: Feed[S, Any], source: Iterable[S] | AsyncIterable[S], room: asyncio.Semaphore
 ) -> AsyncIterator[bytes]:
     """The requests of the source; whatever may block runs in a thread."""
-    if isinstance(source, AsyncIterable):
-        async for item in source:
-            yield await asyncio.to_thread(feed.request, item)
-        return
-    items = iter(source)
+    try:
+        read = _reader(feed, source)
+        for request in feed.opening():
+            yield request
+        while await room.acquire() and (ready := await read()) is not None:
+            for request in ready:
+                yield request
+        for request in feed.end():
+            yield request
+    except Exception as error:
+        feed.fail(error)
 
-    def following() -> bytes | None:
-        for item in items:
-            return feed.request(item)
-        return None
 
-    while (request := await asyncio.to_thread(following)) is not None:
-        yield request
+def _reader(
+    feed: Feed[S, Any], source: Iterable[S] | AsyncIterable[S]
+) -> Callable[[], Awaitable[list[bytes] | None]]:
+    """What reads one item and gives the requests that it completes; None at the end."""
+    if not isinstance(source, AsyncIterable):
+        items = iter(source)
+        return lambda: asyncio.to_thread(feed.read, items)
+    following = aiter(source)
+
+    async def read() -> list[bytes] | None:
+        try:
+            item = await anext(following)
+        except StopAsyncIteration:
+            return None
+        return await asyncio.to_thread(feed.requests, item)
+
+    return read

@@ -5,6 +5,7 @@
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -15,8 +16,9 @@ from convlens.client import _operations as operations
 from convlens.client._calls import OpenCalls
 from convlens.client._errors import Overloaded, Unavailable, translated
 from convlens.client._methods import IMAGES, dressed
-from convlens.client._operations import Operation, Stream, Watch
-from convlens.client._streams import Events, Feed
+from convlens.client._operations import Operation, Stream, Survey, Watch
+from convlens.client._results import Cost
+from convlens.client._streams import Events, Feed, feed_of
 from convlens.client._transport import (
     DEFAULT_TIMEOUT,
     MAX_ATTEMPTS,
@@ -43,7 +45,7 @@ def unary(
 
 
 def streaming(
-    build: Callable[Concatenate[Settings, P], Stream[S, T]],
+    build: Callable[Concatenate[Settings, P], Stream[S, T] | Survey[S, T]],
 ) -> Callable[Concatenate["Client", Iterable[S], P], Generator[T, None, None]]:
     """The method that sends what it iterates over through the stream that `build` describes."""
 
@@ -51,6 +53,19 @@ def streaming(
         self: "Client", source: Iterable[S], /, *args: P.args, **kwargs: P.kwargs
     ) -> Generator[T, None, None]:
         return self._stream(build(self._settings, *args, **kwargs), source)
+
+    return dressed(method, build, IMAGES)
+
+
+def estimating(
+    build: Callable[Concatenate[Settings, P], Survey[S, Any]],
+) -> Callable[Concatenate["Client", Iterable[S], P], Cost]:
+    """The method that sends what it iterates over and returns the cost that comes at the end."""
+
+    def method(self: "Client", source: Iterable[S], /, *args: P.args, **kwargs: P.kwargs) -> Cost:
+        events = self._stream(build(self._settings, *args, **kwargs), source)
+        [done] = deque(events, maxlen=1)
+        return done.estimated_cost
 
     return dressed(method, build, IMAGES)
 
@@ -103,6 +118,8 @@ class Client:
     attack = unary(operations.attack)
     attack_stream = watching(operations.attack_stream)
     estimate_attack = unary(operations.estimate_attack)
+    evaluate_robustness = streaming(operations.evaluate_robustness)
+    estimate_robustness = estimating(operations.estimate_robustness)
     networks = unary(operations.networks)
     network = unary(operations.network)
     pretrained = unary(operations.pretrained)
@@ -151,11 +168,13 @@ class Client:
             except (Overloaded, Unavailable) as error:
                 time.sleep(patience.pause(error))
 
-    def _stream(self, stream: Stream[S, T], source: Iterable[S]) -> Generator[T, None, None]:
+    def _stream(
+        self, stream: Stream[S, T] | Survey[S, T], source: Iterable[S]
+    ) -> Generator[T, None, None]:
         call = self._settings.begin(stream.path)
-        feed = Feed(stream, self._settings, call)
+        feed = feed_of(stream, self._settings, call)
         window = Window(stream.in_flight)
-        with translated(call), self._calls.open():
+        with feed.judged(), translated(call), self._calls.open():
             send: grpc.StreamStreamMultiCallable[bytes, bytes]
             send = self._channel.stream_stream(stream.path)
             requests = window.requests(feed, source)
@@ -163,8 +182,9 @@ class Client:
             try:
                 with self._calls.kept(answers.cancel, window.close):
                     for answer in answers:
-                        window.move()
-                        yield feed.result(answer)
+                        result, items = feed.result(answer)
+                        window.move(items)
+                        yield result
                         self._calls.check()
             finally:
                 window.close()
@@ -207,23 +227,26 @@ class Window:
         """The requests of the source, read in the thread that takes them."""
         try:
             items = iter(source)
+            yield from feed.opening()
             while self._wait():
-                yield feed.request(next(items))
-        except StopIteration:
-            feed.end()
+                if (ready := feed.read(items)) is None:
+                    yield from feed.end()
+                    return
+                yield from ready
         except GeneratorExit:
             raise
         except BaseException as error:
             # In gRPC's thread nobody would hear of it: the caller's thread raises it.
-            feed.end(error)
+            feed.fail(error)
 
     def _wait(self) -> bool:
         self._room.acquire()
         return not self._closed
 
-    def move(self) -> None:
-        """One more item may be read."""
-        self._room.release()
+    def move(self, items: int) -> None:
+        """So many more items may be read."""
+        if items:
+            self._room.release(items)
 
     def close(self) -> None:
         """Nothing more is read."""

@@ -20,6 +20,7 @@ from convlens.client._fake_basics import (
     invalid,
 )
 from convlens.client._fake_explanations import explain
+from convlens.client._fake_robustness import evaluate
 from convlens.contract import Failure, digest
 from convlens.v1 import (
     classification_pb2,
@@ -145,6 +146,7 @@ def default_answers() -> dict[str, Answer]:
     return {
         "Attack": attack,
         "Classify": _classify,
+        "EvaluateRobustness": evaluate,
         "Explain": explain,
         "ExtractFeatures": _extract_features,
         "ListNetworks": network_pb2.ListNetworksResponse(networks=[summary]),

@@ -1,9 +1,12 @@
 """The network that a FakeServer has, and what it says to requests that do not fit it."""
 
+from typing import Any
+
+from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest
 
-from convlens.contract import ErrorReason, Failure
-from convlens.v1 import classification_pb2, image_pb2, target_pb2
+from convlens.contract import ErrorReason, Failure, digest
+from convlens.v1 import classification_pb2, image_pb2, receipt_pb2, target_pb2
 
 #: The network, its only layer, the side of its input in pixels.
 NAME = "pets"
@@ -46,3 +49,24 @@ def class_of(field: str, target: target_pb2.Target) -> classification_pb2.ClassS
             return score
     words = f"is {getattr(target, kind)}; there are 0 to {len(LABELS) - 1}: {', '.join(LABELS)}"
     raise invalid(f"{field}.{kind}", words)
+
+
+def receipt_for(request: Message, *without: str) -> receipt_pb2.Receipt:
+    """The receipt of an answer to a request that has every default."""
+    receipt = receipt_pb2.Receipt(
+        network=NAME,
+        network_version="1",
+        network_digest=digest(NAME.encode()),
+        request_digest=digest(request.SerializeToString()),
+        convlens_version="fake",
+        device_kind="cpu",
+        threads=1,
+        precision=receipt_pb2.PRECISION_FLOAT32,
+        seed=getattr(request, "seed", 0),
+    )
+    parameters: Any = type(request)()
+    parameters.CopyFrom(request)
+    for name in {"images", *without} & set(parameters.DESCRIPTOR.fields_by_name):
+        parameters.ClearField(name)
+    receipt.parameters.Pack(parameters)
+    return receipt

@@ -1,35 +1,97 @@
 """What both clients share of streams: what came, what is missing, when to try again."""
 
-from typing import Generic, TypeVar, cast
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Generic, TypeVar, cast
 
-from convlens.client._errors import Call, ConvLensError, Internal, Overloaded, Unavailable
-from convlens.client._operations import Stream, Watch
+from convlens.client._errors import (
+    Call,
+    ConvLensError,
+    Internal,
+    InvalidRequest,
+    Overloaded,
+    Unavailable,
+)
+from convlens.client._operations import Stream, Survey, Watch
 from convlens.client._transport import Patience, Settings
 
 S = TypeVar("S")
 T = TypeVar("T")
+# Bytes of an entry of a request beside its own, and of the request beside its entries, at most.
+AROUND_ENTRY = 12
 
 
-class Feed(Generic[S, T]):
-    """Numbers the requests of one stream and gives each answer back as its caller wants it.
+class Feed(ABC, Generic[S, T]):
+    """What one stream sends of its source, and what the answers mean.
 
-    An item that cannot be encoded is replaced by a request that the server refuses, so its error
-    comes out in its place without a second order to keep. One thread or task may send while
-    another receives.
+    An item that cannot be encoded is replaced by one that the server refuses, so its error comes
+    out in its place without a second order to keep. One thread or task may send while another
+    receives.
     """
 
-    def __init__(self, stream: Stream[S, T], settings: Settings, call: Call) -> None:
-        self.stream = stream
+    def __init__(self, settings: Settings, call: Call) -> None:
         self.call = call
         self._settings = settings
-        self._sent = 0
-        self._received = 0
-        self._failed: dict[int, ConvLensError] = {}
         self._source_ended = False
         self._source_error: BaseException | None = None
 
-    def request(self, item: S) -> bytes:
-        """The bytes of the next request."""
+    def read(self, items: Iterator[S]) -> list[bytes] | None:
+        """The requests that the next item completes; None where there is none."""
+        for item in items:
+            return self.requests(item)
+        return None
+
+    def opening(self) -> list[bytes]:
+        """The requests before the first item."""
+        return []
+
+    @abstractmethod
+    def requests(self, item: S) -> list[bytes]:
+        """The requests that this item completes."""
+
+    def end(self) -> list[bytes]:
+        """The source has ended; the requests after its last item."""
+        self._source_ended = True
+        return []
+
+    def fail(self, error: BaseException) -> None:
+        """The source has ended with an error of its own."""
+        self._source_ended = True
+        self._source_error = error
+
+    @abstractmethod
+    def result(self, data: bytes) -> tuple[T, int]:
+        """What the next answer means, and how many items it is of."""
+
+    def finish(self) -> None:
+        """The answers are over: raises what kept the stream from its end."""
+        if self._source_error is not None:
+            raise self._source_error
+
+    @contextmanager
+    def judged(self) -> Generator[None, None, None]:
+        """Where the source failed, says so, and not what the server thinks of the rest."""
+        try:
+            yield
+        except InvalidRequest as error:
+            if self._source_error is not None:
+                raise self._source_error from error
+            raise
+
+
+class StreamFeed(Feed[S, T]):
+    """Numbers the requests of a stream, each of one item, which is answered in its turn."""
+
+    def __init__(self, stream: Stream[S, T], settings: Settings, call: Call) -> None:
+        super().__init__(settings, call)
+        self.stream = stream
+        self._sent = 0
+        self._received = 0
+        self._failed: dict[int, ConvLensError] = {}
+
+    def requests(self, item: S) -> list[bytes]:
         number = self._sent
         try:
             data = self._settings.wire(self.stream.encode(number, item))
@@ -37,14 +99,9 @@ class Feed(Generic[S, T]):
             self._failed[number] = error
             data = self._settings.wire(self.stream.encode(number, None))
         self._sent += 1
-        return data
+        return [data]
 
-    def end(self, error: BaseException | None = None) -> None:
-        """The source has ended, with an error of its own or without."""
-        self._source_ended = True
-        self._source_error = error
-
-    def result(self, data: bytes) -> T:
+    def result(self, data: bytes) -> tuple[T, int]:
         """What the next answer means; raises its error where the caller wants errors raised."""
         number, outcome = self.stream.decode(data, self.call.request_id)
         if number != self._received:
@@ -55,14 +112,80 @@ class Feed(Generic[S, T]):
             result.index = number
             if self.stream.on_error == "raise":
                 raise result
-        return cast(T, result)
+        return cast(T, result), 1
 
     def finish(self) -> None:
-        """The answers are over: raises what kept the stream from its end."""
-        if self._source_error is not None:
-            raise self._source_error
+        super().finish()
         if not self._source_ended or self._received < self._sent:
             raise Internal(f"The server ended the stream after {self._received} answers.")
+
+
+class SurveyFeed(Feed[S, T]):
+    """Puts several items into each request of a survey; their answers come in any order."""
+
+    def __init__(self, survey: Survey[S, T], settings: Settings, call: Call) -> None:
+        super().__init__(settings, call)
+        self._survey = survey
+        self._unsent: list[Any] = []
+        self._size = 0
+        self._received = 0
+        self._ended = False
+        # By name, what kept an item from being sent that is not answered yet.
+        self._open: dict[str, ConvLensError | None] = {}
+        self._none = survey.none
+
+    def opening(self) -> list[bytes]:
+        return [self._settings.wire(self._survey.plan)]
+
+    def requests(self, item: S) -> list[bytes]:
+        entry, error = self._survey.encode(item)
+        if entry.id in self._open:
+            raise InvalidRequest(f"The id {entry.id!r} is there twice; each must have its own.")
+        self._open[entry.id] = error
+        self._none = ""
+        size = entry.ByteSize() + AROUND_ENTRY
+        too_large = self._size + size + AROUND_ENTRY > self._settings.max_message_bytes
+        ready = self._packed() if self._unsent and too_large else []
+        self._unsent.append(entry)
+        self._size += size
+        return [*ready, *(self._packed() if len(self._unsent) == self._survey.most else [])]
+
+    def end(self) -> list[bytes]:
+        if self._none:
+            raise InvalidRequest(self._none)
+        super().end()
+        return self._packed() if self._unsent else []
+
+    def _packed(self) -> list[bytes]:
+        request = self._survey.pack(self._unsent)
+        self._unsent, self._size = [], 0
+        return [self._settings.wire(request)]
+
+    def result(self, data: bytes) -> tuple[T, int]:
+        self._received += 1
+        event: Any = self._survey.decode(data, self.call.request_id)
+        if isinstance(event, self._survey.item):
+            if event.id not in self._open:
+                raise Internal(f"The server answered {event.id!r}, which was not sent.")
+            error = self._open.pop(event.id)
+            return (replace(event, error=error) if error else event), 1
+        self._ended = isinstance(event, self._survey.end)
+        if self._ended:
+            # What the source gave is not all there is, and must not look so.
+            super().finish()
+        return event, 0
+
+    def finish(self) -> None:
+        super().finish()
+        if not self._ended:
+            raise _ended_early(self._received)
+
+
+def feed_of(what: Stream[S, T] | Survey[S, T], settings: Settings, call: Call) -> Feed[S, T]:
+    """What sends the items of a source."""
+    if isinstance(what, Survey):
+        return SurveyFeed(what, settings, call)
+    return StreamFeed(what, settings, call)
 
 
 class Events(Generic[T]):
@@ -90,4 +213,8 @@ class Events(Generic[T]):
     def finish(self) -> None:
         """The answers are over: raises Internal where the last one is missing."""
         if not self._ended:
-            raise Internal(f"The stream ended early; messages received: {self._received}.")
+            raise _ended_early(self._received)
+
+
+def _ended_early(received: int) -> Internal:
+    return Internal(f"The stream ended early; messages received: {received}.")

@@ -92,11 +92,15 @@ class Settings:
     def wire(self, request: Message) -> bytes:
         """The request's bytes; MessageTooLarge where the channel would refuse them."""
         data = request.SerializeToString()
-        if len(data) > self.max_message_bytes:
-            reason = ErrorReason.ERROR_REASON_MESSAGE_TOO_LARGE
-            detail = f"{len(data)} bytes of at most {self.max_message_bytes}"
-            raise local(MessageTooLarge, Failure(reason, detail=detail))
+        self.check_size(len(data))
         return data
+
+    def check_size(self, size: int) -> None:
+        """Raises MessageTooLarge where the channel would refuse a message of so many bytes."""
+        if size > self.max_message_bytes:
+            reason = ErrorReason.ERROR_REASON_MESSAGE_TOO_LARGE
+            detail = f"{size} bytes of at most {self.max_message_bytes}"
+            raise local(MessageTooLarge, Failure(reason, detail=detail))
 
 
 def check_address(address: object) -> str:

@@ -22,9 +22,9 @@ from grpc_health.v1 import health_pb2
 from convlens.client._errors import CODES, DETAILS_KEY, REQUEST_ID_KEY
 from convlens.client._fake_answers import Answer, default_answers
 from convlens.client._fake_attacks import attacked_in_parts
-from convlens.client._fake_basics import NAME
+from convlens.client._fake_basics import receipt_for
 from convlens.client._fake_explanations import explained_in_parts
-from convlens.contract import ErrorReason, Failure, digest, violations, with_defaults
+from convlens.contract import ErrorReason, Failure, violations, with_defaults
 from convlens.contract.rules import kind_of
 from convlens.v1 import (
     adversarial_pb2,
@@ -32,7 +32,6 @@ from convlens.v1 import (
     explanation_pb2,
     feature_pb2,
     network_pb2,
-    receipt_pb2,
     synthesis_pb2,
 )
 
@@ -72,6 +71,7 @@ class FakeServer:
     requests are answered one by one as Classify would, and a Failure becomes the answer to its
     request. Without one for ExplainStream or AttackStream, the answer of Explain or Attack
     comes in parts.
+    Without one for EvaluateRobustness, an image's id decides within which budget attacks succeed.
     `requests` has what came in, in order. `max_message_bytes` is the largest request that it takes;
     -1 is any.
 
@@ -241,29 +241,10 @@ def _with_receipt(answer: Message, request: Message) -> Message:
     if getattr(request, "estimate_only", False):
         return answer
     copy: Any = _copy(answer)
-    copy.receipt.CopyFrom(_receipt(with_defaults(request)))
+    copy.receipt.CopyFrom(receipt_for(with_defaults(request)))
     if "estimated_cost" in fields:
         copy.receipt.cost.CopyFrom(copy.estimated_cost)
     return copy
-
-
-def _receipt(request: Message) -> receipt_pb2.Receipt:
-    """The receipt of an answer to a request that has every default."""
-    receipt = receipt_pb2.Receipt(
-        network=NAME,
-        network_version="1",
-        network_digest=digest(NAME.encode()),
-        request_digest=digest(request.SerializeToString()),
-        convlens_version="fake",
-        device_kind="cpu",
-        threads=1,
-        precision=receipt_pb2.PRECISION_FLOAT32,
-        seed=getattr(request, "seed", 0),
-    )
-    parameters = _copy(request)
-    parameters.ClearField("images")
-    receipt.parameters.Pack(parameters)
-    return receipt
 
 
 def _under_id(answer: Message, request: Message) -> Message:

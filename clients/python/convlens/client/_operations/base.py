@@ -3,7 +3,7 @@
 # Kept as written, so that help() shows names and not what they stand for.
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter, Signature, signature
 from math import inf
@@ -69,6 +69,34 @@ class Stream(Generic[S, T]):
 
     def __post_init__(self) -> None:
         check_count("in_flight", self.in_flight)
+        time_of(self.timeout)
+
+
+@dataclass(frozen=True, slots=True)
+class Survey(Generic[S, T]):
+    """A plan and then any number of items by name, answered in any order by many messages.
+
+    `encode` makes the entry of an item, and says what keeps it from being sent: then the entry is
+    one that the server refuses. `pack` makes a request of entries, `most` of them together.
+
+    `decode` makes a value of a message's bytes and the id of the request. Those of type `item` have
+    the `id` of what they answer and its `error`; the one of type `end` is the last. `none` says
+    what is wrong where there are no items; empty where nothing is.
+    """
+
+    path: str
+    plan: Message
+    encode: Callable[[S], tuple[Any, ConvLensError | None]]
+    pack: Callable[[Sequence[Any]], Message]
+    most: int
+    decode: Callable[[bytes, str], T]
+    item: type[Any]
+    end: type[Any]
+    none: str
+    in_flight: int
+    timeout: float | None
+
+    def __post_init__(self) -> None:
         time_of(self.timeout)
 
 
