@@ -17,7 +17,8 @@ PHONE, DESKTOP = 390, 1440
 # Whether anything is wider than the window, or would be if the page did not hide it.
 WIDEST = "Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)"
 # Elements whose text is cut off; what is there for screen readers alone is not meant to be seen.
-CUT = """[...document.querySelectorAll('h1, h2, h3, h4, p, dt, dd, span, summary, figcaption')]
+CUT = """[...document.querySelectorAll(
+        'h1, h2, h3, h4, h5, p, dt, dd, th, td, span, summary, figcaption')]
     .filter(each => each.scrollWidth > each.clientWidth + 1 && each.clientWidth > 1
         && getComputedStyle(each).display !== 'inline')
     .map(each => each.textContent)"""
@@ -37,6 +38,7 @@ def page(pictures: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path
     out = folder / "report.html"
     given = ["--measure", "deletion:steps=8", "--target", "rank:1", "--target", "rank:2"]
     methods = [f"--method={name}" for name in ("saliency", "grad-cam", "input-x-gradient")]
+    methods += ["--attack=deepfool", "--attack=pgd:epsilon=1/255"]
     with running_server(engine="embedded") as server:
         run(server, pictures[0], long, "-o", out, *given, *methods)
     return out
@@ -61,8 +63,9 @@ def test_all_of_the_page_is_seen(chromium: Browser, page: Path, width: int) -> N
     assert chromium.evaluate("innerWidth") == width
     assert chromium.evaluate(WIDEST) <= width
     assert chromium.evaluate(CUT) == []
-    # For each picture: itself, its place above, six maps, four patches with their projections.
-    assert chromium.evaluate(PICTURES) == [2 * (1 + 1 + 6 + 2 * 4)] * 2
+    # For each picture: itself, its place above, six maps, four patches with their projections,
+    # two attacks.
+    assert chromium.evaluate(PICTURES) == [2 * (1 + 1 + 6 + 2 * 4 + 2 * 3)] * 2
     assert chromium.complaints == []
 
 

@@ -43,10 +43,8 @@ def attack_sheet(
     """
     from PIL import Image, ImageDraw
 
-    scale = scale_of(change.astype(np.float64))
-    # What `drawn` makes of a change of `scale` is half the range of a pixel.
-    added = f"change, {0.5 / scale:.3g} times" if change.any() else "no change"
-    middle = drawn(change, "reconstruction", scale)
+    middle, factor = amplified(change)
+    added = f"change, {factor:.3g} times" if factor else "no change"
     panels = [_fitted(p) for p in (original.pixels, middle, adversarial.pixels)]
     height, width = panels[0].shape[:2]
     rows = max(len(original.scores[:SHOWN]), len(adversarial.scores[:SHOWN]), len(words))
@@ -70,6 +68,15 @@ def attack_sheet(
         color = DIM if number else INK
         write(draw, (lefts[1], below + number * (ROW - 12)), line, SMALL, color, most=cell)
     return np.asarray(sheet)
+
+
+def amplified(change: NDArray[Any]) -> tuple[Pixels, float]:
+    """A change [height, width, channels] as a picture that is grey where it is 0, and by how much
+    it is multiplied there; by 0 where there is none.
+    """
+    scale = scale_of(change.astype(np.float64))
+    # What `drawn` makes of a change of `scale` is half the range of a pixel.
+    return drawn(change, "reconstruction", scale), 0.5 / scale if change.any() else 0.0
 
 
 def _list(

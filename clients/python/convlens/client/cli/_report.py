@@ -73,6 +73,14 @@ from convlens.client.cli._targets import Target
     metavar="NAME",
     help="The layer of these units; else the deepest one whose units see parts of a picture.",
 )
+@click.option(
+    "--attack",
+    "attacks",
+    multiple=True,
+    type=Choice("attack", methods.AttackMethod),
+    metavar=FORM,
+    help="How to look for a small change that fools the network; several times for several.",
+)
 @click.option("--overlay", is_flag=True, help="Show maps over their pictures at first.")
 @click.option("--title", metavar="TEXT", help="The title of the page.")
 @click.option("--overwrite", is_flag=True, help="Write over a file that is there.")
@@ -99,6 +107,7 @@ def report(
     asked: tuple[Message, ...],
     units: int,
     layer: str | None,
+    attacks: tuple[Message, ...],
     overlay: bool,
     title: str | None,
     overwrite: bool,
@@ -111,10 +120,10 @@ def report(
     """Write a page that shows pictures, answers, and what these rest on.
 
     One HTML file that needs no other: picture by picture the best classes, the map of every method
-    with its scale and its scores, and the strongest units of a layer with what they answered to. A
-    picture that cannot be read is reported, also on the page; the others go on, and the exit code
-    is 1. Of the methods that are taken without --method, those that do not apply to the network
-    are left out with a note.
+    with its scale and its scores, the strongest units of a layer with what they answered to and,
+    with --attack, how easily the network is fooled. A picture that cannot be read is reported, also
+    on the page; the others go on, and the exit code is 1. Of the methods that are taken without
+    --method, those that do not apply to the network are left out with a note.
 
     \b
     Examples:
@@ -123,7 +132,9 @@ def report(
       convlens report photo.jpg -o report.html --method grad-cam \\
           --method occlusion:window=32,stride=16 --measure deletion
       convlens report 'photos/*.png' -o report.html --units 9 --layer features.7
+      convlens report photo.jpg -o report.html --attack deepfool --attack pgd:epsilon=4/255
       convlens explain --help-methods   (lists methods and measures)
+      convlens attack --help-methods    (lists attacks)
     """
     check_page(out, overwrite=overwrite)
     paths = found(pictures)
@@ -131,7 +142,8 @@ def report(
     with Client(server) as client:
         served = client.network(network)
         name = f"{served.name}@{served.version}"
-        maker = Maker(client, name, question(served, asked, units, layer), given, top_k)
+        asks = question(served, asked, units, layer, attacks)
+        maker = Maker(client, name, asks, given, top_k)
         maker.add(map(Picture.read, paths))
     if maker.has_answers:
         command = shlex.join(["convlens", *ctx.obj])

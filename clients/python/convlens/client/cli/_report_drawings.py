@@ -87,7 +87,12 @@ def shown_tile(drawing: Drawing) -> str:
 def shown_pixels(values: NDArray[Any]) -> str:
     """Pixels [height, width, 1 or 3] in [0, 1]."""
     colors = np.broadcast_to(values, (*values.shape[:2], 3)).clip(0, 1)
-    return _uri("png", png_of((colors * 255).round().astype(np.uint8)))
+    return shown_png(png_of((colors * 255).round().astype(np.uint8)))
+
+
+def shown_png(data: bytes) -> str:
+    """A picture that is a PNG already."""
+    return _uri("png", data)
 
 
 def legend_of(found: Attribution, drawing: Drawing) -> Legend:

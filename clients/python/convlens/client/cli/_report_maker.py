@@ -8,26 +8,42 @@ from typing import Any
 import click
 
 from convlens.client import Classification, Client, ConvLensError, Cost, Receipt
+from convlens.client.cli._attack_calls import AttackCall, AttackOutcome, attacked
 from convlens.client.cli._calls import Call, Outcome, Picture, batches, explained, shown_progress
 from convlens.client.cli._classify import classification_json
 from convlens.client.cli._files import check_folder, check_new
 from convlens.client.cli._outcomes import end_if_of_all
 from convlens.client.cli._output import total
 from convlens.client.cli._receipts import answer_json, picture_json
+from convlens.client.cli._report_attacks import attack_json, attacked_of
 from convlens.client.cli._report_page import Entry, Page, entry_of, page_of
 from convlens.client.cli._report_question import Question
 from convlens.client.cli._report_sections import section_of
 from convlens.client.cli._rows import shown
 from convlens.client.cli._tally import AnswerTally
 from convlens.client.methods import Rendering
+from convlens.contract.rules import title_of
 
 SUFFIXES = (".html", ".htm")
 # Of a call in seconds: enough for a network of some size on a CPU.
 TIMEOUT = 600.0
+# Options that explanations and attacks have in common.
+SHARED = ("seed", "timeout", "allow_partial")
+
+
+class ReportTally(AnswerTally):
+    """Tells of explanations and of attacks."""
+
+    def add_attacks(self, attacks: Sequence[tuple[str, AttackOutcome]]) -> None:
+        """What became of one picture by all attacks, each behind its title."""
+        self.answers += len(attacks)
+        for title, outcome in attacks:
+            if outcome.error is not None:
+                self._fail(str(outcome.picture.path), f"{title}: {outcome.error.message}")
 
 
 class Maker:
-    """Classifies and explains pictures, and keeps of their answers what the page needs.
+    """Classifies, explains and attacks pictures, and keeps of their answers what the page needs.
 
     `network` names a version, so that all calls ask the same one. `options` are those of
     explain_stream; `top_k` is that of classify.
@@ -41,7 +57,7 @@ class Maker:
         options: Mapping[str, Any],
         top_k: int | None = None,
     ) -> None:
-        self.tally = AnswerTally(question.optional, notes=False)
+        self.tally = ReportTally(question.optional, notes=False)
         #: What became of each picture, as JSON has it.
         self.documents: list[dict[str, Any]] = []
         self.spent = self.most = Cost(0, 0)
@@ -49,6 +65,11 @@ class Maker:
         self._client = client
         self._methods = question.methods
         self._options = {**options, "network": network, "rendering": Rendering()}
+        self._attacks = question.attacks
+        self._attack_options: dict[str, Any] = {
+            **{name: options[name] for name in SHARED if name in options},
+            **{"network": network, "top_k": top_k, "return_pixels": True},
+        }
         self._top_k = top_k
         self._entries: list[Entry] = []
         self._receipt: Receipt | None = None
@@ -56,13 +77,14 @@ class Maker:
 
     def add(self, pictures: Iterable[Picture]) -> None:
         """Asks for all pictures, several in a call."""
-        with shown_progress("explaining") as show:
-            for batch in batches(iter(pictures)):
-                classes = self._classified(batch)
+        for batch in batches(iter(pictures)):
+            classes = self._classified(batch)
+            with shown_progress("explaining") as show:
                 call = explained(self._client, batch, self._methods, self._options, show)
-                self._count(call)
-                for outcome, of_picture in zip(call.outcomes, classes, strict=True):
-                    self._keep(outcome, of_picture)
+            self._count(call)
+            attacks = self._attacked(batch)
+            for outcome, best, fooled in zip(call.outcomes, classes, attacks, strict=True):
+                self._keep(outcome, best, fooled)
 
     @property
     def has_answers(self) -> bool:
@@ -78,6 +100,7 @@ class Maker:
             facts=list(self._facts()),
             command=command,
             overlay=overlay,
+            has_attacks=bool(self._attacks),
         )
         return page_of(page, self._entries)
 
@@ -95,20 +118,39 @@ class Maker:
             sent, network=self.network, top_k=self._top_k, on_error="return"
         )
 
-    def _count(self, call: Call) -> None:
+    def _attacked(self, batch: Sequence[Picture]) -> list[list[AttackOutcome]]:
+        """For each picture, what became of it by every attack."""
+        calls: list[AttackCall] = []
+        for method in self._attacks:
+            with shown_progress("attacking") as show:
+                calls.append(attacked(self._client, batch, method, self._attack_options, show))
+            self._count(calls[-1])
+        return [[call.outcomes[place] for call in calls] for place in range(len(batch))]
+
+    def _count(self, call: Call | AttackCall) -> None:
         if call.done is not None:
             self._receipt = call.done.receipt
             self.spent = total(self.spent, call.done.receipt.cost)
             self.most = total(self.most, call.done.estimated_cost)
 
-    def _keep(self, outcome: Outcome, classes: Classification | None) -> None:
+    def _keep(
+        self, outcome: Outcome, classes: Classification | None, attacks: Sequence[AttackOutcome]
+    ) -> None:
+        named = list(zip(map(title_of, self._attacks), attacks, strict=True))
         self.tally.add(outcome)
+        if outcome.error is None:
+            self.tally.add_attacks(named)
         self._answered += outcome.error is None
-        answers = [answer_json(answer, {}) for answer in outcome.answers]
+        document = picture_json(
+            outcome.picture,
+            outcome.error,
+            answers=[answer_json(answer, {}) for answer in outcome.answers],
+            attacks=[attack_json(title, attack) for title, attack in named],
+        )
         best = {"classes": classification_json(classes)["classes"]} if classes else {}
-        document = picture_json(outcome.picture, outcome.error, answers=answers)
         self.documents.append({**document, **best})
-        section = section_of(f"picture-{len(self._entries) + 1}", outcome, classes)
+        shown = [attacked_of(*pair) for pair in zip(self._attacks, attacks, strict=True)]
+        section = section_of(f"picture-{len(self._entries) + 1}", outcome, classes, shown)
         self._entries.append(entry_of(section))
 
     def _facts(self) -> Iterator[tuple[str, str]]:

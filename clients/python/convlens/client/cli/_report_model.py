@@ -60,6 +60,31 @@ class Units:
 
 
 @dataclass(frozen=True, slots=True)
+class Attacked:
+    """What an attack did; `error` in place of it."""
+
+    title: str
+    error: str = ""
+    status: str = ""
+    succeeded: bool = False
+    #: What the status means, in a sentence or two.
+    words: str = ""
+    original: str = ""
+    change: str = ""
+    #: By how much the change is multiplied; 0 where there is none.
+    factor: float = 0.0
+    adversarial: str = ""
+    before: Sequence[ClassScore] = ()
+    after: Sequence[ClassScore] = ()
+    #: Index of the class that the attack leads away from.
+    own: int = 0
+    flags: Sequence[str] = ()
+    #: Name by name, that of the pixels as computed and that of the picture in 8 bits.
+    distances: Sequence[tuple[str, str, str]] = ()
+    facts: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
     """One picture of a report."""
 
@@ -74,3 +99,4 @@ class Section:
     #: Target by target, its maps.
     targets: Sequence[Sequence[Map]] = ()
     units: Sequence[Units] = ()
+    attacks: Sequence[Attacked] = ()

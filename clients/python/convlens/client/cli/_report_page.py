@@ -28,6 +28,7 @@ class Page:
     command: str
     #: Show maps over the pictures at first.
     overlay: bool
+    has_attacks: bool
 
 
 @dataclass(frozen=True, slots=True)

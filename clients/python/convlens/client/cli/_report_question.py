@@ -30,10 +30,13 @@ LARGEST_WINDOW = round(rule_of(Occlusion.DESCRIPTOR.fields_by_name["window"]).ma
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The methods of a report; those at the places of `optional` need not apply to the network."""
+    """The methods and attacks of a report; methods at the places of `optional` need not apply to
+    the network.
+    """
 
     methods: Sequence[Message]
     optional: frozenset[int]
+    attacks: Sequence[Message] = ()
 
 
 def question(
@@ -41,8 +44,9 @@ def question(
     asked: Sequence[Message] = (),
     units: int = UNITS,
     layer: str | None = None,
+    attacks: Sequence[Message] = (),
 ) -> Question:
-    """What is asked of a network: the methods given, else good ones, and its strongest units.
+    """What is asked of a network: the methods given, else good ones, its strongest units, attacks.
 
     Raises NotFound where the network has no such layer.
     """
@@ -55,7 +59,7 @@ def question(
         if layer is None:
             optional.add(len(methods))
         methods.append(Deconvnet(layer=chosen, strongest=min(units, _maps(network, chosen))))
-    return Question(methods, frozenset(optional))
+    return Question(methods, frozenset(optional), attacks)
 
 
 def default_methods(network: Network) -> list[Message]:

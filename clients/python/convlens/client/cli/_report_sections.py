@@ -4,9 +4,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
-
 from convlens.client import (
     ActivationMap,
     Attribution,
@@ -28,12 +25,9 @@ from convlens.client.cli._report_drawings import (
     shown_pixels,
     shown_tile,
 )
-from convlens.client.cli._report_model import Map, Score, Section, Unit, Units
-from convlens.client.cli._report_words import number, parameter
-from convlens.client.cli._specs import short
+from convlens.client.cli._report_model import Attacked, Map, Score, Section, Unit, Units
+from convlens.client.cli._report_words import number, parameters
 from convlens.client.cli._tally import notes_of
-from convlens.contract import with_defaults
-from convlens.contract.rules import kind_of
 
 # How scores are to be read, of measures where that is not plain.
 READINGS = {
@@ -45,7 +39,12 @@ READINGS = {
 }
 
 
-def section_of(anchor: str, outcome: Outcome, classes: Classification | None) -> Section:
+def section_of(
+    anchor: str,
+    outcome: Outcome,
+    classes: Classification | None,
+    attacks: Sequence[Attacked] = (),
+) -> Section:
     """What became of one picture."""
     path = outcome.picture.path
     name, folder = path.name, "" if path.parent == Path() else str(path.parent)
@@ -61,6 +60,7 @@ def section_of(anchor: str, outcome: Outcome, classes: Classification | None) ->
         classes=classes.classes if classes else (),
         targets=list(_by_target([each for each in found if not _is_of_units(each)])),
         units=[_units(each) for each in found if _is_of_units(each)],
+        attacks=attacks,
     )
 
 
@@ -98,7 +98,7 @@ def _score(score: QualityScore) -> Score:
 
 def _facts(found: Attribution) -> Iterator[tuple[str, str]]:
     """What is told of an answer to those who ask."""
-    yield from _parameters(found.parameters)
+    yield from parameters(found.parameters)
     if found.layer:
         yield "layer", found.layer
     yield "evaluations", f"{found.samples:,}"
@@ -111,16 +111,6 @@ def _facts(found: Attribution) -> Iterator[tuple[str, str]]:
         yield "shape", " × ".join(map(str, found.values.shape))
 
 
-def _parameters(asked: Message) -> Iterator[tuple[str, str]]:
-    """The parameters with all defaults, as the command writes them."""
-    filled: Any = with_defaults(asked)
-    entry: FieldDescriptor
-    for entry in kind_of(filled).fields:
-        if entry.name == "layer" or (entry.has_presence and not filled.HasField(entry.name)):
-            continue
-        yield short(entry.name), parameter(entry, getattr(filled, entry.name))
-
-
 def _units(found: Attribution) -> Units:
     if found.error is not None:
         return Units(found.method, "", error=found.error.message)
@@ -129,7 +119,7 @@ def _units(found: Attribution) -> Units:
         found.layer,
         [_unit(found, part) for part in found.parts],
         notes=notes_of(found),
-        facts=list(_parameters(found.parameters)),
+        facts=list(parameters(found.parameters)),
         greys=greys(),
     )
 

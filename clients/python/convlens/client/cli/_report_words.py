@@ -1,11 +1,15 @@
 """How a report writes numbers and parameters."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 
-from convlens.client.cli._specs import choices
+from convlens.client.cli._specs import choices, short
+from convlens.contract import with_defaults
+from convlens.contract.rules import kind_of
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -27,6 +31,16 @@ def number(value: float) -> str:
 def percent(share: float) -> str:
     """A share of 1: "99.7 %", and "< 0.1 %" of what is not nothing."""
     return "< 0.1 %" if 0 < share < 0.0005 else f"{share * 100:.1f} %"
+
+
+def parameters(asked: Message) -> Iterator[tuple[str, str]]:
+    """The parameters with all defaults, as the command writes them."""
+    filled: Any = with_defaults(asked)
+    entry: FieldDescriptor
+    for entry in kind_of(filled).fields:
+        if entry.name == "layer" or (entry.has_presence and not filled.HasField(entry.name)):
+            continue
+        yield short(entry.name), parameter(entry, getattr(filled, entry.name))
 
 
 def parameter(field: FieldDescriptor, value: Any) -> str:
