@@ -112,7 +112,7 @@ class ServedNetwork:
 
     def _reversible(self) -> list[bool]:
         """For each call whether deconvnet can go back from it."""
-        if self.steady:
+        if self.steady and self.facts.kind != network_pb2.NETWORK_KIND_LINEAR:
             try:
                 return reach(self, Rule.DECONVNET)
             except Exception:

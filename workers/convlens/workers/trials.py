@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Protocol
 
+import torch
+
 from convlens.contract import ErrorReason, Failure
 from convlens.contract.pools import CANARY, Pool
 from convlens.internal.v1.canary_pb2 import CanaryRequest, CanaryResponse
+from convlens.v1 import network_pb2
 from convlens.v1.classification_pb2 import ClassifyRequest, ClassifyResponse
 from convlens.v1.explanation_pb2 import ExplainRequest, ExplainResponse
 from convlens.v1.feature_pb2 import (
@@ -21,7 +24,7 @@ from convlens.v1.feature_pb2 import (
     LayerSelection,
 )
 from convlens.v1.image_pb2 import Image
-from convlens.v1.tensor_pb2 import DATA_TYPE_UINT8, Tensor
+from convlens.v1.tensor_pb2 import DATA_TYPE_FLOAT32, DATA_TYPE_UINT8, Tensor
 from convlens.workers.explain.samples import TITLES, method_cost, small_method
 from convlens.workers.network import ServedNetwork
 from convlens.workers.probe import company_fault
@@ -65,7 +68,7 @@ class Trial:
 
 
 def _classify(bench: Bench) -> str:
-    request = ClassifyRequest(images=[sample()], top_k=1)
+    request = ClassifyRequest(images=[sample(bench.network)], top_k=1)
     body = bench.ask("inference", "ClassificationService/Classify", request.SerializeToString())
     [result] = ClassifyResponse.FromString(body).results
     if result.HasField("error"):
@@ -73,7 +76,8 @@ def _classify(bench: Bench) -> str:
     [best] = result.classification.classes
     if not math.isfinite(best.logit) or not math.isfinite(best.probability):
         raise TrialError("the scores are not finite; the weights may hold NaN, or need fp32")
-    return f"a drawn star: {best.label} {best.probability:.1%}"
+    name = "zeros" if _is_linear(bench.network) else "a drawn star"
+    return f"{name}: {best.label} {best.probability:.1%}"
 
 
 def _extract(bench: Bench) -> str:
@@ -82,7 +86,7 @@ def _extract(bench: Bench) -> str:
     if layer is None:
         raise TrialError("no layer gives its scores: they are changed after the last one")
     layers = [LayerSelection(layer=layer, pooling=POOLING_FLATTEN)]
-    request = ExtractFeaturesRequest(images=[sample()], layers=layers)
+    request = ExtractFeaturesRequest(images=[sample(bench.network)], layers=layers)
     method = "FeatureService/ExtractFeatures"
     body = bench.ask("inference", method, request.SerializeToString())
     [result] = ExtractFeaturesResponse.FromString(body).results
@@ -119,7 +123,7 @@ def _explain(name: str, bench: Bench) -> str:
     method = small_method(name, bench.network)
     if method is None:
         return "does not apply: the network has no layer for it"
-    request = ExplainRequest(images=[sample()], methods=[method])
+    request = ExplainRequest(images=[sample(bench.network)], methods=[method])
     body = bench.ask("analysis", EXPLAIN, request.SerializeToString())
     [result] = ExplainResponse.FromString(body).results
     error = result.error
@@ -143,9 +147,21 @@ TRIALS: tuple[Trial, ...] = (
 )
 
 
+def sample(network: ServedNetwork) -> Image:
+    """A drawn star, which every network resizes to its own input; zeros for a linear one."""
+    if not _is_linear(network):
+        return _star()
+    features = network.facts.input.width
+    zeros = bytes(features * torch.float32.itemsize)
+    return Image(tensor=Tensor(dtype=DATA_TYPE_FLOAT32, shape=[features], data=zeros))
+
+
+def _is_linear(network: ServedNetwork) -> bool:
+    return network.facts.kind == network_pb2.NETWORK_KIND_LINEAR
+
+
 @cache
-def sample() -> Image:
-    """A drawn star, 256 x 256, which every network resizes to its own input."""
+def _star() -> Image:
     from convlens.workers.shapes.samples import SAMPLES
     from convlens.workers.shapes.samples import sample as draw
 

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from convlens.contract import Failure
 from convlens.workers.adversarial.registry import Attack
-from convlens.workers.adversarial.rounding import rounded
 from convlens.workers.adversarial.verdict import Judged
 from convlens.workers.adversarial.view import View
 from convlens.workers.attacks import Attempt, Task
@@ -35,6 +34,7 @@ class Attacking:
         An attack that has nothing left to do is not begun. Raises ValueError, a defect, where one
         went further than it may.
         """
+        task = replace(task, unbounded=self.view.is_vector)
         budget = self.attack.budget(task)
         if not judged.is_reached_before:
             judged = yield from self._attacked(task, judged, budget)
@@ -64,7 +64,7 @@ class Attacking:
     def _judged(self, judged: Judged, budget: Budget | None) -> Steps[Judged]:
         """What the network says of an attempt, as it is and in 8 bits."""
         view, pixels = self.view, judged.attempt.pixels
-        shown = rounded(pixels, budget)
+        shown = view.rounded(pixels, budget)
         late = replace(judged, rounded=shown, is_late=True)
         answer = yield Pass(pixels[None], body=view.body, so_far=lambda: late)
         judged = replace(judged, rounded=shown, after=answer.scores[0].double().cpu())
@@ -75,5 +75,5 @@ class Attacking:
 
 
 def _as_sent(pixels: Tensor, budget: Budget | None, view: View) -> Tensor | None:
-    shown = rounded(pixels, budget)
+    shown = view.rounded(pixels, budget)
     return None if shown is None else view.sent(shown)

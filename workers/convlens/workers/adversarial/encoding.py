@@ -24,7 +24,16 @@ def png(picture: Tensor) -> bytes:
 
 def pixels_of(pixels: Tensor) -> tensor_pb2.Tensor:
     """Pixels [channels, height, width] as float32 [height, width, channels]."""
-    values = pixels.float().cpu().movedim(0, -1).contiguous()
+    return _floats(pixels.movedim(0, -1))
+
+
+def numbers_of(vector: Tensor) -> tensor_pb2.Tensor:
+    """Plain numbers [1, 1, features] as float32 [features]."""
+    return _floats(vector.flatten())
+
+
+def _floats(values: Tensor) -> tensor_pb2.Tensor:
+    values = values.float().cpu().contiguous()
     return tensor_pb2.Tensor(
         dtype=tensor_pb2.DATA_TYPE_FLOAT32, shape=values.shape, data=values.numpy().tobytes()
     )

@@ -13,7 +13,7 @@ from convlens.workers.adversarial.aims import Aims
 from convlens.workers.adversarial.attacking import Attacking
 from convlens.workers.adversarial.registry import Attack
 from convlens.workers.adversarial.verdict import Judged, verdict_of
-from convlens.workers.adversarial.view import Original, View
+from convlens.workers.adversarial.view import Original, View, check_fields
 from convlens.workers.adversarial.watching import Watched
 from convlens.workers.attacks import Attempt, Task
 from convlens.workers.explain import Subject, check_response, check_work, not_finite
@@ -75,7 +75,8 @@ class AttackJob(AnalysisJob[Judged]):
             raise not_finite(self._subject, "The forward pass", x, "its scores are not")
         aim = self._aims.of(index, before)
         view = self._view(picture)
-        judged = Judged(view.x, aim, Attempt(view.x, 0, False), before, Watched(view.body))
+        attempt, watched = Attempt(view.x, 0, False), Watched(view.body)
+        judged = Judged(view.x, aim, attempt, before, watched, is_vector=view.is_vector)
         self._begun[index] = judged
         task = Task(view.x, aim, self.request.seed, self.request.stop_at_success)
         until_rounded = self.request.until_rounded_succeeds
@@ -85,7 +86,7 @@ class AttackJob(AnalysisJob[Judged]):
     def _view(self, picture: Picture) -> View:
         if self.request.through_resize:
             return Original.of(picture, self._subject.network, self._subject.limits)
-        return View(picture.x.to(self._subject.network.device))
+        return View.of_input(picture, self._subject.network)
 
     def accept(self, key: Key, outcome: object) -> None:
         """Takes what came of an image."""
@@ -143,6 +144,7 @@ def _filled_in(given: pb.AttackRequest, subject: Subject) -> pb.AttackRequest:
     """The request as it is meant; the default of top_k bows to a network with fewer classes."""
     request, classes = with_defaults(given), len(subject.network.labels)
     request.network = subject.reference
+    check_fields(request, ("until_rounded_succeeds", "through_resize"), subject.network)
     if not given.HasField("top_k"):
         request.top_k = min(request.top_k, classes)
     if request.top_k > classes:

@@ -9,7 +9,7 @@ from torch import Tensor
 from convlens.v1 import adversarial_pb2 as pb
 from convlens.v1 import image_pb2
 from convlens.v1.classification_pb2 import ClassScore
-from convlens.workers.adversarial.encoding import in_8_bits, pixels_of, png
+from convlens.workers.adversarial.encoding import in_8_bits, numbers_of, pixels_of, png
 from convlens.workers.adversarial.watching import Watched
 from convlens.workers.attacks import Aim, Attempt
 
@@ -23,8 +23,8 @@ _SLACK = 1e-4
 class Judged:
     """An attempt, and the scores [classes] before, after, and of the rounded picture, uint8.
 
-    There is no rounded picture where none but the original is within the budget. `after` is None
-    for what was not judged yet, or no more.
+    There is no rounded picture where none but the original is within the budget, and of what
+    `is_vector`. `after` is None for what was not judged yet, or no more.
     """
 
     x: Tensor
@@ -36,6 +36,7 @@ class Judged:
     after: Tensor | None = None
     after_rounding: Tensor | None = None
     is_late: bool = False
+    is_vector: bool = False
 
     @property
     def is_reached_before(self) -> bool:
@@ -106,6 +107,9 @@ def verdict_of(
         made.after_rounding.extend(best(judged.after_rounding, labels, top_k))
     if made.status == pb.ATTACK_STATUS_SUCCEEDED:
         made.succeeded_by = judged.attempt.by or title
+    if judged.is_vector:
+        made.pixels.CopyFrom(numbers_of(judged.attempt.pixels))
+        return made
     original = in_8_bits(judged.x)
     shown = judged.rounded if judged.rounded is not None else original
     made.png, made.original_png = png(shown), png(original)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from convlens.contract.cost import target_free
 from convlens.contract.rules import title_of
+from convlens.v1 import network_pb2
 from convlens.v1.explanation_methods_pb2 import ExplanationMethod
 from convlens.workers.explain.plans.covered import plan_dense_map, plan_occlusion
 from convlens.workers.explain.plans.gradients import (
@@ -49,6 +50,9 @@ def plan(subject: Subject, method: ExplanationMethod, index: int, seed: int, dty
     """
     name = method.WhichOneof("method")
     assert name
+    if subject.network.facts.kind == network_pb2.NETWORK_KIND_LINEAR:
+        detail = "it takes plain numbers, and maps are of pictures"
+        raise subject.unfit(title_of(getattr(method, name)), detail)
     wanted = Wanted(getattr(method, name), f"methods[{index}].{name}", seed, dtype)
     planned = PLANNERS[name](subject, wanted)
     return Plan(method, title_of(wanted.p), target_free(method), planned)
