@@ -29,6 +29,18 @@ with FakeServer() as server:
         print("x" * 10_000, file=sys.stderr, flush=True)
 """
 
+FAILING = """
+from convlens.client._fake_attacks import attack
+from convlens.v1.adversarial_pb2 import ATTACK_STATUS_FAILED
+def failed(request):
+    response = attack(request)
+    for result in response.results:
+        result.verdict.status = ATTACK_STATUS_FAILED
+    return response
+with FakeServer() as server:
+    server.answers["Attack"] = failed
+"""
+
 
 def python(code: str) -> list[str]:
     return [sys.executable, "-c", textwrap.dedent(code)]
@@ -98,6 +110,22 @@ def test_the_tables(run, fake_demo):
     assert "Saliency              Where a small change of a pixel changes the score most" in lines
     [page] = fake_demo.glob("temporary/convlens-demo-*/report.html")
     assert f"  {page}" in lines
+    where = lines.index("a.png was cat, 90.0 %. Changed by PGD, no value")
+    assert lines[where + 1] == "by more than 4/255, it is now dog, 80.0 %."
+    assert lines[where + 3].split()[0] == "report-fooled.png"
+    for name in ("report-fooled.png", "report-fooled-shown.png"):
+        assert f"  {page.with_name(name)}" in lines
+        assert page.with_name(name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_attack_that_fails_is_no_success(run, fake_demo, monkeypatch):
+    failing = FAKE.replace("with FakeServer() as server:", FAILING)
+    monkeypatch.setattr(_demo, "server_command", lambda: python(failing))
+    result = run("demo")
+    assert result.exit_code == 0, result.stderr
+    assert "PGD within 4/255 did not fool the network on a.png; another attack may.\n" in (
+        result.stdout
+    )
 
 
 def test_the_page_goes_where_its_user_wants_it(run, fake_demo):
@@ -105,6 +133,9 @@ def test_the_page_goes_where_its_user_wants_it(run, fake_demo):
     for _ in range(2):
         assert run("demo", "-o", out).exit_code == 0
         assert "Grad-CAM of a.png for the class cat" in out.read_text()
+        assert "a.png after DeepFool" in out.read_text()
+        names = ("a.png", "b.png", "page-fooled-shown.png", "page-fooled.png", "page.html")
+        assert sorted(path.name for path in fake_demo.iterdir() if path.is_file()) == [*names]
     assert list(fake_demo.glob("temporary/*")) == []
     assert run("demo", "-o", fake_demo / "page.txt").exit_code == 2
 
@@ -117,6 +148,9 @@ def test_json(run, fake_demo):
     [explained] = document["explanations"]
     assert explained["path"].endswith("a.png") and len(explained["answers"]) == 6
     assert Path(document["report"]).read_text().startswith("<!doctype html>")
+    fooled = document["fooled"]
+    assert (fooled["picture"], fooled["status"]) == (explained["path"], "succeeded")
+    assert fooled["as_is"]["classes"][0]["label"] == "cat", "a fake server knows no pictures"
 
 
 def test_no_server_installed(run, monkeypatch):
@@ -227,7 +261,14 @@ def test_the_real_thing(spawn):
     assert [len(each["answers"]) for each in document["explanations"]] == [7, 7, 7]
     page = Path(document["report"])
     assert page.read_text().count("data:image/") > 30
-    page.unlink()
+    fooled = document["fooled"]
+    assert (fooled["status"], fooled["rounded_status"]) == ("succeeded", "succeeded")
+    assert fooled["distance"]["linf"] <= 4 / 255
+    said = fooled["as_is"]["classes"][0]
+    assert said["label"] == fooled["after_rounding"][0]["label"] != fooled["before"][0]["label"]
+    assert said["probability"] > 0.5
+    for path in (page, *map(Path, fooled["files"].values())):
+        path.unlink()
     page.parent.rmdir()
     for result in results:
         # Each picture is named after what it shows.

@@ -22,6 +22,14 @@ from convlens.client._operations.asking import choices_of
 from convlens.client.cli import _options as options
 from convlens.client.cli._calls import Picture
 from convlens.client.cli._classify import classification_json
+from convlens.client.cli._demo_attack import (
+    Fooled,
+    files_beside,
+    fooled,
+    fooled_json,
+    fooled_lines,
+    write_fooled,
+)
 from convlens.client.cli._embedded import EmbeddedServer, server_command
 from convlens.client.cli._files import write_whole
 from convlens.client.cli._report_maker import TIMEOUT, Maker, check_page
@@ -29,7 +37,7 @@ from convlens.client.cli._report_question import question
 from convlens.client.cli._rows import Rows
 from convlens.client.cli._tables import Column, Table, width_of
 from convlens.client.cli._tally import end
-from convlens.client.methods import ExplanationMethod
+from convlens.client.methods import DeepFool, ExplanationMethod
 from convlens.contract.comments import comment_of
 from convlens.contract.rules import kind_of, title_of
 
@@ -49,11 +57,13 @@ EVERY, EXPLAINED = 4, 3
 @options.as_json("one JSON document")
 @click.pass_context
 def demo(ctx: click.Context, out: Path | None, as_json: bool) -> None:
-    """Start a server, classify and explain a few pictures through it, and end it again.
+    """Start a server, classify, explain and attack a few pictures through it, and end it again.
 
     Needs nothing but the installed packages: the server runs on this machine for as long as the
     demo does, with the network and the pictures that come with ConvLens. What the answers of some
-    pictures rest on is shown in a page, as 'convlens report' writes it; open it in a browser.
+    pictures rest on is shown in a page, as 'convlens report' writes it; open it in a browser. One
+    more picture is changed so little that people hardly see it, and so that the network takes it
+    for something else; it goes beside the page.
     """
     if out is not None:
         check_page(out, overwrite=True)
@@ -61,6 +71,7 @@ def demo(ctx: click.Context, out: Path | None, as_json: bool) -> None:
     run = run_demo(server_command(), pictures)
     page = out or Path(tempfile.mkdtemp(prefix="convlens-demo-")) / "report.html"
     write_whole(page, run.maker.page("What the bundled network looks at", "convlens demo"))
+    write_fooled(run.fooled, page)
     if as_json:
         click.echo(json.dumps(demo_json(pictures, run, page)))
     else:
@@ -70,11 +81,12 @@ def demo(ctx: click.Context, out: Path | None, as_json: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What the demo did; times in seconds. `maker` has the explanations, of the methods asked."""
+    """What the demo did; times in seconds. `maker` has the page's answers, of the methods asked."""
 
     results: list[Classification]
     maker: Maker
     methods: Sequence[Message]
+    fooled: Fooled
     start_seconds: float
     seconds: float
     explain_seconds: float
@@ -91,11 +103,15 @@ def run_demo(command: list[str], pictures: list[Path]) -> Run:
         results = client.classify(pictures)
         classified = time.monotonic()
         served = client.network()
-        asked = question(served)
+        asked, chosen = question(served, attacks=[DeepFool()]), pictures[::EVERY][:EXPLAINED]
         maker = Maker(client, f"{served.name}@{served.version}", asked, {"timeout": TIMEOUT})
-        maker.add(Picture.read(path) for path in pictures[::EVERY][:EXPLAINED])
+        maker.add(map(Picture.read, chosen))
         explained = time.monotonic() - classified
-        return Run(results, maker, asked.methods, ready - started, classified - ready, explained)
+        found = fooled(client, chosen[len(chosen) // 2])
+        return Run(
+            *(results, maker, asked.methods, found),
+            *(ready - started, classified - ready, explained),
+        )
 
 
 def bundled_pictures() -> list[Path]:
@@ -118,13 +134,15 @@ def demo_json(pictures: list[Path], run: Run, page: Path) -> dict[str, Any]:
         "seconds": run.seconds,
         "explanations": run.maker.documents,
         "explain_seconds": run.explain_seconds,
+        "fooled": fooled_json(run.fooled, page),
         "report": str(page),
     }
 
 
 def print_demo(pictures: list[Path], run: Run, page: Path) -> None:
     """The results as tables, and where to go from here."""
-    rows = Rows([path.name for path in pictures])
+    files = files_beside(page)
+    rows = Rows([*(path.name for path in pictures), files["png"].name])
     receipt = run.results[0].receipt
     rows.line(
         f"{receipt.network}@{receipt.network_version} on {receipt.device_kind}, "
@@ -138,15 +156,23 @@ def print_demo(pictures: list[Path], run: Run, page: Path) -> None:
     _print_methods(run.methods)
     documents, spent = run.maker.documents, run.maker.spent
     rows.line(
-        f"{len(documents)} pictures explained in {run.explain_seconds:.1f} s, by "
+        f"{len(documents)} pictures explained and attacked in {run.explain_seconds:.1f} s, by "
         f"{spent.forward_passes:,} forward and {spent.backward_passes:,} backward passes"
     )
+    rows.line()
+    for line in fooled_lines(run.fooled):
+        rows.line(line)
+    rows.row(files["png"].name, _first_two(run.fooled.again))
     rows.line()
     rows.line("The server has ended. The pictures are in:")
     rows.console.print(f"  {pictures[0].parent}", soft_wrap=True, markup=False)
     rows.line("What some of the answers rest on is in a page; open it in a browser:")
     rows.console.print(f"  {page}", soft_wrap=True, markup=False, style="bold")
-    rows.line("To go on, start convlens-server and ask it: convlens report FILE -o report.html")
+    rows.line("The changed picture, and a sheet that shows it beside the original:")
+    for path in files.values():
+        rows.console.print(f"  {path}", soft_wrap=True, markup=False)
+    rows.line("To go on, start convlens-server and ask it: convlens report FILE -o report.html,")
+    rows.line("convlens attack FILE --method pgd --out DIR, convlens classify FILE --as-is")
 
 
 def _print_methods(methods: Sequence[Message]) -> None:

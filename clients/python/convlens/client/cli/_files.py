@@ -29,12 +29,13 @@ def check_new(out: Path, *, overwrite: bool) -> None:
         )
 
 
-def write_whole(out: Path, text: str) -> None:
+def write_whole(out: Path, content: str | bytes) -> None:
     """Writes the file, or leaves what was there as it is; ClickException says why."""
+    data = content if isinstance(content, bytes) else readable(content).encode()
     beside = out.with_name(f".{out.name}.partial")
     try:
         with _gone_unless_done(beside):
-            beside.write_text(readable(text), encoding="utf-8")
+            beside.write_bytes(data)
             beside.replace(out)
     except OSError as error:
         words = f"{shown(out)} cannot be written: {error.strerror}."
