@@ -85,7 +85,8 @@ class AttackVerdict(Shown):
     #: for a network of kind "linear".
     png: bytes
     original_png: bytes
-    #: The adversarial pixels, float32 [height, width, channels], with `return_pixels`.
+    #: The adversarial pixels, float32 [height, width, channels], with `return_pixels`; for a network
+    #: of kind "linear" its numbers, float32 [features], always.
     pixels: NDArray[np.float32] | None
     #: With which geometry the picture is to be sent back.
     geometry: str

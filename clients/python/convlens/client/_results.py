@@ -112,7 +112,10 @@ class NetworkSummary:
 
 @dataclass(frozen=True, slots=True)
 class InputGeometry:
-    """What is done to a picture first: sizes in pixels; mean and std in [0, 1], per channel."""
+    """What is done to a picture first: sizes in pixels; mean and std in [0, 1], per channel.
+
+    Nothing is done to what a network of kind "linear" takes: `width` is the number of its features.
+    """
 
     height: int
     width: int

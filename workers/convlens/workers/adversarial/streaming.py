@@ -18,12 +18,14 @@ class AttackStreamJob(AttackJob):
 
     def parse(self, body: bytes) -> pb.AttackRequest:
         """The request within the stream's."""
-        self._stream = with_defaults(pb.AttackStreamRequest.FromString(body))
+        given = pb.AttackStreamRequest.FromString(body)
+        self._stream = with_defaults(given)
         self._told: set[int] = set()
         self._fooled = 0
         self._lock = Lock()
         self._next = 0.0
-        return self._stream.request
+        # As it came: some defaults depend on the network.
+        return given.request
 
     def accept(self, key: Key, outcome: object) -> None:
         """Takes what came of an image."""

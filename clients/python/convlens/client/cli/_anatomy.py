@@ -60,9 +60,9 @@ def anatomy(network: str, server: str, timeout: float, as_json: bool) -> None:
 
 
 def _print(served: Network) -> None:
-    size, found = served.input, served.anatomy
+    found = served.anatomy
     name = printable(f"{served.name}@{served.version}")
-    click.secho(f"{name}, input {size.channels} × {size.height} × {size.width}", bold=True)
+    click.secho(f"{name}, input {_input(served)}", bold=True)
     if not found.layers:
         click.echo("The server tells nothing of its layers.")
         return
@@ -72,6 +72,13 @@ def _print(served: Network) -> None:
     click.echo()
     for title, text in (*_totals(found), *_warnings(found)):
         _print_item(title, text, min(terminal or WIDTH, WIDTH))
+
+
+def _input(served: Network) -> str:
+    size = served.input
+    if served.kind == "linear":
+        return f"{size.width} plain numbers"
+    return f"{size.channels} × {size.height} × {size.width}"
 
 
 def _terminal_width() -> int | None:

@@ -37,10 +37,12 @@ class AttackFolder(Folder):
         if verdict is None:
             return {}
         stem = self.free(f"{outcome.picture.path.stem}-{self._method}")
-        files = {"png": f"{stem}.png", "shown": f"{stem}-shown.png"}
-        self.write(files["png"], lambda path: path.write_bytes(verdict.png))
-        self.write(files["shown"], verdict.save)
-        if self._pixels:
+        files: dict[str, str] = {}
+        if verdict.png:
+            files = {"png": f"{stem}.png", "shown": f"{stem}-shown.png"}
+            self.write(files["png"], lambda path: path.write_bytes(verdict.png))
+            self.write(files["shown"], verdict.save)
+        if self._pixels or not verdict.png:
             files["npy"] = f"{stem}.npy"
             self.write(files["npy"], verdict.save)
         return files
@@ -92,7 +94,7 @@ class VerdictTable:
         if outcome.verdict is None:
             return
         first = [str(outcome.picture.path)] if self._with_picture else []
-        last = [files.get("png", "")] if self._with_files else []
+        last = [files.get("png") or files.get("npy", "")] if self._with_files else []
         self._table.row(*first, *_cells(outcome.verdict, outcome.seconds), *last)
 
 
