@@ -1,5 +1,6 @@
 """The bundled network `shapes`: pictures (`draw`), layers (`network`) and training (`train`);
-and `shapes-shortcut`, which looks at a marker instead (`shortcut`, `train_shortcut`).
+`shapes-shortcut`, which looks at a marker instead (`shortcut`, `train_shortcut`); and
+`shapes-robust`, which is hard to fool (`train_robust`).
 
 Nothing is imported here, so that the pictures can be drawn without torch.
 """

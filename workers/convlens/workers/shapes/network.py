@@ -1,4 +1,4 @@
-"""The networks `shapes` and `shapes-shortcut`: plain layers, named as in VGG.
+"""The networks `shapes`, `shapes-shortcut` and `shapes-robust`: plain layers, named as in VGG.
 
 They are convolutions, ReLU, max-pools and fully connected layers. `features` ends with 64 maps of
 4 x 4; `classifier` goes through two codes of 128, like VGG's fc6 and fc7, to the logits.
@@ -20,6 +20,7 @@ MEAN = (0.5, 0.5, 0.5)
 STD = (0.25, 0.25, 0.25)
 WEIGHTS = Path(__file__).with_name("shapes.safetensors")
 SHORTCUT = Path(__file__).with_name("shapes-shortcut.safetensors")
+ROBUST = Path(__file__).with_name("shapes-robust.safetensors")
 CHECKPOINTS = Path(__file__).with_name("checkpoints")
 
 # Maps of the convolutions; one list per block, a max-pool after each.
@@ -63,8 +64,18 @@ def load(path: Path = WEIGHTS) -> Shapes:
 
 def normalised(images: Tensor) -> Tensor:
     """Pictures [N, H, W, 3] in 0..255 as the network's input [N, 3, H, W]."""
-    mean, std = torch.tensor(MEAN), torch.tensor(STD)
-    return ((images.float() / 255.0 - mean) / std).permute(0, 3, 1, 2).contiguous()
+    return standardised(pixels_of(images))
+
+
+def pixels_of(images: Tensor) -> Tensor:
+    """Pictures [N, H, W, 3] in 0..255 as pixels [N, 3, H, W] in 0..1."""
+    return (images.float() / 255.0).permute(0, 3, 1, 2).contiguous()
+
+
+def standardised(pixels: Tensor) -> Tensor:
+    """Pixels [N, 3, H, W] in 0..1 as the network's input."""
+    mean, std = (torch.tensor(each)[:, None, None] for each in (MEAN, STD))
+    return (pixels - mean) / std
 
 
 @torch.no_grad()

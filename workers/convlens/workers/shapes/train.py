@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
@@ -58,22 +59,51 @@ class Result:
     intervals: tuple[Interval, ...]
 
 
-def train(shares: Iterable[Pictures], steps: int, *, seed: int = 0, every: int = 50) -> Result:
+# The loss of a network on pictures with their labels, and the share of them that it told right,
+# when a part of the training, above 0 to 1, is done with them.
+Loss: TypeAlias = Callable[[Shapes, Pictures, float], tuple[Tensor, float]]
+
+
+def plain_loss(network: Shapes, pictures: Pictures, done: float) -> tuple[Tensor, float]:
+    """Cross-entropy on varied pictures."""
+    del done
+    images, labels = tensors(pictures)
+    inputs = normalised(varied(images)).to(memory_format=torch.channels_last)
+    logits: Tensor = network(inputs)
+    return smoothed(logits, labels), share_right(logits, labels)
+
+
+def train(
+    shares: Iterable[Pictures],
+    steps: int,
+    *,
+    seed: int = 0,
+    every: int = 50,
+    start: Shapes | None = None,
+    rate: float = PEAK_RATE,
+    loss: Loss = plain_loss,
+) -> Result:
     """Train for `steps` shares of pictures, one step each, printing a line every `every` of them.
 
-    The same arguments give the same weights on the same machine and number of torch threads.
+    It goes on from `start`, or from chance with batch norm. The same arguments give the same
+    weights on the same machine and number of torch threads.
     """
     torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]
-    network = Shapes(batchnorm=True).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(network.parameters(), PEAK_RATE, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=steps)
+    network = start or Shapes(batchnorm=True)
+    network = network.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
     keep = {max(1, round(share * steps)) for share in KEPT}
     checkpoints: dict[int, Shapes] = {}
     intervals: list[Interval] = []
     recent: list[tuple[float, float]] = []
     visits = 0
     for step, pictures in enumerate(islice(shares, steps), start=1):
-        recent.append(_step(network.train(), optimizer, pictures))
+        value, right = loss(network.train(), pictures, step / steps)
+        optimizer.zero_grad()
+        value.backward()  # pyright: ignore[reportUnknownMemberType]
+        optimizer.step()
+        recent.append((value.item(), right))
         visits += len(pictures.labels)
         # The schedule has a rate for each step, so the last one needs no next rate.
         if step < steps:
@@ -96,6 +126,32 @@ def training_seeds(seed: int, visits: int) -> range:
             f"and visits at most {_APART}, to stay off the pictures held out"
         )
     return seeds
+
+
+def tensors(pictures: Pictures) -> tuple[Tensor, Tensor]:
+    """The images [N, H, W, 3] and the labels [N]."""
+    return torch.tensor(pictures.images), torch.tensor(pictures.labels)
+
+
+def varied(images: Tensor) -> Tensor:
+    """Images [N, H, W, 3] in 0..255 with light and contrast a little off and pixel noise, each of
+    a strength of its own."""
+    count = len(images)
+    noise = torch.rand(count, 1, 1, 1) ** 2 * 20.0
+    contrast = 1.0 + 0.3 * (torch.rand(count, 1, 1, 1) - 0.5)
+    light = 30.0 * (torch.rand(count, 1, 1, 1) - 0.5)
+    shown = (images.float() - 127.5) * contrast + 127.5 + light
+    return (shown + noise * torch.randn(shown.shape)).clamp(0.0, 255.0)
+
+
+def smoothed(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy with labels that are not quite sure."""
+    return functional.cross_entropy(logits, labels, label_smoothing=SMOOTHING)
+
+
+def share_right(logits: Tensor, labels: Tensor) -> float:
+    """Top-1 accuracy, 0..1."""
+    return (logits.argmax(1) == labels).float().mean().item()
 
 
 def accuracy(network: nn.Module, seeds: Sequence[int], *, processes: int = 1) -> float:
@@ -147,14 +203,21 @@ def weights(network: Shapes, dtype: torch.dtype) -> dict[str, Tensor]:
     }
 
 
-def report(result: Result, seed: int, batch: int, held_out: Mapping[str, float]) -> str:
+def report(
+    result: Result,
+    seed: int,
+    batch: int,
+    held_out: Mapping[str, object],
+    *,
+    rate: float = PEAK_RATE,
+) -> str:
     """How a training went, and what was found on the pictures held out, as JSON."""
     figures = {
         "visits": result.intervals[-1].visits,
         "seed": seed,
         "torch": torch.__version__.split("+")[0],
         "batch": batch,
-        "peak_rate": PEAK_RATE,
+        "peak_rate": rate,
         "held_out": held_out,
         "intervals": [asdict(interval) for interval in result.intervals],
     }
@@ -178,29 +241,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write(result, given.out, seed=given.seed, held_out=held_out)
 
 
-def _step(
-    network: Shapes, optimizer: torch.optim.Optimizer, pictures: Pictures
-) -> tuple[float, float]:
-    images, labels = _tensors(pictures)
-    inputs = _varied(images).to(memory_format=torch.channels_last)
-    logits: Tensor = network(inputs)
-    loss = functional.cross_entropy(logits, labels, label_smoothing=SMOOTHING)
-    optimizer.zero_grad()
-    loss.backward()  # pyright: ignore[reportUnknownMemberType]
-    optimizer.step()
-    return loss.item(), (logits.argmax(1) == labels).float().mean().item()
-
-
-def _varied(images: Tensor) -> Tensor:
-    """Inputs with light and contrast a little off and pixel noise of a strength of their own."""
-    count = len(images)
-    noise = torch.rand(count, 1, 1, 1) ** 2 * 20.0
-    contrast = 1.0 + 0.3 * (torch.rand(count, 1, 1, 1) - 0.5)
-    light = 30.0 * (torch.rand(count, 1, 1, 1) - 0.5)
-    shown = (images.float() - 127.5) * contrast + 127.5 + light
-    return normalised((shown + noise * torch.randn(shown.shape)).clamp(0.0, 255.0))
-
-
 def _interval(visits: int, recent: Sequence[tuple[float, float]]) -> Interval:
     losses, rights = zip(*recent, strict=True)
     return Interval(visits, sum(losses) / len(losses), sum(rights) / len(rights))
@@ -208,10 +248,6 @@ def _interval(visits: int, recent: Sequence[tuple[float, float]]) -> Interval:
 
 def _line(interval: Interval) -> str:
     return f"{interval.visits:>7} visits   loss {interval.loss:.3f}   right {interval.accuracy:.1%}"
-
-
-def _tensors(pictures: Pictures) -> tuple[Tensor, Tensor]:
-    return torch.tensor(pictures.images), torch.tensor(pictures.labels)
 
 
 if __name__ == "__main__":
