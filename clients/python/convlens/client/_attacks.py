@@ -85,8 +85,8 @@ class AttackVerdict(Shown):
     #: for a network of kind "linear".
     png: bytes
     original_png: bytes
-    #: The adversarial pixels, float32 [height, width, channels], with `return_pixels`; for a network
-    #: of kind "linear" its numbers, float32 [features], always.
+    #: The adversarial pixels, float32 [height, width, channels], with `return_pixels`. For a
+    #: network of kind "linear" the vector, float32 [features], in any case.
     pixels: NDArray[np.float32] | None
     #: With which geometry the picture is to be sent back.
     geometry: str

@@ -20,6 +20,7 @@ from convlens.contract.rules import title_of
 
 # Of the best classes, so many are shown before and after.
 SHOWN = 5
+NO_PICTURE = "It changed plain numbers, which are no picture; 'convlens attack' writes them."
 NOT_ROBUST = "A failed attack does not show that the network is robust: a stronger one may succeed."
 
 
@@ -28,6 +29,8 @@ def attacked_of(method: Message, outcome: AttackOutcome) -> Attacked:
     found = outcome.verdict
     if found is None:
         return Attacked(title_of(method), outcome.error.message if outcome.error else "")
+    if not found.png:
+        return Attacked(title_of(method), NO_PICTURE)
     change, factor = amplified(found.change)
     return Attacked(
         title_of(method),
