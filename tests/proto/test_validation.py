@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convlens.contract import violations
-from convlens.v1.attack_methods_pb2 import PGD
+from convlens.v1.adversarial_pb2 import RobustnessPlan
+from convlens.v1.attack_methods_pb2 import PGD, AttackMethod
 from convlens.v1.classification_pb2 import ClassifyRequest, ClassifyStreamRequest
 from convlens.v1.explanation_methods_pb2 import Occlusion, SmoothGrad
 from convlens.v1.feature_pb2 import ExtractFeaturesRequest, LayerSelection
@@ -38,6 +39,12 @@ def test_too_many_entries() -> None:
     assert told(ClassifyRequest(images=[IMAGE] * 65)) == {
         "images": "has 65 entries; must have at most 64"
     }
+
+
+def test_every_number_of_a_list_is_in_its_range() -> None:
+    plan = RobustnessPlan(attacks=[AttackMethod(pgd=PGD())], epsilons=[0.1, 0, math.nan, 1, 2])
+    assert list(told(plan)) == ["epsilons[1]", "epsilons[2]", "epsilons[4]"]
+    assert told(plan)["epsilons[1]"].startswith("is 0; must be greater than 0 and at most 1")
 
 
 def test_items_are_left_to_themselves() -> None:

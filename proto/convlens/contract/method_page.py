@@ -1,4 +1,4 @@
-"""The method reference: all ways to explain, to judge, to localise and to draw, as Markdown."""
+"""The method reference: all ways to explain, judge, localise, draw and attack, as Markdown."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,12 +8,14 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from convlens.contract.attack_cost import attack_cost
 from convlens.contract.comments import comment_of
 from convlens.contract.cost import method_passes
 from convlens.contract.measures import WITHOUT_TARGET, misfit
 from convlens.contract.rules import rule_of, with_defaults
 from convlens.contract.validation import range_text
-from convlens.v1 import network_pb2, options_pb2
+from convlens.v1 import adversarial_pb2, image_pb2, network_pb2, options_pb2
+from convlens.v1.attack_methods_pb2 import AttackMethod
 from convlens.v1.explanation_methods_pb2 import ExplanationMethod
 from convlens.v1.explanation_pb2 import Rendering
 from convlens.v1.quality_pb2 import Localization, QualityMeasure
@@ -22,6 +24,8 @@ from convlens.v1.quality_pb2 import Localization, QualityMeasure
 PICTURE = "pictures/methods/{name}.png"
 # Of the network's input for which passes are counted.
 SIDE = 224
+# Of the network for which those of attacks are.
+CLASSES = 1000
 # What a parameter without a range may be.
 KINDS = {
     FieldDescriptor.CPPTYPE_BOOL: "true or false",
@@ -32,9 +36,10 @@ ARXIV = re.compile(r"arXiv:([\d.]*\d)")
 
 HEAD = f"""# Methods
 
-Every method of Explain, every measure of quality, and how maps are searched and drawn: with all
-parameters, their defaults, what they may be, and the papers that defaults and ranges come from.
-How to ask for them and how to read what comes back is told in [explanations](explanations.md).
+Every method of Explain, every measure of quality, how maps are searched and drawn, and every
+attack: with all parameters, their defaults, what they may be, and the papers that defaults and
+ranges come from. How to ask for them and how to read what comes back is told in
+[explanations](explanations.md) and [attacks](attacks.md).
 
 The SDK takes the messages by their names, `Occlusion(window=32, fill=Fill.FILL_BLUR)`; the
 command takes them short, `--method occlusion:window=32,fill=blur`. What is left out has its
@@ -48,6 +53,7 @@ This page is written from the contract in `convlens/v1/*.proto` by
 def methods_page() -> str:
     """The page."""
     methods, measures = choices_of(ExplanationMethod), choices_of(QualityMeasure)
+    attacks = choices_of(AttackMethod)
     others = [kind.DESCRIPTOR for kind in (Localization, Rendering)]
     blocks = [
         HEAD,
@@ -57,12 +63,16 @@ def methods_page() -> str:
         "## Measures of quality",
         *(block for field in measures for block in _measure(field)),
         *(block for kind in others for block in ("## " + _title(kind), *_described(kind))),
+        "## Attacks",
+        f"Passes are those on a network of {CLASSES} classes; most attacks end earlier.",
+        _attacks_overview(attacks),
+        *(block for field in attacks for block in _attack(field)),
         "## Values",
         "What parameters may be that are chosen by name: the SDK takes the value, the command the "
         "short form.",
         *(
             block
-            for enum in _enums([*map(_kind, (*methods, *measures)), *others])
+            for enum in _enums([*map(_kind, (*methods, *measures)), *others, *map(_kind, attacks)])
             for block in _values(enum)
         ),
     ]
@@ -103,6 +113,31 @@ def _passes(method: ExplanationMethod) -> tuple[str, str]:
     size = network_pb2.InputGeometry(height=SIDE, width=SIDE)
     passes = method_passes(method, network_pb2.Network(input=size))
     return f"{passes.forward}", f"{passes.backward}"
+
+
+def _attacks_overview(fields: Sequence[FieldDescriptor]) -> str:
+    rows = [
+        (
+            f"[{_title(_kind(field))}](#{_anchor(_title(_kind(field)))})",
+            _about(field),
+            *_attack_passes(_filled(AttackMethod, field)),
+        )
+        for field in fields
+    ]
+    return _table(["attack", "what it does", "forward passes", "backward passes"], rows)
+
+
+def _attack_passes(method: AttackMethod) -> tuple[str, str]:
+    request = adversarial_pb2.AttackRequest(images=[image_pb2.Image()], method=method)
+    cost = attack_cost(request, CLASSES)
+    return f"{cost.forward_passes}", f"{cost.backward_passes}"
+
+
+def _attack(field: FieldDescriptor) -> Iterator[str]:
+    title = _title(_kind(field))
+    yield f"### {title}"
+    picture = f"![{title} on pictures of the bundled network]({PICTURE.format(name=field.name)})"
+    yield from _described(_kind(field), _about(field), _spelt(field, "--method"), picture)
 
 
 def _method(field: FieldDescriptor) -> Iterator[str]:

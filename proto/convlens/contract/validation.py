@@ -24,6 +24,16 @@ from convlens.contract.rules import (
 from convlens.v1 import options_pb2
 
 Violation = BadRequest.FieldViolation
+NUMBERS = frozenset(
+    {
+        FieldDescriptor.CPPTYPE_INT32,
+        FieldDescriptor.CPPTYPE_INT64,
+        FieldDescriptor.CPPTYPE_UINT32,
+        FieldDescriptor.CPPTYPE_UINT64,
+        FieldDescriptor.CPPTYPE_FLOAT,
+        FieldDescriptor.CPPTYPE_DOUBLE,
+    }
+)
 
 
 def violations(message: Message, path: str = "") -> list[Violation]:
@@ -71,9 +81,12 @@ def _walk(message: Message, path: str) -> Iterator[Violation]:
             choices = ", ".join(field.name for field in oneof.fields)
             yield Violation(field=path + oneof.name, description=f"must be one of: {choices}")
     for field, rule in _ruled(kind):
-        text = _broken(message, field, rule)
-        if text:
+        if text := _broken(message, field, rule):
             yield Violation(field=path + field.name, description=text)
+        if field.is_repeated and field.cpp_type in NUMBERS:
+            for index, value in enumerate(getattr(message, field.name)):
+                if text := _wrong_number(float(value), rule):
+                    yield Violation(field=f"{path}{field.name}[{index}]", description=text)
     yield from _unknown_enums(message, path)
     for field in message_fields(kind):
         if rule_of(field).per_item:

@@ -1054,7 +1054,7 @@ class RobustnessPoint(_message.Message):
     accuracy_high: _builtins.float
     """Upper end of the accuracy's confidence interval."""
     certainty: _builtins.float
-    """Mean probability of the true class."""
+    """Mean probability of the true class: for each image the least that was found within the budget."""
     certainty_low: _builtins.float
     """Lower end of the certainty's confidence interval."""
     certainty_high: _builtins.float

@@ -1,5 +1,6 @@
 """Turns requests into jobs for the engine, and replies into answers."""
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncGenerator
@@ -35,6 +36,27 @@ class Dispatcher:
         """The response's bytes; raises Failure."""
         async with aclosing(self.answers(call, rpc, network, body)) as answers:
             return [answer async for answer in answers][-1]
+
+    async def run_patiently(
+        self, call: Call, rpc: Rpc, network: str, body: bytes, worker_seconds: float = 0.0
+    ) -> bytes:
+        """Likewise; where the queue is full, sends the job again when there may be room.
+
+        Where no worker answers, it is sent again for `worker_seconds`.
+        """
+        away: float | None = None
+        async with asyncio.timeout_at(_loop_time(call.deadline)):
+            while True:
+                try:
+                    return await self.run(call, rpc, network, body)
+                except Failure as failure:
+                    if failure.reason == ErrorReason.ERROR_REASON_WORKER_UNAVAILABLE:
+                        away = away or time.monotonic()
+                        if time.monotonic() - away >= worker_seconds:
+                            raise
+                    elif failure.reason != ErrorReason.ERROR_REASON_QUEUE_FULL:
+                        raise
+                    await asyncio.sleep(failure.retry_after or 0.1)
 
     async def answers(
         self, call: Call, rpc: Rpc, network: str, body: bytes
@@ -117,6 +139,13 @@ class Dispatcher:
         """A job that any worker can answer; it goes to the default network's."""
         del request
         return await self.run(call, call.rpc, "", body)
+
+
+def _loop_time(deadline: float | None) -> float | None:
+    """The deadline on the event loop's clock."""
+    if deadline is None:
+        return None
+    return asyncio.get_running_loop().time() + deadline - time.monotonic()
 
 
 def _failure(reply: Reply, call: Call) -> Failure:

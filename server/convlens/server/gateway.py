@@ -17,6 +17,7 @@ from convlens.contract import Failure
 from convlens.contract.pools import POOL_OF_SERVICE
 from convlens.server.dispatch import Dispatcher
 from convlens.server.engine import Engine, EngineError
+from convlens.server.evaluation import Evaluator
 from convlens.server.metrics import Metrics, MetricsPort
 from convlens.server.networks import Networks
 from convlens.server.rpc import Implementations, Onion, Streaming
@@ -116,6 +117,7 @@ class Gateway:
             stop = self._onion.stopping
             return Stream(path, response, answer, dispatcher, self._metrics, limits, stop).run
 
+        evaluator = Evaluator(dispatcher, networks, self._metrics, limits, self._onion.stopping)
         explain, attack = f"{EXPLANATION}/Explain", f"{ADVERSARIAL}/Attack"
         classify, extract = f"{CLASSIFICATION}/Classify", f"{FEATURES}/ExtractFeatures"
         return Implementations(
@@ -138,6 +140,7 @@ class Gateway:
                 f"{extract}Stream": stream(
                     extract, ExtractFeaturesStreamResponse, ExtractFeaturesResponse
                 ),
+                f"{ADVERSARIAL}/EvaluateRobustness": evaluator.run,
             },
         )
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
-from convlens.contract import ErrorReason, Failure, check
+from convlens.contract import check
 from convlens.contract.errors import code_name, reason_name
 from convlens.server.contract import RPCS, Rpc
 from convlens.server.dispatch import Dispatcher
@@ -40,6 +40,7 @@ class Room:
     """What may still be read of a stream before its answers have gone out."""
 
     def __init__(self, limits: StreamLimits) -> None:
+        self._inside = 0
         self._requests = limits.window
         self._bytes = limits.window_bytes
         self._changed = asyncio.Event()
@@ -50,13 +51,21 @@ class Room:
             self._changed.clear()
             await self._changed.wait()
 
+    async def wait_until_empty(self) -> None:
+        """Waits until every answer has gone out."""
+        while self._inside:
+            self._changed.clear()
+            await self._changed.wait()
+
     def enter(self, size: int) -> None:
         """A request was read."""
+        self._inside += 1
         self._requests -= 1
         self._bytes -= size
 
     def leave(self, size: int) -> None:
         """Its answer has gone out."""
+        self._inside -= 1
         self._requests += 1
         self._bytes += size
         self._changed.set()
@@ -92,8 +101,8 @@ class Stream:
         """Yields the responses in the order of the requests."""
         answers: Answers = asyncio.Queue()
         room = Room(self._limits)
-        async with _tasks() as tasks:
-            reader = tasks(self._read(call, requests, answers, room, tasks))
+        async with tasks() as spawn:
+            reader = spawn(self._read(call, requests, answers, room, spawn))
             while entry := await answers.get():
                 answer, size = entry
                 yield await answer
@@ -106,16 +115,16 @@ class Stream:
         requests: AsyncIterator[Any],
         answers: Answers,
         room: Room,
-        tasks: Spawn,
+        spawn: Spawn,
     ) -> None:
         """Starts an answer for each request; the end, good or bad, comes after the answers."""
         try:
             await room.wait()
-            async with aclosing(_until(requests, self._stop)) as taken:
+            async with aclosing(until(requests, self._stop)) as taken:
                 async for request in taken:
                     size = request.ByteSize()
                     room.enter(size)
-                    answers.put_nowait((tasks(self._answer(call, request)), size))
+                    answers.put_nowait((spawn(self._answer(call, request)), size))
                     await room.wait()
         finally:
             answers.put_nowait(None)
@@ -134,32 +143,17 @@ class Stream:
         return self._response(id=request.id, response=self._answer_type.FromString(body))
 
     async def _ask(self, item: Call, request: Any) -> bytes:
-        """Sends the request; where the queue is full, again when there may be room."""
         check(request)
         inner = request.request
         body = inner.SerializeToString()
-        async with asyncio.timeout_at(_loop_time(item.deadline)):
-            while True:
-                try:
-                    return await self._dispatcher.run(item, self._unary, inner.network, body)
-                except Failure as failure:
-                    if failure.reason != ErrorReason.ERROR_REASON_QUEUE_FULL:
-                        raise
-                    await asyncio.sleep(failure.retry_after or 0.1)
+        return await self._dispatcher.run_patiently(item, self._unary, inner.network, body)
 
     def _count(self, call: Call, code: str, reason: str) -> None:
         self._metrics.stream_requests.labels(call.rpc.name, code, reason).inc()
 
 
-def _loop_time(deadline: float | None) -> float | None:
-    """The deadline on the event loop's clock."""
-    if deadline is None:
-        return None
-    return asyncio.get_running_loop().time() + deadline - time.monotonic()
-
-
 @asynccontextmanager
-async def _tasks() -> AsyncGenerator[Spawn, None]:
+async def tasks() -> AsyncGenerator[Spawn, None]:
     """Starts tasks, and leaves none behind: what has not ended with the block is cancelled."""
     live: set[asyncio.Task[Any]] = set()
 
@@ -178,7 +172,7 @@ async def _tasks() -> AsyncGenerator[Spawn, None]:
         await asyncio.gather(*left, return_exceptions=True)
 
 
-async def _until(requests: AsyncIterator[Any], stop: asyncio.Event) -> AsyncGenerator[Any, None]:
+async def until(requests: AsyncIterator[Any], stop: asyncio.Event) -> AsyncGenerator[Any, None]:
     """The requests, until the server stops: then raises Failure SERVER_STOPPING."""
     stopped = asyncio.ensure_future(stop.wait())
     try:

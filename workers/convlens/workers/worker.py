@@ -12,7 +12,7 @@ from convlens.contract.pools import CANARY, DESCRIBE
 from convlens.internal.v1.canary_pb2 import CanaryRequest, CanaryResponse
 from convlens.internal.v1.job_pb2 import Stages
 from convlens.v1.network_pb2 import ListPretrainedRequest
-from convlens.workers.adversarial import AttackJob, AttackStreamJob
+from convlens.workers.adversarial import AttackJob, AttackStreamJob, RobustnessJob
 from convlens.workers.classification import classifier
 from convlens.workers.config import PoolConfig
 from convlens.workers.explain import ExplainJob, ExplainStreamJob, Subject
@@ -24,11 +24,12 @@ from convlens.workers.runner import AnalysisJob, Key, Outputs, Pass, Runner, Ste
 
 # Of a GPU's memory, what a micro-batch of the analysis pool may take; and on a CPU.
 GPU_SHARE, CPU_BYTES = 0.4, 4 * 2**30
-JOBS: Mapping[str, type[ExplainJob] | type[AttackJob]] = {
+JOBS: Mapping[str, type[ExplainJob] | type[AttackJob] | type[RobustnessJob]] = {
     "ExplanationService/Explain": ExplainJob,
     "ExplanationService/ExplainStream": ExplainStreamJob,
     "AdversarialService/Attack": AttackJob,
     "AdversarialService/AttackStream": AttackStreamJob,
+    "AdversarialService/EvaluateRobustness": RobustnessJob,
 }
 
 
@@ -127,7 +128,7 @@ class AnalysisWorker:
             _refuse([ticket])
             return
         job = kind(ticket, self._subject, self._executor, self._budget)
-        if job.request.estimate_only:
+        if job.is_estimate:
             ticket.answer(job.estimated(), Stages())
         else:
             self._runner.submit(job)

@@ -49,6 +49,11 @@ class AttackJob(AnalysisJob[Judged]):
         """The request in the job's bytes."""
         return pb.AttackRequest.FromString(body)
 
+    @property
+    def is_estimate(self) -> bool:
+        """Whether only the cost is asked for."""
+        return self.request.estimate_only
+
     def prepare(self) -> None:
         """Reads the images."""
         self._pictures = [self._read(index) for index in range(len(self.request.images))]

@@ -99,7 +99,7 @@ def verdict_of(
         distance=distance(judged.attempt.pixels, judged.x),
         steps=judged.attempt.steps,
         cost=judged.watched.cost,
-        flags=_flags(judged),
+        flags=flags_of(judged),
     )
     if judged.after is not None:
         made.after.extend(best(judged.after, labels, top_k))
@@ -113,13 +113,14 @@ def verdict_of(
     original = in_8_bits(judged.x)
     shown = judged.rounded if judged.rounded is not None else original
     made.png, made.original_png = png(shown), png(original)
-    made.rounded_distance.CopyFrom(distance(shown.double() / 255, _exact(judged.x)))
+    made.rounded_distance.CopyFrom(rounded_distance(judged))
     if return_pixels:
         made.pixels.CopyFrom(pixels_of(judged.attempt.pixels))
     return made
 
 
-def _flags(judged: Judged) -> list[pb.AttackFlag.ValueType]:
+def flags_of(judged: Judged) -> list[pb.AttackFlag.ValueType]:
+    """Reasons not to take failure for robustness."""
     flags = sorted(pb.AttackFlag.ValueType(each) for each in judged.attempt.flags)
     if judged.watched.is_flat:
         flags.append(pb.ATTACK_FLAG_ZERO_GRADIENT)
@@ -141,6 +142,12 @@ def best(scores: Tensor, labels: Sequence[str], top_k: int) -> list[ClassScore]:
         )
         for index in order
     ]
+
+
+def rounded_distance(judged: Judged) -> pb.Distance:
+    """How far the rounded picture is from the original."""
+    shown = judged.rounded if judged.rounded is not None else in_8_bits(judged.x)
+    return distance(shown.double() / 255, _exact(judged.x))
 
 
 def _exact(x: Tensor) -> Tensor:

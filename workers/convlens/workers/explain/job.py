@@ -72,6 +72,11 @@ class ExplainJob(AnalysisJob[None]):
         """The request in the job's bytes."""
         return pb.ExplainRequest.FromString(body)
 
+    @property
+    def is_estimate(self) -> bool:
+        """Whether only the cost is asked for."""
+        return self.request.estimate_only
+
     def prepare(self) -> None:
         """Makes the methods ready and reads the images."""
         request = self.request
