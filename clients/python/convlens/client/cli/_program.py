@@ -31,6 +31,7 @@ COMMANDS = {
     "networks": "List the networks that a server has.",
     "report": "Write a page that shows pictures, answers, and what these rest on.",
     "replay": "Compute the answers of a receipt again, and compare the bits.",
+    "robustness": "Measure accuracy against the size of the change that an attack may make.",
 }
 MODULES = {"health": "_server", "networks": "_server"}
 
@@ -117,6 +118,7 @@ def program() -> None:
       convlens extract photos/ --layers cnn-code --out codes.npz
       convlens explain photo.jpg --method grad-cam --out maps
       convlens attack photo.jpg --method pgd --out fooled
+      convlens robustness photos/ --attack pgd --epsilons 4/255 --out curve.html
       convlens report photos/ -o report.html
 
     The server's address comes from --server, or from the environment variable CONVLENS_SERVER.

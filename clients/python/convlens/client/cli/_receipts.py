@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 from google.protobuf.json_format import ParseDict, ParseError
@@ -98,6 +98,7 @@ def read_receipts(path: Path) -> list[Recorded]:
     """What the file says, or ClickException where it says nothing that can be replayed."""
     try:
         document = json.loads(path.read_bytes())
+        _refuse_evaluation(path, document)
         check_document(document)
         request = REQUESTS.get(document["format"])
         if request is None:
@@ -117,6 +118,19 @@ def read_receipts(path: Path) -> list[Recorded]:
         raise click.ClickException(
             f"{shown(path)} is no receipt of convlens explain or attack: {words}."
         ) from error
+
+
+def _refuse_evaluation(path: Path, document: Any) -> None:
+    """Raises ClickException where the file is of EvaluateRobustness, whatever part of it."""
+    if not isinstance(document, dict):
+        return
+    found = cast(dict[str, Any], document)
+    kind = json.dumps([found.get("format"), found.get("parameters")])
+    if "convlens robustness" in kind or "RobustnessPlan" in kind:
+        raise click.ClickException(
+            f"{shown(path)} is a receipt of EvaluateRobustness, which names no pictures; run "
+            "'convlens robustness' again with the same seed, and compare the curves."
+        )
 
 
 def _recorded(call: Any, where: str, kind: type[Any]) -> Recorded:

@@ -23,9 +23,10 @@ from convlens.contract.validation import range_text
 
 if TYPE_CHECKING:
     ParamType: TypeAlias = click.ParamType[Message]
+    NumbersType: TypeAlias = click.ParamType[tuple[float, ...]]
 else:
-    # It has no type parameters before click 8.4.
-    ParamType = click.ParamType
+    # They have no type parameters before click 8.4.
+    ParamType = NumbersType = click.ParamType
 
 TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -101,6 +102,23 @@ class Choice(ParamType):
     ) -> list[CompletionItem]:
         """The names that begin so."""
         return [CompletionItem(name) for name in self._fields if name.startswith(incomplete)]
+
+
+class Numbers(NumbersType):
+    """X,X,... of numbers, which may be fractions: 1/255,2/255."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """The numbers, in their order."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return tuple(_number("a number", each.strip(), float) for each in value.split(","))
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}.", param, ctx)
 
 
 def filled(kind: type[Message], text: str) -> Message:
