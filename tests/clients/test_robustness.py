@@ -29,10 +29,16 @@ from convlens.client import (
 from convlens.client._fake_robustness import evaluate
 from convlens.client.methods import FGSM, PGD, DeepFool, Target
 from convlens.client.testing import FakeServer
-from convlens.contract import ErrorReason, Failure
+from convlens.contract import ErrorReason, Failure, with_defaults
+from convlens.contract.robustness import robustness_cost
 from convlens.v1 import adversarial_pb2 as pb
 
 EPSILONS = [1 / 255, 2 / 255, 4 / 255, 8 / 255]
+PLAN = with_defaults(
+    pb.RobustnessPlan(attacks=[methods.AttackMethod(pgd=PGD())], epsilons=EPSILONS)
+)
+# What one image costs at most.
+ONE = robustness_cost(PLAN, classes=2)
 STOPPING = Failure(ErrorReason.ERROR_REASON_SERVER_STOPPING, retry_after=0.1)
 
 
@@ -195,8 +201,12 @@ def test_a_source_that_is_asynchronous() -> None:
         (labelled(1), {"attacks": [PGD]}, "attacks has the class PGD; write PGD()."),
         (labelled(1), {"attacks": methods.Saliency()}, "it must be one of FGSM, PGD"),
         (labelled(1), {"epsilons": "8"}, "The request is not valid"),
-        (labelled(1), {"epsilons": [0.2, 0.1]}, "must each be larger than the one before"),
-        (labelled(1), {"epsilons": []}, r"plan.epsilons are none; attacks\[0\] needs some"),
+        (
+            labelled(1),
+            {"epsilons": [0.2, 0.1]},
+            r"plan.epsilons\[1\] is 0.1; must be larger than the one before, 0.2",
+        ),
+        (labelled(1), {"epsilons": []}, "plan.epsilons is empty; PGD is measured under NORM_LINF"),
         (labelled(1), {"epsilons": [2]}, "plan.epsilons"),
         (labelled(1), {"confidence_level": 1}, "plan.confidence_level"),
         (labelled(1), {"geometry": "round"}, "geometry is 'round'"),
@@ -271,7 +281,7 @@ def test_the_cost_is_estimated_without_an_answer(connect: Any, server: FakeServe
     client = connect(server.address)
     images = (LabeledImage(str(n), b"x", "cat") for n in range(200))
     found = client.call("estimate_robustness", images, PGD(), epsilons=EPSILONS)
-    assert found == Cost(200 * 41, 200 * 40)
+    assert found == Cost(200 * ONE.forward_passes, 200 * ONE.backward_passes)
     assert server.requests[0].message.plan.estimate_only
     with pytest.raises(InvalidRequest, match="no images"):
         client.call("estimate_robustness", [], PGD(), epsilons=EPSILONS)

@@ -9,6 +9,8 @@ from typing import Any
 
 from convlens.client._fake_basics import (
     EMPTY,
+    LABELS,
+    NAME,
     SCORES,
     check_network,
     class_of,
@@ -16,19 +18,18 @@ from convlens.client._fake_basics import (
     invalid,
     receipt_for,
 )
-from convlens.contract import ErrorReason, Failure, digest, violations, with_defaults
+from convlens.contract import Failure, check, digest, with_defaults
+from convlens.contract.robustness import budgets_of, check_plan, norm_of, robustness_cost
 from convlens.v1 import adversarial_pb2 as pb
 from convlens.v1 import attack_methods_pb2 as methods
 from convlens.v1 import receipt_pb2
 
 # Images between two messages of progress.
 OFTEN = 8
-# Passes that each attack takes for each image and budget.
-PASSES = 10
 # Certainty of the true class where the network is right under attack, and where it is not.
 RIGHT, WRONG = 0.8, 0.2
 # What does not make a plan another one.
-IN_PASSING = ("checkpoint", "allow_partial", "estimate_only")
+IN_PASSING = ("checkpoint", "allow_partial", "estimate_only", "confidence_level")
 
 
 def evaluate(
@@ -60,34 +61,17 @@ def _plan(request: pb.EvaluateRobustnessRequest | None) -> pb.RobustnessPlan:
     """The plan with every default."""
     _check(request or pb.EvaluateRobustnessRequest(), "plan")
     assert request
-    check_network(request.plan.network)
     plan = with_defaults(request.plan)
-    for name in ("epsilons", "epsilons_l2"):
-        budgets = list(getattr(plan, name))
-        if budgets != sorted(set(budgets)):
-            raise invalid(f"plan.{name}", "must each be larger than the one before")
-    for number, attack in enumerate(plan.attacks):
-        if not _budgets(plan, attack):
-            name = "epsilons" if _norm(attack) == methods.NORM_LINF else "epsilons_l2"
-            raise invalid(f"plan.{name}", f"are none; attacks[{number}] needs some")
+    check_plan(plan)
+    check_network(plan.network)
+    plan.network = f"{NAME}@1"
     return plan
 
 
 def _check(request: pb.EvaluateRobustnessRequest, part: str) -> None:
-    if problems := violations(request):
-        raise Failure(ErrorReason.ERROR_REASON_INVALID_REQUEST, violations=problems)
+    check(request)
     if request.WhichOneof("part") != part:
         raise invalid(part, "is missing; the plan goes first, and then the images")
-
-
-def _norm(attack: methods.AttackMethod) -> methods.Norm.ValueType:
-    method = getattr(attack, attack.WhichOneof("method") or "")
-    always = {"fgsm": methods.NORM_LINF}.get(attack.WhichOneof("method") or "", methods.NORM_L2)
-    return getattr(method, "norm", always)
-
-
-def _budgets(plan: pb.RobustnessPlan, attack: methods.AttackMethod) -> Sequence[float]:
-    return plan.epsilons if _norm(attack) == methods.NORM_LINF else plan.epsilons_l2
 
 
 def _item(plan: pb.RobustnessPlan, image: pb.LabeledImage) -> pb.RobustnessItem:
@@ -105,10 +89,10 @@ def _item(plan: pb.RobustnessPlan, image: pb.LabeledImage) -> pb.RobustnessItem:
 
 def _smallest(plan: pb.RobustnessPlan, number: int, name: str) -> pb.SmallestBudget:
     """Later attacks are stronger; where the last one fails, its gradient may be zero."""
-    attack = plan.attacks[number]
+    budgets = budgets_of(plan, norm_of(plan.attacks[number]))
     drawn = int(digest(f"{plan.seed} {name}".encode())[:8], 16) / 2**32
-    needed = drawn * 1.2 * max(_budgets(plan, attack)) * (1 - number / 8)
-    epsilon = next((each for each in _budgets(plan, attack) if each >= needed), None)
+    needed = drawn * 1.2 * budgets[-1] * (1 - number / 32)
+    epsilon = next((each for each in budgets if each >= needed), None)
     if epsilon is None:
         flag = pb.ATTACK_FLAG_ZERO_GRADIENT
         return pb.SmallestBudget(flags=[flag] if drawn > 0.94 else [])
@@ -170,23 +154,24 @@ class _SoFar:
         return end
 
     def cost(self, images: int) -> receipt_pb2.Cost:
-        budgets = sum(len(_budgets(self.plan, attack)) for attack in self.plan.attacks)
-        passes = images * budgets * PASSES
-        return receipt_pb2.Cost(forward_passes=images + passes, backward_passes=passes)
+        one = robustness_cost(self.plan, len(LABELS))
+        return receipt_pb2.Cost(
+            forward_passes=one.forward_passes * images, backward_passes=one.backward_passes * images
+        )
 
     def points(self) -> Iterator[pb.RobustnessPoint]:
         """Attack by attack, then for each norm all of them together."""
         attacks = self.plan.attacks
         for number, attack in enumerate(attacks):
-            yield from self._curve(_norm(attack), [number], attack_index=number)
-        for norm in sorted({_norm(attack) for attack in attacks}):
-            own = [n for n, attack in enumerate(attacks) if _norm(attack) == norm]
+            yield from self._curve(norm_of(attack), [number], attack_index=number)
+        for norm in sorted({norm_of(attack) for attack in attacks}):
+            own = [n for n, attack in enumerate(attacks) if norm_of(attack) == norm]
             yield from self._curve(norm, own)
 
     def _curve(
         self, norm: methods.Norm.ValueType, own: Sequence[int], **index: int
     ) -> Iterator[pb.RobustnessPoint]:
-        for epsilon in (0.0, *_budgets(self.plan, self.plan.attacks[own[0]])):
+        for epsilon in (0.0, *budgets_of(self.plan, norm)):
             right = sum(
                 bool(fared) and all((fared[n] or math.inf) > epsilon for n in own)
                 for fared in self.fared

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from convlens.client import Client, Cost, InvalidRequest, LabeledImage, RobustnessPoint, methods
+from convlens.client._errors import from_status
 from convlens.client._operations.robustness import robustness_plan
 from convlens.client.cli import _options as options
 from convlens.client.cli._files import check_folder, check_new, write_whole
@@ -25,13 +26,13 @@ from convlens.client.cli._robustness_words import budget
 from convlens.client.cli._rows import percent
 from convlens.client.cli._specs import Choice, Numbers
 from convlens.client.cli._tally import end
-from convlens.contract import rule_of, violations, with_defaults
+from convlens.contract import Failure, rule_of, with_defaults
+from convlens.contract.robustness import check_plan
 from convlens.v1 import adversarial_pb2 as pb
 
 DESCRIBED = {"--attack": methods.AttackMethod}
 FIELDS = pb.RobustnessPlan.DESCRIPTOR.fields_by_name
 LEVEL = rule_of(FIELDS["confidence_level"])
-BUDGETS = ("epsilons", "epsilons_l2")
 
 
 @click.command()
@@ -190,21 +191,15 @@ def _plan(ctx: click.Context, attacks: Sequence[Any], given: dict[str, Any]) -> 
             "Missing option '--attack'; 'convlens robustness --help-methods' lists what there is.",
             ctx,
         )
-    if not any(given[name] for name in BUDGETS):
-        raise click.UsageError("Missing option '--epsilons' or '--epsilons-l2'.", ctx)
     try:
         plan = with_defaults(robustness_plan(attacks, **given))
+        check_plan(plan)
     except InvalidRequest as error:
         raise click.UsageError(error.message, ctx) from error
-    for name in BUDGETS:
-        budgets = list(getattr(plan, name))
-        if budgets != sorted(set(budgets)):
-            raise click.UsageError(
-                f"--{name.replace('_', '-')}: each must be larger than the one before.", ctx
-            )
-    if problems := violations(plan):
-        words = "; ".join(f"{each.field} {each.description}" for each in problems)
-        raise click.UsageError(f"{words}.", ctx)
+    except Failure as failure:
+        words = from_status(failure.status()).violations
+        said = "; ".join(f"{each.field.removeprefix('plan.')} {each.description}" for each in words)
+        raise click.UsageError(f"{said}.", ctx) from failure
     return plan
 
 

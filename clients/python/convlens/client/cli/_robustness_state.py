@@ -21,7 +21,7 @@ FORMAT = "convlens robustness checkpoint, 1"
 # Seconds between two versions of the file, and their multiple of the time that writing it takes.
 PAUSE, SHARE = 1.0, 20.0
 # What does not make a plan another one.
-IN_PASSING = ("checkpoint", "allow_partial", "estimate_only")
+IN_PASSING = ("checkpoint", "allow_partial", "estimate_only", "confidence_level")
 
 
 @dataclass(slots=True)
