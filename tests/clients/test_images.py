@@ -200,6 +200,35 @@ def test_grey_arrays():
     assert pixels(to_image(RGB[:, :, 0])).shape == (4, 5, 1)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
+def test_vectors_go_as_they_are(dtype):
+    vector = np.array([2, -1, 300], dtype)
+    sent = pixels(to_image(vector))
+    assert (sent.dtype, sent.shape) == (np.float32, (3,))
+    assert sent.tolist() == [2, -1, 300]
+    assert pixels(to_image(torch.tensor([2.0, -1]))).tolist() == [2, -1]
+
+
+def test_files_of_numpy(tmp_path):
+    for array in (np.array([2.0, -1, 300]), RGB, RGB[:, :, 0] / 255):
+        np.save(tmp_path / "array.npy", array)
+        data = (tmp_path / "array.npy").read_bytes()
+        for source in (tmp_path / "array.npy", data, io.BytesIO(data)):
+            assert to_image(source) == to_image(array)
+
+
+def test_files_of_numpy_that_hold_no_image(tmp_path):
+    np.save(tmp_path / "array.npy", np.array([1, "a"], object), allow_pickle=True)
+    with pytest.raises(InvalidImage, match=r"The .npy file cannot be read: Object arrays"):
+        to_image(tmp_path / "array.npy")
+    np.save(tmp_path / "array.npy", np.array([1, 2]))
+    with pytest.raises(InvalidImage, match="the numbers of a vector must be floating point"):
+        to_image(tmp_path / "array.npy")
+    np.save(tmp_path / "array.npy", RGB)
+    with pytest.raises(InvalidImage, match=r"The .npy file cannot be read"):
+        to_image((tmp_path / "array.npy").read_bytes()[:-7])
+
+
 def test_floats_of_other_widths_become_float32():
     for dtype in (np.float16, np.float64):
         sent = pixels(to_image((RGB / 255).astype(dtype)))

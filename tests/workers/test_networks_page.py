@@ -29,7 +29,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     (tmp_path / "weights/labels.txt").write_text("cat\ndog\nbird\n")
     [code] = blocks("python")
     (tmp_path / "code/my_networks.py").write_text(code)
-    [example] = blocks("yaml")
+    [example, _] = blocks("yaml")
     (tmp_path / "networks.yaml").write_text(example)
     return load_config(tmp_path / "networks.yaml")
 
@@ -47,8 +47,19 @@ def test_the_network_of_ones_own_is_served(config: Config) -> None:
     assert network.labels == ["class 0", "class 1", "class 2"]
 
 
+def test_the_linear_classifier_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    saving = next(block for block in blocks("pycon") if "save_file" in block)
+    exec(saving.replace(">>> ", ""), {})
+    [_, example] = blocks("yaml")
+    (tmp_path / "networks.yaml").write_text(example)
+    [entry] = load_config(tmp_path / "networks.yaml").networks
+    network = load_network(entry, "cpu")
+    assert (network.labels, network.facts.input.width) == (["0", "1"], 10)
+
+
 def test_every_key_is_in_the_example() -> None:
-    [example] = blocks("yaml")
+    [example, _] = blocks("yaml")
     document = yaml.safe_load(example)
     entries = [*document["networks"], *document["loadable"]]
     assert set().union(*entries) == set(NetworkEntry.model_fields)
