@@ -5,6 +5,7 @@ uv run python docs/make_pictures.py
 
 from pathlib import Path
 
+from attack_pictures import ATTACK_FIGURES, attacks_of_one
 from figures import save
 from method_pictures import FIGURES
 from overview import overview
@@ -21,7 +22,8 @@ def main() -> None:
         save(overview(client), OUT / "explain.png")
         if BROWSER:
             save(page_picture(server.address), OUT / "report.png")
-        for name, figure in FIGURES.items():
+        save(attacks_of_one(client), OUT / "attacks.png")
+        for name, figure in {**FIGURES, **ATTACK_FIGURES}.items():
             save(figure(client), OUT / "methods" / f"{name}.png")
 
 

@@ -27,9 +27,10 @@ def test_the_python_block_runs(server: RunningServer) -> None:
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    first, *rest, codes = result.stdout.splitlines()
+    first, *rest, codes, verdict = result.stdout.splitlines()
     assert re.fullmatch(r"arrow \d+\.\d%", first)
     assert codes == f"{len(rest)} (128,)"
+    assert verdict.startswith("<AttackVerdict succeeded: heart 94.0% -> pentagon ")
     assert len(rest) >= 12
     for line in rest:
         name, label = line.split()
@@ -46,6 +47,6 @@ def test_the_test_command_is_the_one_that_decides() -> None:
 
 
 def test_links_and_pictures_are_there() -> None:
-    targets = re.findall(r"\]\(([^)#]+)\)", README)
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", README)
     assert targets
     assert [target for target in targets if not (ROOT / target).exists()] == []

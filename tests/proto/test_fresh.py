@@ -10,11 +10,12 @@ from PIL import Image
 
 from convlens.contract.method_page import PICTURE, choices_of, methods_page
 from convlens.contract.pages import errors_page
+from convlens.v1.attack_methods_pb2 import AttackMethod
 from convlens.v1.explanation_methods_pb2 import ExplanationMethod
 
 ROOT = Path(__file__).parents[2]
 PROTO, DOCS = ROOT / "proto", ROOT / "docs"
-METHODS = [field.name for field in choices_of(ExplanationMethod)]
+METHODS = [f.name for kind in (ExplanationMethod, AttackMethod) for f in choices_of(kind)]
 
 
 def stubs(folder: Path) -> dict[str, bytes]:
@@ -54,7 +55,7 @@ def test_methods_page_has_every_method_with_its_picture() -> None:
     for name in METHODS:
         assert f"]({PICTURE.format(name=name)})" in page
     headings = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
-    anchors = {re.sub(r"[^a-z-]", "", each.lower().replace(" ", "-")) for each in headings}
+    anchors = {re.sub(r"[^a-z0-9-]", "", each.lower().replace(" ", "-")) for each in headings}
     links = re.findall(r"\]\(#([^)]+)\)", page)
     assert len(links) > len(METHODS) and set(links) <= anchors
 
