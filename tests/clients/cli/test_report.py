@@ -335,12 +335,13 @@ def test_ctrl_c_leaves_no_file(
 def test_a_disk_that_is_full_leaves_what_was_there(
     run: Any, photo: Path, tmp_path: Path, out: Path, monkeypatch: Any
 ) -> None:
-    def full(path: Path, text: str, **_: Any) -> None:
-        path.write_bytes(text[:10].encode())
+    def full(path: Path, data: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(data[:10])
         raise OSError(28, "No space left on device")
 
     out.write_text("mine")
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     result = run("report", photo, "-o", out, "--overwrite")
     assert result.exit_code == 1
     assert result.stderr == f"convlens: {out} cannot be written: No space left on device.\n"
