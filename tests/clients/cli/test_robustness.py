@@ -273,6 +273,16 @@ def test_what_fails_is_said_and_the_others_go_on(run: Any, folder: Path) -> None
     assert counted == "convlens: 1 of 12 answers failed."
 
 
+def test_no_picture_has_an_answer(run: Any, folder: Path, tmp_path: Path) -> None:
+    for path in folder.rglob("*.png"):
+        path.write_bytes(b"")
+    out = tmp_path / "curve.html"
+    result = run("robustness", folder, *ASKED, "--out", out)
+    assert result.exit_code == 1 and "11 of 11 answers failed" in result.stderr
+    assert result.stdout.startswith("pets@1: 0 images")
+    assert "No image has an answer." in out.read_text()
+
+
 def breaking(after: int) -> Any:
     """A server that stops after so many messages, once."""
     calls: list[int] = []

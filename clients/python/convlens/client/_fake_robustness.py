@@ -160,8 +160,8 @@ class _SoFar:
         )
 
     def points(self) -> Iterator[pb.RobustnessPoint]:
-        """Attack by attack, then for each norm all of them together."""
-        attacks = self.plan.attacks
+        """Attack by attack, then all of a norm together; none before an image counts."""
+        attacks = self.plan.attacks if self.fared else ()
         for number, attack in enumerate(attacks):
             yield from self._curve(norm_of(attack), [number], attack_index=number)
         for norm in sorted({norm_of(attack) for attack in attacks}):
@@ -180,7 +180,7 @@ class _SoFar:
 
     def _point(self, right: int, **place: Any) -> pb.RobustnessPoint:
         images = len(self.fared)
-        share = right / images if images else 0.0
+        share = right / images
         low, high = _interval(right, images, self.plan.confidence_level)
         return pb.RobustnessPoint(
             images=images,
@@ -197,8 +197,6 @@ class _SoFar:
 
 def _interval(right: int, images: int, level: float) -> tuple[float, float]:
     """Wilson's."""
-    if not images:
-        return 0.0, 1.0
     z, share = NormalDist().inv_cdf((1 + level) / 2), right / images
     middle = share + z * z / (2 * images)
     wide = z * math.sqrt(share * (1 - share) / images + (z / (2 * images)) ** 2)

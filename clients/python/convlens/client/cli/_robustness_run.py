@@ -7,8 +7,6 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias, cast
 
-import click
-
 from convlens.client import (
     Client,
     InvalidRequest,
@@ -25,7 +23,6 @@ from convlens.client._transport import Patience
 from convlens.client.cli._outcomes import end_if_of_all, error_json
 from convlens.client.cli._robustness_images import LabeledFile
 from convlens.client.cli._robustness_state import Progress, State
-from convlens.client.cli._rows import printable
 from convlens.client.cli._tally import Tally
 from convlens.contract.rules import title_of
 from convlens.v1 import adversarial_pb2 as pb
@@ -65,7 +62,7 @@ class Evaluation:
 
 
 class ItemTally(Tally):
-    """Tells of images that have no answer."""
+    """Tells of images that have no answer, and of what a run had to wait for."""
 
     def add(self, item: Mapping[str, Any], *, told: bool = False) -> None:
         """One more image; what was `told` in an earlier run is only counted."""
@@ -74,6 +71,10 @@ class ItemTally(Tally):
             self.failed += 1
         elif "error" in item:
             self._fail(item["id"], item["error"]["message"])
+
+    def note(self, text: str) -> None:
+        """What is no failure, said once."""
+        self._note(text)
 
 
 @dataclass(slots=True)
@@ -126,7 +127,7 @@ class Run:
                 if len(progress.items) > known:
                     known, patience = len(progress.items), Patience(PATIENCE, ATTEMPTS)
                 pause = patience.pause(error)
-                click.echo(f"convlens: note: {printable(error.message)} Trying again.", err=True)
+                self.tally.note(f"{error.message} Trying again.")
                 time.sleep(pause)
 
     def _events(
