@@ -206,12 +206,13 @@ def test_a_plan_that_means_nothing_is_refused(
 
 def test_messages_out_of_place_are_refused(attacking: Any, pictures: list[Path]) -> None:
     first, second = messages(plan(FGSM), [image(pictures[0])])
+    nobody = pb.EvaluateRobustnessRequest(batch=pb.LabeledImages())
     for wrong, words in (
         ([], "first message must hold the plan"),
         ([second], "first message must hold the plan"),
         ([first, second, first], "the plan comes once"),
         ([first, pb.EvaluateRobustnessRequest()], "part must be one of"),
-        ([first, pb.EvaluateRobustnessRequest(batch=pb.LabeledImages())], "batch.images has 0 entries"),
+        ([first, nobody], "batch.images has 0 entries"),
     ):
         with pytest.raises(Failure, match=words):
             raise refusal(lambda wrong=wrong: evaluated(attacking, wrong))

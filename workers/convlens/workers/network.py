@@ -12,6 +12,7 @@ import convlens.workers
 from convlens.contract import digest
 from convlens.v1 import network_pb2, receipt_pb2
 from convlens.workers.anatomy import Trace, describe, is_steady, trace
+from convlens.workers.raised import in_words
 from convlens.workers.rectifiers import Rule
 from convlens.workers.rectifiers.inspection import reach
 
@@ -67,6 +68,8 @@ class ServedNetwork:
     #: What a forward pass calls, and whether it does for every picture; once `dissect` has run.
     trace: Trace
     steady: bool
+    #: Why it cannot be differentiated; empty where it can. Once `warm_up_gradients` has run.
+    opaque: str = ""
 
     def __init__(
         self,
@@ -166,10 +169,24 @@ class ServedNetwork:
             self.logits(self.blank().repeat(count, 1, 1, 1))
 
     def warm_up_gradients(self) -> None:
-        """Computes a gradient for one row, and for a micro-batch where its first time is long."""
+        """Computes a gradient for one row, and for a micro-batch where its first time is long.
+
+        A network that cannot be differentiated is served for all that needs no gradients.
+        """
+        self.opaque = self._opaque()
         counts = (1, self.facts.rows) if self.facts.compiled or self.device.type != "cpu" else (1,)
-        for count in counts:
+        for count in counts if not self.opaque else ():
             self.gradient(self.blank().repeat(count, 1, 1, 1))
+
+    def _opaque(self) -> str:
+        try:
+            scores = self.module(self.place(self.blank()).requires_grad_())
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            # It computes without gradients, as the anatomy shows.
+            return in_words(error)
+        return "" if scores.requires_grad else "its scores do not lead back to the pixels"
 
     def blank(self) -> Tensor:
         """One row of black pixels."""

@@ -157,7 +157,7 @@ class CanaryJob(AnalysisJob[None]):
 
     def _steps(self) -> Steps[None]:
         for _ in range(self._passes):
-            yield Pass(self._network.blank(), objective=best_score)
+            yield Pass(self._network.blank(), None if self._network.opaque else best_score)
 
     def accept(self, key: Key, outcome: Failure | None) -> None:
         """Fails where a pass failed."""

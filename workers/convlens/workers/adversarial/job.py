@@ -34,7 +34,7 @@ class AttackJob(AnalysisJob[Judged]):
         self._executor = executor
         self.request = _filled_in(self.parse(ticket.job.request), subject)
         self._attack = Attack(self.request.method)
-        self._attack.check(len(subject.network.labels), is_targeted(self.request.goal), "method")
+        self._attack.check(subject, is_targeted(self.request.goal), "method")
         self.estimate = attack_cost(self.request, len(subject.network.labels))
         cost = self.estimate.forward_passes + self.estimate.backward_passes
         super().__init__(ticket, cost, allow_partial=self.request.allow_partial)

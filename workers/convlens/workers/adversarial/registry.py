@@ -17,6 +17,7 @@ from convlens.workers.attacks.fgsm import fgsm
 from convlens.workers.attacks.lbfgs import lbfgs
 from convlens.workers.attacks.pgd import pgd
 from convlens.workers.attacks.square import square
+from convlens.workers.explain import Subject
 from convlens.workers.runner import Steps
 
 ATTACKS: Mapping[str, Callable[[Task, Any], Steps[Attempt]]] = {
@@ -41,11 +42,15 @@ class Attack:
         self.p: Message = getattr(method, name)
         self.title = title_of(self.p)
 
-    def check(self, classes: int, is_targeted: bool, field: str) -> None:
+    def check(self, subject: Subject, is_targeted: bool, field: str) -> None:
         """Raises Failure INVALID_REQUEST where a network has too few classes for it.
 
-        `field` is where the method stands in the request.
+        And METHOD_NOT_APPLICABLE where it has no gradients. `field` is where the method stands in
+        the request.
         """
+        if not isinstance(self.p, methods.Square):
+            subject.check_gradients(self.title, "Square")
+        classes = len(subject.network.labels)
         if isinstance(self.p, methods.APGD):
             check_classes(self.p, classes, is_targeted, f"{field}.{self.name}")
 

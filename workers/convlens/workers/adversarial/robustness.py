@@ -41,7 +41,7 @@ class RobustnessJob(AnalysisJob[internal.RobustnessResponse]):
         check_fields(self._plan, ("require_rounded",), subject.network)
         classes = len(subject.network.labels)
         for index, method in enumerate(self._plan.attacks):
-            Attack(method).check(classes, is_targeted=False, field=f"plan.attacks[{index}]")
+            Attack(method).check(subject, is_targeted=False, field=f"plan.attacks[{index}]")
         self._estimate = robustness_cost(self._plan, classes)
         cost = self._estimate.forward_passes + self._estimate.backward_passes
         super().__init__(ticket, cost)

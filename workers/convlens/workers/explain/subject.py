@@ -117,6 +117,14 @@ class Subject:
         """The network made fully convolutional; raises Failure LAYER_NOT_APPLICABLE."""
         return fully_convolutional(self.network, self.reference)
 
+    def check_gradients(self, method: str, instead: str) -> None:
+        """Raises Failure METHOD_NOT_APPLICABLE where the network cannot be differentiated.
+
+        `instead` is what needs no gradients.
+        """
+        if opaque := self.network.opaque:
+            raise self.unfit(method, f"it has no gradients: {opaque}; use {instead}")
+
     def unfit(self, method: str, detail: str) -> Failure:
         """What a caller is told whose method does not apply to this network."""
         reason = ErrorReason.ERROR_REASON_METHOD_NOT_APPLICABLE

@@ -26,6 +26,7 @@ from convlens.workers.explain.plans.rectified import (
 )
 from convlens.workers.explain.subject import Subject
 
+WITHOUT_GRADIENTS = frozenset({"occlusion", "activations", "filters", "dense_map"})
 PLANNERS: Mapping[str, Planner] = {
     "saliency": plan_saliency,
     "input_x_gradient": plan_input_x_gradient,
@@ -53,6 +54,8 @@ def plan(subject: Subject, method: ExplanationMethod, index: int, seed: int, dty
     if subject.network.facts.kind == network_pb2.NETWORK_KIND_LINEAR:
         detail = "it takes plain numbers, and maps are of pictures"
         raise subject.unfit(title_of(getattr(method, name)), detail)
+    if name not in WITHOUT_GRADIENTS:
+        subject.check_gradients(title_of(getattr(method, name)), "occlusion")
     wanted = Wanted(getattr(method, name), f"methods[{index}].{name}", seed, dtype)
     planned = PLANNERS[name](subject, wanted)
     return Plan(method, title_of(wanted.p), target_free(method), planned)
