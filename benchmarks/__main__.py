@@ -7,6 +7,7 @@ import click
 from benchmarks import classify as classify_benchmark
 from benchmarks import explain as explain_benchmark
 from benchmarks import features as features_benchmark
+from benchmarks import fooling as fooling_benchmark
 from benchmarks import isolation as isolation_benchmark
 from benchmarks import latency as latency_benchmark
 from benchmarks import start as start_benchmark
@@ -55,6 +56,16 @@ def features(json_file: Path | None) -> None:
 def explain(json_file: Path | None) -> None:
     """32 callers with mixed explanations against one after the other, and captum."""
     explain_benchmark.run(json_file)
+
+
+@program.command()
+@JSON
+@click.option("--pictures", default=256, help="How many.")
+@click.option("--attack", "attacks", multiple=True, help="Only those with these words in a name.")
+@click.option("--queries", default=200, help="Queries of attacks without gradients.")
+def fooling(json_file: Path | None, pictures: int, attacks: tuple[str, ...], queries: int) -> None:
+    """Attacks beside foolbox's and torchattacks': successes, distances, time."""
+    fooling_benchmark.run(json_file, pictures, attacks, queries)
 
 
 @program.command()
