@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from convlens.client import Client, InvalidImage, InvalidRequest
+from convlens.client import Client, InvalidImage, InvalidRequest, RobustnessDone
 from convlens.client.methods import FGSM
 from tests.conftest import RunningServer, running_server
 
@@ -83,6 +83,14 @@ def test_a_stream_of_vectors(client: Client) -> None:
     found = list(client.classify_stream([X, np.array(MOVED), X[:9]], on_error="return"))
     assert [str(each) for each in found[:2]] == ["0 95.3%, 1 4.7%", "1 88.1%, 0 11.9%"]
     assert isinstance(found[2], InvalidImage)
+
+
+def test_how_far_the_boundary_is(client: Client) -> None:
+    """The score is -3, and moves by 10 epsilon."""
+    *_, done = client.evaluate_robustness([("x", X, "0")], FGSM(), epsilons=[0.2, 0.29, 0.31, 0.5])
+    assert isinstance(done, RobustnessDone)
+    curve = {point.epsilon: point.accuracy for point in done.points if point.attack_index == 0}
+    assert curve == {0: 1, 0.2: 1, 0.29: 1, 0.31: 0, 0.5: 0}
 
 
 def test_what_is_told_of_it(client: Client) -> None:

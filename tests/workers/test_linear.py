@@ -251,7 +251,7 @@ def test_a_vector_is_no_picture() -> None:
 def test_what_only_pictures_have_is_refused(serve: Any, field: str) -> None:
     words = f"{field}.* is for pictures, and lecture@1 takes plain numbers; leave it out"
     with pytest.raises(Failure, match=words):
-        attack(serve(WEIGHTS), vector(X), **{field: True})
+        attack(serve(WEIGHTS), vector(X), "fgsm", **{field: True})
 
 
 def test_no_method_of_explain_applies(serve: Any) -> None:
