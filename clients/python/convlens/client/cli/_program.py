@@ -24,7 +24,9 @@ COMMANDS = {
     "attack": "Look for small changes of pictures that fool a network.",
     "classify": "Say what is in pictures.",
     "completion": "Print what makes a shell complete this command.",
-    "demo": "Start a server, classify and explain a few pictures through it, and end it again.",
+    "demo": (
+        "Start a server, classify, explain and attack a few pictures through it, and end it again."
+    ),
     "explain": "Show what in pictures a network's answers rest on.",
     "extract": "Write what a network computes at its layers, for whole folders of pictures.",
     "health": "Ask whether a server answers, or one SERVICE of it.",

@@ -132,7 +132,8 @@ def report(
       convlens report photo.jpg -o report.html --method grad-cam \\
           --method occlusion:window=32,stride=16 --measure deletion
       convlens report 'photos/*.png' -o report.html --units 9 --layer features.7
-      convlens report photo.jpg -o report.html --attack deepfool --attack pgd:epsilon=4/255
+      convlens report photo.jpg -o report.html --attack deepfool \\
+          --attack pgd:epsilon=4/255
       convlens explain --help-methods   (lists methods and measures)
       convlens attack --help-methods    (lists attacks)
     """
