@@ -14,7 +14,7 @@ from convlens.contract.errors import reason_name
 from convlens.v1.classification_pb2 import ClassifyRequest, ClassifyStreamRequest
 from convlens.v1.image_pb2 import Image
 from convlens.v1.tensor_pb2 import DATA_TYPE_UINT8, Tensor
-from tests.conftest import classification, running_server, server_process
+from tests.conftest import RunningServer, classification, running_server, server_process
 
 
 def requests(pictures: list[Path], count: int) -> Iterator[ClassifyStreamRequest]:
@@ -119,3 +119,19 @@ def test_a_thousand_pictures_take_the_memory_of_a_few(
     # Their pixels alone would be 200 MB; allocators keep some tens of what they once had.
     assert max(grown) < 80
     assert threading.active_count() < 40
+
+
+@pytest.mark.slow
+def test_a_quiet_stream_is_not_cut_off_for_its_pings(
+    server: RunningServer, pictures: list[Path]
+) -> None:
+    # gRPC ends a connection after two pings that come too soon, and calls may be quiet for minutes.
+    options = [("grpc.keepalive_time_ms", 11_000), ("grpc.http2.max_pings_without_data", 0)]
+
+    def late() -> Iterator[ClassifyStreamRequest]:
+        time.sleep(50)
+        yield from requests(pictures, 1)
+
+    with grpc.insecure_channel(server.address, options) as channel:
+        [answer] = classification(channel).ClassifyStream(late(), timeout=90)
+    assert answer.HasField("response")

@@ -201,6 +201,6 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         # Two servers on one port by mistake would each get half of the callers.
         ("grpc.so_reuseport", 0),
         # Clients ping every 30 s at most; answering faster ones with GOAWAY would cut them off.
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
     ]
