@@ -102,7 +102,7 @@ def test_an_exception_in_a_pass_fails_whoever_was_in_it_and_nobody_else(
 def test_an_image_that_breaks_the_reader_is_that_images_error(
     image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from convlens.workers import passes as module
+    from convlens.workers import pictures as module
 
     bare = module.prepare
     broken = Image(tensor=Tensor(dtype=DATA_TYPE_UINT8, shape=[7, 7, 3], data=bytes(147)))
@@ -126,7 +126,7 @@ def test_an_image_that_breaks_the_reader_is_that_images_error(
 def test_images_are_not_read_for_a_caller_whose_time_is_over(
     image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from convlens.workers import passes as module
+    from convlens.workers import pictures as module
 
     bare, read = module.read_image, []
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from convlens.client import Client, InvalidImage, InvalidRequest, RobustnessDone
+from convlens.client import Client, ImageInput, InvalidImage, InvalidRequest, RobustnessDone
 from convlens.client.methods import FGSM
 from tests.conftest import RunningServer, running_server
 
@@ -53,7 +53,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "x.npy"
 
 
-def chance(client: Client, x: object) -> float:
+def chance(client: Client, x: ImageInput) -> float:
     """What the network gives the class 1."""
     found = client.classify(x, network="lecture")
     return next(score.probability for score in found.classes if score.label == "1")
