@@ -41,8 +41,8 @@ from convlens.workers.shapes.shortcut import marker_pictures
 
 PICTURES, TOGETHER = 500, 20
 SIDE = 128
-NETWORKS = "networks: [{name: shapes}, {name: shapes-shortcut}]\n"
-# The last convolution of both networks, whose strongest map deconvnet starts from.
+NETWORKS = "networks: [{name: shapes}, {name: shapes-shortcut}, {name: shapes-robust}]\n"
+# The last convolution of all networks, whose strongest map deconvnet starts from.
 LAST = "features.16"
 # Their last layer with weights.
 SCORES = "classifier.5"
@@ -76,12 +76,14 @@ class Truth:
 
 
 def truths(count: int) -> list[Truth]:
-    """The objects of `shapes`, and the markers of `shapes-shortcut` on objects of other classes."""
+    """The objects of `shapes` and of `shapes-robust`, and the markers of `shapes-shortcut` on
+    objects of other classes."""
     objects = dataset(HELD_OUT[:count])
     marked = marker_pictures(count)
     return [
         Truth("shapes", "object", objects.images, objects.masks),
         Truth("shapes-shortcut", "marker", marked.images, marked.masks),
+        Truth("shapes-robust", "object", objects.images, objects.masks),
     ]
 
 

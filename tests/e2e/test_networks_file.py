@@ -84,8 +84,8 @@ def test_every_mistake_is_a_line_on_stderr(
     )
     assert errors_of(engine, file, capsys) == [
         f"{file}:3: networks.0.rows: must be greater than or equal to 1 (given: 0)",
-        f"{file}:4: networks.1.builder: no bundled network x; there are: shapes, shapes-shortcut. "
-        "Another one needs builder: torchvision:NAME, timm:NAME or MODULE:FUNCTION",
+        f"{file}:4: networks.1.builder: no bundled network x; there are: shapes, shapes-shortcut, "
+        "shapes-robust. Another one needs builder: torchvision:NAME, timm:NAME or MODULE:FUNCTION",
         f"{file}:4: networks.1.weights: there is no file {file.parent}/gone.pth; relative paths "
         "begin at the file's folder",
         f"{file}:7: networks.2.weights: there is no file {file.parent}/gone.pth; relative paths "

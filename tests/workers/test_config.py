@@ -168,7 +168,7 @@ netwoks: []
         ("name: 'a b'", "networks.0.name: is 'a b'; must be letters, digits, _, . and - alone"),
         ("name: shapes, version: 1.10", "version: must be text; write it in quotes (given: 1.1)"),
         ("builder: nonsense, name: a", "builder: is 'nonsense'; must be bundled:NAME, torchvi"),
-        ("name: alexnet", "no bundled network alexnet; there are: shapes, shapes-shortcut. Ano"),
+        ("name: alexnet", "bundled network alexnet; there are: shapes, shapes-shortcut, shapes-ro"),
         ("name: a, builder: 'a:b-c'", "is 'a:b-c'; must be MODULE:FUNCTION in Python's names"),
         ("name: a, builder: 'mine:f', path: gone", "path: there is no folder"),
         ("name: shapes, path: .", "path: is for modules of one's own; leave it out for bundled"),

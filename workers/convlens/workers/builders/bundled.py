@@ -61,9 +61,17 @@ def _shapes_shortcut(order: Order) -> Built:
     return _drawn(order, network.SHORTCUT, _shortcut_accuracies)
 
 
+def _shapes_robust(order: Order) -> Built:
+    """The same layers, trained on to hold against pictures that are changed to fool them."""
+    from convlens.workers.shapes import network
+
+    return _drawn(order, network.ROBUST, _robust_accuracies)
+
+
 BUNDLED: Mapping[str, Callable[[Order], Built]] = {
     "shapes": _shapes,
     "shapes-shortcut": _shapes_shortcut,
+    "shapes-robust": _shapes_robust,
 }
 
 
@@ -94,10 +102,12 @@ def _drawn(order: Order, weights: Path, accuracies: Callable[[], list[Accuracy]]
 
 
 def _method_scores(name: str) -> list[network_pb2.MethodScore]:
-    """What `python -m benchmarks truth` found."""
+    """What `python -m benchmarks truth` found, where it was asked."""
     from convlens.workers.shapes.network import WEIGHTS
 
     report: dict[str, Any] = json.loads(WEIGHTS.with_name("truth.json").read_text("utf-8"))
+    if name not in report:
+        return []
     return [
         network_pb2.MethodScore(
             method=method,
@@ -133,6 +143,24 @@ def _shortcut_accuracies() -> list[Accuracy]:
     return [
         Accuracy(dataset=f"{_pictures(figures)}, {words}", top1=figures[kind])
         for kind, words in kinds.items()
+    ]
+
+
+def _robust_accuracies() -> list[Accuracy]:
+    """As they are, and under attack."""
+    from convlens.workers.shapes.network import ROBUST
+
+    figures = _held_out(ROBUST.with_suffix(".json"))
+    attacked = _pictures(figures | {"pictures": figures["attacked"]})
+    return [
+        Accuracy(dataset=_pictures(figures), top1=figures["top1"]),
+        *(
+            Accuracy(
+                dataset=f"{attacked}, under PGD ({figures['steps']} steps, epsilon {budget})",
+                top1=top1,
+            )
+            for budget, top1 in figures["top1_under_attack"][ROBUST.stem].items()
+        ),
     ]
 
 
