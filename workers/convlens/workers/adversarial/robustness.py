@@ -38,7 +38,7 @@ class RobustnessJob(AnalysisJob[internal.RobustnessResponse]):
         self._plan = with_defaults(request.plan)
         self._plan.network = subject.reference
         check_plan(self._plan)
-        check_fields(self._plan, ("require_rounded",), subject.network)
+        check_fields(self._plan, ("require_rounded",), subject.network, "plan.")
         classes = len(subject.network.labels)
         for index, method in enumerate(self._plan.attacks):
             Attack(method).check(subject, is_targeted=False, field=f"plan.attacks[{index}]")

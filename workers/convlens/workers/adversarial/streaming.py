@@ -3,13 +3,13 @@
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from threading import Lock
 
 from convlens.contract import Failure, with_defaults
 from convlens.v1 import adversarial_pb2 as pb
 from convlens.workers.adversarial.job import AttackJob
 from convlens.workers.adversarial.verdict import Judged
 from convlens.workers.attacks import Attempt
+from convlens.workers.previews import Previews
 from convlens.workers.runner import Key
 
 
@@ -20,9 +20,8 @@ class AttackStreamJob(AttackJob):
         """The request within the stream's."""
         given = pb.AttackStreamRequest.FromString(body)
         self._stream = with_defaults(given)
-        self._told: set[int] = set()
+        self._previews = Previews()
         self._fooled = 0
-        self._lock = Lock()
         self._next = 0.0
         # As it came: some defaults depend on the network.
         return given.request
@@ -43,7 +42,7 @@ class AttackStreamJob(AttackJob):
             for key, so_far in working.items():
                 if len(key) > 1 and isinstance(attempt := so_far(), Attempt):
                     judged = replace(self._begun[key[0]], attempt=attempt)
-                    self._executor.submit(self._preview, key[0], judged)
+                    self._executor.submit(self._preview, key[0], self._previews.number(), judged)
         return ()
 
     def _progress(self) -> pb.AttackProgress:
@@ -55,19 +54,18 @@ class AttackStreamJob(AttackJob):
             estimated_cost=self.estimate,
         )
 
-    def _preview(self, index: int, judged: Judged) -> None:
-        """Tells of the best so far, unless the end was told of meanwhile."""
+    def _preview(self, index: int, version: int, judged: Judged) -> None:
+        """Tells of the best so far, unless a later version or the end was told of meanwhile."""
         result = self.result_of(judged)
-        with self._lock:
-            if index not in self._told and not result.HasField("error"):
-                item = pb.AttackItem(image_index=index, result=result)
-                self._tell(pb.AttackStreamResponse(item=item))
+        if not result.HasField("error"):
+            item = pb.AttackItem(image_index=index, result=result)
+            event = pb.AttackStreamResponse(item=item)
+            self._previews.tell(index, version, lambda: self._tell(event))
 
     def _write(self, index: int, outcome: Judged | Failure) -> pb.AttackResult:
         item = pb.AttackItem(image_index=index, is_final=True, result=self.result_of(outcome))
-        with self._lock:
-            self._told.add(index)
-            self._tell(pb.AttackStreamResponse(item=item))
+        event = pb.AttackStreamResponse(item=item)
+        self._previews.tell_last(index, lambda: self._tell(event))
         return pb.AttackResult()
 
     def response(self) -> bytes:

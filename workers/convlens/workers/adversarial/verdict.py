@@ -124,7 +124,8 @@ def flags_of(judged: Judged) -> list[pb.AttackFlag.ValueType]:
     flags = sorted(pb.AttackFlag.ValueType(each) for each in judged.attempt.flags)
     if judged.watched.is_flat:
         flags.append(pb.ATTACK_FLAG_ZERO_GRADIENT)
-    if are_probabilities(judged.before):
+    # Two scores of a linear classifier may add up to 1 by chance, and lose nothing by it.
+    if are_probabilities(judged.before) and not judged.is_vector:
         flags.append(pb.ATTACK_FLAG_PROBABILITY_OUTPUTS)
     return flags
 

@@ -58,14 +58,19 @@ class Vector(View):
         return None
 
 
-def check_fields(asked: Message, fields: Sequence[str], network: ServedNetwork) -> None:
-    """Raises Failure INVALID_REQUEST where fields that only pictures have are set for vectors."""
+def check_fields(
+    asked: Message, fields: Sequence[str], network: ServedNetwork, path: str = ""
+) -> None:
+    """Raises Failure INVALID_REQUEST where fields that only pictures have are set for vectors.
+
+    `path` is what stands before their names.
+    """
     facts = network.facts
     if facts.kind != network_pb2.NETWORK_KIND_LINEAR:
         return
     words = f"is for pictures, and {facts.name}@{facts.version} takes plain numbers; leave it out"
     if wrong := [
-        Violation(field=each, description=words) for each in fields if getattr(asked, each)
+        Violation(field=path + each, description=words) for each in fields if getattr(asked, each)
     ]:
         raise invalid(wrong)
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Collection, Mapping
-from threading import Lock
 from typing import TypeGuard
 
 from convlens.contract import Failure, with_defaults
@@ -10,6 +9,7 @@ from convlens.v1 import explanation_pb2 as pb
 from convlens.workers.explain.found import Found
 from convlens.workers.explain.job import ExplainJob
 from convlens.workers.jobs import guarded
+from convlens.workers.previews import Previews
 from convlens.workers.runner import Key
 
 
@@ -19,8 +19,7 @@ class ExplainStreamJob(ExplainJob):
     def parse(self, body: bytes) -> pb.ExplainRequest:
         """The request within the stream's."""
         self._stream = with_defaults(pb.ExplainStreamRequest.FromString(body))
-        self._told: set[Key] = set()
-        self._lock = Lock()
+        self._previews = Previews()
         self._next = 0.0
         return self._stream.request
 
@@ -32,7 +31,7 @@ class ExplainStreamJob(ExplainJob):
             self._tell(pb.ExplainStreamResponse(item=item))
         elif self.request.measures and self._is_preview(outcome, key):
             # The map is there, and its scores are not yet.
-            self._executor.submit(self._preview, key[:2], outcome)
+            self._executor.submit(self._preview, key[:2], self._previews.number(), outcome)
 
     def _is_preview(self, found: object, key: Key) -> TypeGuard[Found]:
         """Whether it is what a method itself found, and the caller wants to see it at once."""
@@ -48,7 +47,8 @@ class ExplainStreamJob(ExplainJob):
         if self._stream.partial_items:
             for key, so_far in working.items():
                 if key not in settled and self._is_preview(found := so_far(), key):
-                    self._executor.submit(self._preview, key[:2], found)
+                    number = self._previews.number()
+                    self._executor.submit(self._preview, key[:2], number, found)
         return settled
 
     def _progress(self) -> pb.ExplainProgress:
@@ -60,23 +60,20 @@ class ExplainStreamJob(ExplainJob):
             estimated_cost=self.estimate,
         )
 
-    def _preview(self, key: Key, found: Found) -> None:
-        """Tells of a map that still improves, unless its last version was told of meanwhile."""
+    def _preview(self, key: Key, version: int, found: Found) -> None:
+        """Tells of a map that still improves, unless a later version was told of meanwhile."""
         index, number = key
         result = guarded(self.ticket, lambda: self._written_result(index, number, found))
         if isinstance(result, Failure) or result.HasField("error"):
             return
-        with self._lock:
-            if key not in self._told:
-                item = pb.ExplainItem(image_index=index, attribution=result)
-                self._tell(pb.ExplainStreamResponse(item=item))
+        event = pb.ExplainStreamResponse(item=pb.ExplainItem(image_index=index, attribution=result))
+        self._previews.tell(key, version, lambda: self._tell(event))
 
     def _write(self, index: int, number: int, outcome: Found | Failure) -> pb.AttributionResult:
         result = self._written_result(index, number, outcome)
         item = pb.ExplainItem(image_index=index, is_final=True, attribution=result)
-        with self._lock:
-            self._told.add((index, number))
-            self._tell(pb.ExplainStreamResponse(item=item))
+        event = pb.ExplainStreamResponse(item=item)
+        self._previews.tell_last((index, number), lambda: self._tell(event))
         return pb.AttributionResult()
 
     def response(self) -> bytes:

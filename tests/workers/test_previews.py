@@ -1,0 +1,34 @@
+"""Versions that improve are told of in their order, whoever is ready first."""
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from convlens.workers.previews import Previews
+
+
+def test_an_older_version_comes_no_more() -> None:
+    previews, told = Previews(), []
+    first, second, third = (previews.number() for _ in range(3))
+    previews.tell("a", second, lambda: told.append(2))
+    previews.tell("a", first, lambda: told.append(1))
+    previews.tell("b", first, lambda: told.append(10))
+    previews.tell("a", third, lambda: told.append(3))
+    assert told == [2, 10, 3]
+
+
+def test_nothing_comes_after_the_last_one() -> None:
+    previews, told = Previews(), []
+    previews.tell_last("a", lambda: told.append("end"))
+    previews.tell("a", previews.number(), lambda: told.append("late"))
+    assert told == ["end"]
+
+
+def test_threads_keep_the_order() -> None:
+    previews, told = Previews(), []
+    numbers = [previews.number() for _ in range(500)]
+    random.Random(0).shuffle(numbers)
+    with ThreadPoolExecutor(8) as pool:
+        for number in numbers:
+            pool.submit(previews.tell, "a", number, partial(told.append, number))
+    assert told == sorted(told) and told[-1] == 499
