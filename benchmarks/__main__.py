@@ -60,12 +60,21 @@ def explain(json_file: Path | None) -> None:
 
 @program.command()
 @JSON
+@click.option("--network", "networks", multiple=True, default=fooling_benchmark.NETWORKS)
 @click.option("--pictures", default=256, help="How many.")
 @click.option("--attack", "attacks", multiple=True, help="Only those with these words in a name.")
+@click.option("--epsilon", default=4.0, help="The budget, in 255ths.")
 @click.option("--queries", default=200, help="Queries of attacks without gradients.")
-def fooling(json_file: Path | None, pictures: int, attacks: tuple[str, ...], queries: int) -> None:
+def fooling(
+    json_file: Path | None,
+    networks: tuple[str, ...],
+    pictures: int,
+    attacks: tuple[str, ...],
+    epsilon: float,
+    queries: int,
+) -> None:
     """Attacks beside foolbox's and torchattacks': successes, distances, time."""
-    fooling_benchmark.run(json_file, pictures, attacks, queries)
+    fooling_benchmark.run(json_file, networks, pictures, attacks, epsilon / 255, queries)
 
 
 @program.command()

@@ -46,18 +46,14 @@ def jpeg_of_60_kb() -> bytes:
 
 
 @contextmanager
-def server(
-    engine: str, networks: str | None = RESNET18, flags: Sequence[str] = ()
-) -> Generator[Address]:
-    """`convlens-server` as a process of its own, with this networks.yaml, or the bundled ones."""
+def server(engine: str, networks: str = RESNET18, flags: Sequence[str] = ()) -> Generator[Address]:
+    """`convlens-server` as a process of its own, with this networks.yaml."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "networks.yaml"
-        if networks is not None:
-            file.write_text(networks)
-            flags = [*flags, "--networks", str(file)]
+        file.write_text(networks)
         command = [sys.executable, "-m", "convlens.server", "--engine", engine]
         command += ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
-        command += ["--log-format", "json", *flags]
+        command += ["--networks", str(file), "--log-format", "json", *flags]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr
             try:

@@ -8,10 +8,11 @@ all pictures as one batch.
 import io
 import json
 import math
+import statistics
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from benchmarks.common import server
-from convlens.client import AttackVerdict, Client, methods
+from convlens.client import AttackItem, AttackVerdict, Client, methods
 from convlens.workers.catalog import load_network
-from convlens.workers.config import load_config
+from convlens.workers.config import NetworkEntry
 from convlens.workers.shapes.dataset import HELD_OUT, dataset
 
 with warnings.catch_warnings():
@@ -36,8 +37,8 @@ with warnings.catch_warnings():
 
 foolbox: Any = foolbox_untyped
 BATCH = 64
-EPSILON = 4 / 255
 NETWORKS = ("shapes", "shapes-robust")
+SERVED = "networks: [" + ", ".join(f"{{name: {name}}}" for name in NETWORKS) + "]\n"
 Found = tuple[Tensor, Tensor]
 Theirs = Callable[["Bench"], Found]
 
@@ -54,27 +55,30 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """What became of a case; distances are Euclidean medians, infinite where half failed."""
+    """What became of a case; distances are Euclidean medians, infinite where half failed.
+
+    `seconds_to_theirs` is when ours had fooled the network as often as theirs at their end.
+    """
 
     network: str
     attack: str
     pictures: int
-    library: str
     fooled: int
-    fooled_theirs: int | None
     median: float
-    median_theirs: float | None
     seconds: float
-    seconds_theirs: float | None
+    library: str = ""
+    fooled_theirs: int | None = None
+    median_theirs: float | None = None
+    seconds_theirs: float | None = None
+    seconds_to_theirs: float | None = None
 
 
 class Bench:
     """A network in this process, and pictures that it answers as they are labelled."""
 
     def __init__(self, name: str, count: int) -> None:
-        [entry] = [entry for entry in load_config(None).networks if entry.name == name]
         self.name = name
-        self.module: nn.Module = load_network(entry, "cpu").module
+        self.module: nn.Module = load_network(NetworkEntry(name=name), "cpu").module
         drawn = dataset(HELD_OUT[: count + 64])
         pictures = torch.from_numpy(drawn.images).permute(0, 3, 1, 2).float() / 255
         labels = torch.from_numpy(drawn.labels)
@@ -83,6 +87,7 @@ class Bench:
         kept: list[int] = (told == labels).nonzero()[:count, 0].tolist()  # pyright: ignore[reportUnknownMemberType]
         self.x = pictures[kept].contiguous(memory_format=torch.channels_last)
         self.labels = labels[kept]
+        self.classes = [int(drawn.labels[index]) for index in kept]
         self.files = [_png(drawn.images[index]) for index in kept]
 
     def foolbox(self, attack: Any, epsilon: float | None) -> Found:
@@ -100,46 +105,47 @@ class Bench:
             return found, self.module(found).argmax(1) != self.labels
 
 
-def _linf(name: str, **given: Any) -> Theirs:
-    return lambda bench: bench.foolbox(getattr(foolbox.attacks, name)(**given), EPSILON)
+def _linf(name: str, epsilon: float, **given: Any) -> Theirs:
+    return lambda bench: bench.foolbox(getattr(foolbox.attacks, name)(**given), epsilon)
 
 
 def _nearest(name: str, **given: Any) -> Theirs:
     return lambda bench: bench.foolbox(getattr(foolbox.attacks, name)(**given), None)
 
 
-def _torchattacks(name: str, **given: Any) -> Theirs:
-    return lambda bench: bench.torchattacks(name, eps=EPSILON, **given)
+def _torchattacks(name: str, epsilon: float, **given: Any) -> Theirs:
+    return lambda bench: bench.torchattacks(name, eps=epsilon, **given)
 
 
-def cases(queries: int) -> Mapping[str, Case]:
-    """Every attack that others have too, as both have it."""
-    every = {"stop_at_success": False}
-    pgd = methods.PGD(epsilon=EPSILON, steps=40, relative_step_size=0.01 / 0.3)
+def cases(epsilon: float, queries: int) -> Mapping[str, Case]:
+    """Every attack that others have too, with what both sides call its parameters."""
+    e = epsilon
+    pgd = methods.PGD(epsilon=e, steps=40, relative_step_size=0.01 / 0.3)
+    cw = methods.CarliniWagner(search_steps=5, steps=200, learning_rate=0.01, initial_c=1)
+    theirs = {"binary_search_steps": 5, "steps": 200, "initial_const": 1}
     return {
-        "FGSM": Case(methods.FGSM(epsilon=EPSILON), "foolbox", _linf("LinfFastGradientAttack"), {}),
-        "PGD-40, every step": Case(pgd, "foolbox", _linf("LinfPGD", steps=40), every),
-        "PGD-40": Case(pgd, "foolbox", _linf("LinfPGD", steps=40), {}),
+        "FGSM": Case(methods.FGSM(epsilon=e), "foolbox", _linf("LinfFastGradientAttack", e), {}),
+        "PGD-40, every step": Case(
+            pgd, "foolbox", _linf("LinfPGD", e, steps=40), {"stop_at_success": False}
+        ),
+        "PGD-40": Case(pgd, "foolbox", _linf("LinfPGD", e, steps=40), {}),
         "APGD-CE, 20 steps": Case(
-            methods.APGD(epsilon=EPSILON, steps=20),
+            methods.APGD(epsilon=e, steps=20),
             "torchattacks",
-            _torchattacks("APGD", steps=20),
+            _torchattacks("APGD", e, steps=20),
             {},
         ),
         f"Square, {queries} queries": Case(
-            methods.Square(epsilon=EPSILON, queries=queries),
+            methods.Square(epsilon=e, queries=queries),
             "torchattacks",
-            _torchattacks("Square", n_queries=queries),
+            _torchattacks("Square", e, n_queries=queries),
             {},
         ),
         "DeepFool": Case(
             methods.DeepFool(steps=50), "foolbox", _nearest("L2DeepFoolAttack", steps=50), {}
         ),
         "Carlini-Wagner, 5 x 200": Case(
-            methods.CarliniWagner(search_steps=5, steps=200, learning_rate=0.01, initial_c=1),
-            "foolbox",
-            _nearest("L2CarliniWagnerAttack", binary_search_steps=5, steps=200, initial_const=1),
-            {},
+            cw, "foolbox", _nearest("L2CarliniWagnerAttack", **theirs), {}
         ),
         "L-BFGS": Case(methods.LBFGS(), "", None, {}),
     }
@@ -148,43 +154,41 @@ def cases(queries: int) -> Mapping[str, Case]:
 def measure(client: Client, bench: Bench, name: str, case: Case) -> Row:
     """Both sides, one after the other."""
     started = time.perf_counter()
-    verdicts: list[AttackVerdict] = []
-    ask: Any = client.attack
+    found: list[float] = []
+    times: list[float] = []
     for start in range(0, len(bench.files), BATCH):
-        part = slice(start, start + BATCH)
-        verdicts += ask(
-            bench.files[part],
-            case.ours,
-            labels=bench.labels[part].tolist(),
-            network=bench.name,
-            **case.options,
-        )
+        for verdict in _attacked(client, bench, case, slice(start, start + BATCH)):
+            is_fooled = verdict.status == "succeeded"
+            found.append(verdict.distance.l2 if is_fooled else math.inf)
+            times += [time.perf_counter() - started] * is_fooled
     seconds = time.perf_counter() - started
-    is_ours = torch.tensor([verdict.status == "succeeded" for verdict in verdicts])
-    ours = torch.tensor([verdict.distance.l2 for verdict in verdicts])
-    fooled_theirs = median_theirs = seconds_theirs = None
-    if case.theirs:
-        started = time.perf_counter()
-        found, success = case.theirs(bench)
-        seconds_theirs = time.perf_counter() - started
-        fooled_theirs = int(success.sum())
-        median_theirs = _median((found - bench.x).square().sum((1, 2, 3)).sqrt(), success)
-    return Row(
-        bench.name,
-        name,
-        len(verdicts),
-        case.library,
-        int(is_ours.sum()),
-        fooled_theirs,
-        _median(ours, is_ours),
-        median_theirs,
-        seconds,
-        seconds_theirs,
+    row = Row(bench.name, name, len(found), len(times), statistics.median_high(found), seconds)
+    return row if case.theirs is None else _beside(row, case.library, case.theirs, bench, times)
+
+
+def _attacked(client: Client, bench: Bench, case: Case, part: slice) -> Iterator[AttackVerdict]:
+    """Our verdicts on some pictures, each when it is there."""
+    stream: Any = client.attack_stream
+    options: dict[str, Any] = {"network": bench.name, "min_interval_ms": 60_000, **case.options}
+    for event in stream(bench.files[part], case.ours, labels=bench.classes[part], **options):
+        if isinstance(event, AttackItem) and event.verdict:
+            yield event.verdict
+
+
+def _beside(row: Row, library: str, theirs: Theirs, bench: Bench, times: Sequence[float]) -> Row:
+    started = time.perf_counter()
+    found, success = theirs(bench)
+    seconds = time.perf_counter() - started
+    distances = (found - bench.x).square().sum((1, 2, 3)).sqrt().masked_fill(~success, math.inf)
+    fooled = int(success.sum())
+    return replace(
+        row,
+        library=library,
+        fooled_theirs=fooled,
+        median_theirs=statistics.median_high(distances.double().tolist()),  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+        seconds_theirs=seconds,
+        seconds_to_theirs=sorted(times)[fooled - 1] if 0 < fooled <= len(times) else None,
     )
-
-
-def _median(distances: Tensor, success: Tensor) -> float:
-    return float(distances.masked_fill(~success, math.inf).median())
 
 
 def _png(picture: Any) -> bytes:
@@ -193,51 +197,52 @@ def _png(picture: Any) -> bytes:
     return out.getvalue()
 
 
-def run(json_file: Path | None, count: int, wanted: Sequence[str], queries: int) -> None:
-    """Every case on every network."""
-    rows: list[Row] = []
+def run(
+    json_file: Path | None,
+    networks: Sequence[str],
+    count: int,
+    wanted: Sequence[str],
+    epsilon: float,
+    queries: int,
+) -> None:
+    """Every case on every network; `wanted` are words of the names of cases."""
     chosen = {
         name: case
-        for name, case in cases(queries).items()
+        for name, case in cases(epsilon, queries).items()
         if not wanted or any(word.lower() in name.lower() for word in wanted)
     }
-    with server("embedded", None) as address, Client(address.server, timeout=7200) as client:
-        for network in NETWORKS:
+    rows: list[Row] = []
+    with server("embedded", SERVED) as address, Client(address.server, timeout=36_000) as client:
+        for network in networks:
             bench = Bench(network, count)
-            measure(client, Bench(network, 2), "first", next(iter(chosen.values())))
+            # What is slow at the first time shall not count.
+            measure(client, Bench(network, 2), "", next(iter(chosen.values())))
             for name, case in chosen.items():
                 rows.append(measure(client, bench, name, case))
-                Console().print(rows[-1])
-    show(rows, json_file)
+                Console().print(table(rows))
+                if json_file:
+                    json_file.write_text(json.dumps([asdict(row) for row in rows], indent=1))
 
 
-def show(rows: Sequence[Row], json_file: Path | None) -> None:
-    """Prints the table, and writes it where asked."""
+def table(rows: Sequence[Row]) -> Table:
+    """The figures so far."""
     threads = torch.get_num_threads()
-    table = Table(title=f"Attacks (torch {torch.__version__}, {threads} threads)")
-    heads = (
-        "network",
-        "attack",
-        "fooled",
-        "theirs",
-        "median L2",
-        "theirs",
-        "s",
-        "theirs",
-        "faster",
-    )
-    for head in heads:
-        table.add_column(head)
+    made = Table(title=f"Attacks (torch {torch.__version__}, {threads} threads)")
+    heads = ("fooled", "theirs", "L2", "theirs", "s", "theirs", "ratio", "to theirs")
+    for head in ("", "", *heads):
+        made.add_column(head)
     for row in rows:
-        ratio = row.seconds_theirs / row.seconds if row.seconds_theirs else None
-        numbers = (row.median, row.median_theirs, row.seconds, row.seconds_theirs, ratio)
-        table.add_row(
+        theirs = row.seconds_theirs
+        ratios = (
+            theirs and theirs / row.seconds,
+            theirs and row.seconds_to_theirs and theirs / row.seconds_to_theirs,
+        )
+        numbers = (row.median, row.median_theirs, row.seconds, theirs, *ratios)
+        made.add_row(
             row.network,
             f"{row.attack} ({row.library})" if row.library else row.attack,
-            f"{row.fooled}/{row.pictures}",
+            f"{row.fooled} of {row.pictures}",
             "" if row.fooled_theirs is None else str(row.fooled_theirs),
             *("" if number is None else f"{number:.3f}" for number in numbers),
         )
-    Console().print(table)
-    if json_file:
-        json_file.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+    return made
