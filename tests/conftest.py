@@ -6,8 +6,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +102,28 @@ def classification(channel: Any) -> Any:
 ENGINES = ("embedded", "triton-local")
 
 
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Callable[[str], RunningServer]]:
+    """The server of an engine, started when it is first wanted; each stays until the end.
+
+    They outlive the parameter of a test, so that files that are given out one by one to several
+    processes do not start them again.
+    """
+    with ExitStack() as stack:
+
+        @cache
+        def server(engine: str) -> RunningServer:
+            return stack.enter_context(running_server(engine=engine))
+
+        yield server
+
+
 @pytest.fixture(scope="session", params=ENGINES)
-def server(request: pytest.FixtureRequest) -> Iterator[RunningServer]:
+def server(
+    request: pytest.FixtureRequest, servers: Callable[[str], RunningServer]
+) -> RunningServer:
     """One server of each engine for every test that leaves it as it was."""
-    with running_server(engine=request.param) as running:
-        yield running
+    return servers(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ def test_the_test_command_is_the_one_that_decides() -> None:
     assert len(commands) == 2
     ci = (ROOT / ".ci" / "run").read_text().splitlines()
     assert ci[-1] == commands[1]
-    assert commands[1].endswith("uv run pytest")
+    assert commands[1].endswith("uv run pytest -n 2")
     assert all("pip install -q uv" in command for command in commands)
 
 
