@@ -171,7 +171,9 @@ def _attacked(client: Client, bench: Bench, case: Case, part: slice) -> Iterator
     stream: Any = client.attack_stream
     options: dict[str, Any] = {"network": bench.name, "min_interval_ms": 60_000, **case.options}
     for event in stream(bench.files[part], case.ours, labels=bench.classes[part], **options):
-        if isinstance(event, AttackItem) and event.verdict:
+        if isinstance(event, AttackItem):
+            if event.verdict is None:
+                raise RuntimeError(f"picture {event.image_index} has no verdict") from event.error
             yield event.verdict
 
 

@@ -4,6 +4,7 @@ import io
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,17 @@ def without_picture(request: pb.AttackRequest) -> pb.AttackResponse:
     response = attack(request)
     response.results[0].verdict.png = response.results[0].verdict.original_png = b""
     return response
+
+
+def test_under_a_picture_in_8_bits_is_what_the_network_says_of_it(
+    connect: Any, server: FakeServer
+) -> None:
+    found: Any = connect(server.address).call("attack", b"x", PGD(), return_pixels=True)
+    [dog, cat] = found.after_rounding
+    sheet = found._repr_png_()
+    # The status words are those of the pixels as computed; the answer is that to the PNG.
+    assert replace(found, after=(cat, dog))._repr_png_() == sheet
+    assert replace(found, after_rounding=(cat, dog))._repr_png_() != sheet
 
 
 def test_a_linear_network_has_no_picture(connect: Any) -> None:

@@ -308,3 +308,23 @@ def test_the_cost_alone(attacking: Any, pictures: list[Path]) -> None:
     assert not response.results and not response.HasField("receipt")
     most = response.estimated_cost
     assert (most.forward_passes, most.backward_passes) == (3 * (3 + 16), 3 * 14)
+
+
+@pytest.mark.parametrize("name", ["pgd", "apgd", "square", "auto_attack"])
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        ({"epsilon_l2": 0.05}, "epsilon_l2"),
+        ({"norm": methods.NORM_L2, "epsilon": 0.1}, "epsilon"),
+        ({"norm": methods.NORM_LINF, "epsilon": 0.1, "epsilon_l2": 1}, "epsilon_l2"),
+    ],
+)
+def test_the_budget_of_another_norm_is_refused(
+    attacking: Any, pictures: list[Path], name: str, given: dict[str, Any], wrong: str
+) -> None:
+    parameters: dict[str, Any] = {name: given}
+    images = [Image(encoded=pictures[0].read_bytes())]
+    asked = pb.AttackRequest(images=images, method=methods.AttackMethod(**parameters))
+    words = rf"method.{name}.{wrong} is the budget under NORM_\w+; set norm"
+    with pytest.raises(Failure, match=words):
+        raise refusal(lambda: attacking.Attack(asked, timeout=30))

@@ -208,9 +208,9 @@ def test_messages_out_of_place_are_refused(attacking: Any, pictures: list[Path])
     first, second = messages(plan(FGSM), [image(pictures[0])])
     nobody = pb.EvaluateRobustnessRequest(batch=pb.LabeledImages())
     for wrong, words in (
-        ([], "first message must hold the plan"),
-        ([second], "first message must hold the plan"),
-        ([first, second, first], "the plan comes once"),
+        ([], "part must be the plan in the first message"),
+        ([second], "part must be the plan in the first message"),
+        ([first, second, first], "part must be images in every message but the first"),
         ([first, pb.EvaluateRobustnessRequest()], "part must be one of"),
         ([first, nobody], "batch.images has 0 entries"),
     ):

@@ -103,7 +103,9 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("family", METHODS, ids=lambda family: family.name)
+@pytest.mark.parametrize(
+    "family", sorted(METHODS, key=lambda each: each.name), ids=lambda f: f.name
+)
 def test_every_method_names_its_paper(family: Descriptor) -> None:
     for field in family.fields:
         assert field.message_type is not None

@@ -1,12 +1,18 @@
 """The robustness curve: counts, intervals, and going on from a checkpoint."""
 
+import math
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from convlens.contract import Failure, with_defaults
-from convlens.internal.v1.robustness_pb2 import Certainties, RobustnessResponse
+from convlens.internal.v1.robustness_pb2 import (
+    Certainties,
+    RobustnessCheckpoint,
+    RobustnessResponse,
+)
 from convlens.server.curve import Curve
 from convlens.server.intervals import mean, wilson
 from convlens.v1 import adversarial_pb2 as pb
@@ -136,8 +142,42 @@ def test_a_broken_checkpoint_is_refused() -> None:
     for broken in (b"\xff" * 20, saved[: len(saved) // 2], b"x"):
         with pytest.raises(Failure, match="checkpoint"):
             Curve(plan(checkpoint=broken), "digest")
-    state = curve(images(5))._state
+
+
+def break_images(state: RobustnessCheckpoint) -> None:
+    state.images_done = 2**64 - 1
+
+
+def break_cost(state: RobustnessCheckpoint) -> None:
+    state.cost.forward_passes = 2**64 - 1
+
+
+def break_count(state: RobustnessCheckpoint) -> None:
     state.tallies[3].correct = 7
+
+
+def break_order(state: RobustnessCheckpoint) -> None:
+    state.tallies[1].correct = state.tallies[2].correct - 1
+
+
+def break_certainty(state: RobustnessCheckpoint) -> None:
+    state.tallies[2].certainty = 6 * 2**32
+
+
+def break_length(state: RobustnessCheckpoint) -> None:
+    del state.tallies[-1]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [break_images, break_cost, break_count, break_order, break_certainty, break_length],
+)
+def test_a_checkpoint_that_nobody_counted_is_refused(
+    broken: Callable[[RobustnessCheckpoint], None],
+) -> None:
+    state = RobustnessCheckpoint.FromString(curve(images(5)).checkpoint())
+    Curve(plan(checkpoint=state.SerializeToString()), "digest")
+    broken(state)
     with pytest.raises(Failure, match="contradicts itself"):
         Curve(plan(checkpoint=state.SerializeToString()), "digest")
 
@@ -152,7 +192,19 @@ def test_wilson_is_the_interval_of_the_textbooks() -> None:
         (1, 29, 0.0061, 0.1718),
     ]:
         assert wilson(correct, count, normal) == pytest.approx((low, high), abs=5e-5)
-    assert wilson(20, 20, normal)[1] == 1
+    for count in range(1, 400):
+        assert wilson(0, count, normal)[0] == 0
+        assert wilson(count, count, normal)[1] == 1
+        for correct in range(count + 1):
+            low, high = wilson(correct, count, normal)
+            assert low <= correct / count <= high
+
+
+def test_any_level_below_one_has_its_interval() -> None:
+    found = images(5)
+    for level in (1e-9, 0.5, 0.999999, math.nextafter(1, 0)):
+        for point in curve(found, confidence_level=level).points():
+            assert 0 <= point.accuracy_low <= point.accuracy <= point.accuracy_high <= 1
 
 
 def test_the_interval_of_a_mean() -> None:

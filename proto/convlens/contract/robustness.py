@@ -4,9 +4,8 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import cast
 
-from google.protobuf.message import Message
-
 from convlens.contract.attack_cost import attack_cost
+from convlens.contract.attacks import has_budget, norm_of, parameters_of
 from convlens.contract.rules import title_of
 from convlens.contract.validation import Violation, check, invalid
 from convlens.v1 import adversarial_pb2 as pb
@@ -16,35 +15,6 @@ from convlens.v1.receipt_pb2 import Cost
 
 # The field of a plan that holds the budgets of each norm.
 FIELDS = {methods.NORM_LINF: "epsilons", methods.NORM_L2: "epsilons_l2"}
-
-
-def parameters_of(method: methods.AttackMethod) -> Message:
-    """The parameters of an attack."""
-    name = method.WhichOneof("method")
-    assert name
-    return cast(Message, getattr(method, name))
-
-
-def has_budget(method: methods.AttackMethod) -> bool:
-    """Whether an attack works within a budget; else it looks for the smallest change."""
-    return "epsilon" in parameters_of(method).DESCRIPTOR.fields_by_name
-
-
-def norm_of(method: methods.AttackMethod) -> methods.Norm.ValueType:
-    """The norm in which an attack measures its change; every default is filled in."""
-    parameters = parameters_of(method)
-    if "norm" in parameters.DESCRIPTOR.fields_by_name:
-        return cast("methods.Norm.ValueType", getattr(parameters, "norm"))  # noqa: B009
-    return methods.NORM_LINF if has_budget(method) else methods.NORM_L2
-
-
-def within(method: methods.AttackMethod, epsilon: float) -> methods.AttackMethod:
-    """The same attack under another budget; epsilon in the unit of its norm."""
-    changed = methods.AttackMethod()
-    changed.CopyFrom(method)
-    field = "epsilon" if norm_of(method) == methods.NORM_LINF else "epsilon_l2"
-    setattr(parameters_of(changed), field, epsilon)
-    return changed
 
 
 def budgets_of(plan: pb.RobustnessPlan, norm: methods.Norm.ValueType) -> Sequence[float]:
@@ -65,7 +35,7 @@ def _violations(plan: pb.RobustnessPlan) -> Iterator[Violation]:
         budgets = budgets_of(plan, norm)
         for index, (smaller, larger) in enumerate(pairwise(budgets)):
             if not larger > smaller:
-                words = f"is {larger:g}; must be larger than the one before, {smaller:g}"
+                words = f"is {larger}; must be larger than the one before, {smaller}"
                 yield Violation(field=f"plan.{field}[{index + 1}]", description=words)
         if norm in asked and not budgets:
             title = title_of(parameters_of(asked[norm]))

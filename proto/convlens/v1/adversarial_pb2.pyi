@@ -814,7 +814,9 @@ class LabeledImage(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Comes back in the item; any name the caller likes. The image's random numbers depend on it."""
+    """Comes back in the item; any name the caller likes, of this image alone. The image's random numbers
+    depend on it, and nothing else tells images apart: of two with one id, both count.
+    """
     @_builtins.property
     def image(self) -> _image_pb2.Image:
         """The image."""
@@ -1112,7 +1114,7 @@ class RobustnessDone(_message.Message):
 
     @_builtins.property
     def estimated_cost(self) -> _receipt_pb2.Cost:
-        """What the images were expected to ask of the network at most."""
+        """What the images finished were expected to ask of the network at most; with estimate_only, those sent."""
 
     def __init__(
         self,

@@ -7,7 +7,8 @@ from statistics import NormalDist
 
 from google.protobuf.message import DecodeError
 
-from convlens.contract.robustness import FIELDS, budgets_of, norm_of
+from convlens.contract.attacks import norm_of
+from convlens.contract.robustness import FIELDS, budgets_of
 from convlens.contract.validation import Violation, invalid
 from convlens.internal.v1.robustness_pb2 import (
     RobustnessCheckpoint,
@@ -21,6 +22,8 @@ from convlens.v1.receipt_pb2 import Cost
 
 # Probabilities are summed in this unit, so that the order does not matter.
 UNIT = 2**-32
+# No evaluation has so many images or passes.
+MOST = 2**53
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class Curve:
 
     def __init__(self, plan: pb.RobustnessPlan, network_digest: str) -> None:
         self._series = list(_series(plan))
-        self._normal = NormalDist().inv_cdf(0.5 + plan.confidence_level / 2)
+        # From below: 1 less a little may be 1.
+        self._normal = -NormalDist().inv_cdf((1 - plan.confidence_level) / 2)
         tallies = 1 + sum(len(series.epsilons) for series in self._series)
         self._state = RobustnessCheckpoint(
             plan_digest=_digest(plan, network_digest), tallies=[Tally()] * tallies
@@ -60,11 +64,27 @@ class Curve:
                 "is of another plan or network; send the plan that it came with, or leave it out"
             )
             raise _unusable(words)
-        images = state.images_done - state.images_failed
-        is_sound = all(_is_sound(tally, images) for tally in state.tallies)
-        if images < 0 or len(state.tallies) != len(self._state.tallies) or not is_sound:
+        if not self._is_sound(state):
             raise _unusable("contradicts itself; send one as it came")
         self._state = state
+
+    def _is_sound(self, state: RobustnessCheckpoint) -> bool:
+        """Whether counting may have led to this."""
+        images = state.images_done - state.images_failed
+        counts = (state.images_done, state.cost.forward_passes, state.cost.backward_passes)
+        if images < 0 or max(counts) > MOST or len(state.tallies) != len(self._state.tallies):
+            return False
+        for tally in state.tallies:
+            if max(tally.correct, tally.certainty * UNIT, tally.squared * UNIT) > images:
+                return False
+        tallies = iter(state.tallies)
+        clean = next(tallies).correct
+        for series in self._series:
+            correct = [clean, *(next(tallies).correct for _ in series.epsilons)]
+            # With a larger budget no fewer are fooled.
+            if correct != sorted(correct, reverse=True):
+                return False
+        return True
 
     def fail(self) -> None:
         """Counts an image without an answer."""
@@ -177,10 +197,6 @@ def _digest(plan: pb.RobustnessPlan, network_digest: str) -> bytes:
 
 def _unusable(words: str) -> Exception:
     return invalid([Violation(field="plan.checkpoint", description=words)])
-
-
-def _is_sound(tally: Tally, images: int) -> bool:
-    return max(tally.correct, tally.certainty * UNIT, tally.squared * UNIT) <= images
 
 
 def _is_fooled(smallest: pb.SmallestBudget, epsilon: float) -> bool:

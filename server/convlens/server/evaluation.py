@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from convlens.contract import ErrorReason, Failure, check, with_defaults
+from convlens.contract.deadlines import margin
 from convlens.contract.errors import code_name, reason_name
 from convlens.contract.robustness import check_plan
 from convlens.contract.validation import Violation, invalid
@@ -101,7 +102,9 @@ class Evaluator:
                 await reader
             done = curve.done()
             done.is_partial = isinstance(event, Late)
-            done.estimated_cost.CopyFrom(_times(checked.estimated_cost, images))
+            if plan.estimate_only:
+                done.images_done += images
+            done.estimated_cost.CopyFrom(_times(checked.estimated_cost, done.images_done))
             if not plan.estimate_only:
                 done.receipt.CopyFrom(checked.receipt)
                 done.receipt.cost.CopyFrom(curve.cost)
@@ -137,7 +140,7 @@ class Evaluator:
         """The first message's, with the version of the network that all images are sent to."""
         first = await anext(requests, None)
         if first is None or not first.HasField("plan"):
-            raise _misplaced("the first message must hold the plan")
+            raise _misplaced("must be the plan in the first message")
         check(first)
         plan = with_defaults(first.plan)
         check_plan(plan)
@@ -184,7 +187,7 @@ class Evaluation:
 
     async def _send(self, request: pb.EvaluateRobustnessRequest, spawn: Spawn) -> None:
         if request.HasField("plan"):
-            raise _misplaced("the plan comes once, in the first message")
+            raise _misplaced("must be images in every message but the first")
         check(request)
         for index, image in enumerate(request.batch.images):
             await self.room.wait()
@@ -221,10 +224,12 @@ class Evaluation:
         soon = float("inf")
         if self._plan.allow_partial and self._call.deadline:
             left = self._call.deadline - time.monotonic()
-            soon = self._call.deadline - min(0.5, 0.1 * left)
+            soon = self._call.deadline - margin(left)
         while (left := soon - time.monotonic()) > 0:
             await asyncio.sleep(min(PROGRESS_SECONDS, left))
-            self.events.put_nowait(Tick())
+            # A caller who does not read shall not find all that was told meanwhile.
+            if self.events.empty():
+                self.events.put_nowait(Tick())
         self.events.put_nowait(Late())
 
 

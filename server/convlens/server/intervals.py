@@ -12,7 +12,9 @@ def wilson(correct: int, images: int, normal: float) -> tuple[float, float]:
     middle = share + square / (2 * images)
     half = normal * math.sqrt(share * (1 - share) / images + square / (4 * images**2))
     scale = 1 + square / images
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+    # Rounding must not leave the share itself outside.
+    low, high = (middle - half) / scale, (middle + half) / scale
+    return max(0.0, min(share, low)), min(1.0, max(share, high))
 
 
 def mean(total: float, squared: float, images: int, normal: float) -> tuple[float, float, float]:

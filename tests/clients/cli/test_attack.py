@@ -107,7 +107,7 @@ def test_the_least_likely_class(run: Any, server: FakeServer, photo: Path) -> No
         (["a.png", "--method", "fgsm:epsilon=300/255"], "epsilon"),
         (["a.png", "--method", "fgsm", "--pixels"], "--pixels needs --out"),
         (["a.png", "--method", "fgsm", "--target", "1", "--least-likely"], "exclude each other"),
-        (["a.png", "--method", "fgsm", "--label", "1", "--label", "2"], "2 times for 1 pictures"),
+        (["a.png", "--method", "fgsm", "--label", "1", "--label", "2"], "2 for 1"),
     ],
 )
 def test_wrong_usage(run: Any, server: FakeServer, given: list[str], said: str) -> None:

@@ -9,6 +9,7 @@ from threading import Lock
 from typing import TypeVar
 
 from convlens.contract import ErrorReason, Failure
+from convlens.contract.deadlines import margin
 from convlens.internal.v1.job_pb2 import Job, Reply, Stages
 
 R = TypeVar("R")
@@ -35,7 +36,7 @@ class Ticket:
     @property
     def soon(self) -> float:
         """When it is time to put an answer together, for it to be there by the deadline."""
-        return self.deadline - min(0.5, 0.1 * (self.deadline - self.arrived))
+        return self.deadline - margin(self.deadline - self.arrived)
 
     def tell(self, response: bytes) -> None:
         """Sends a response's bytes that others will follow, unless an answer was sent before."""

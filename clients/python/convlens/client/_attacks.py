@@ -145,7 +145,7 @@ class AttackVerdict(Shown):
             Side(
                 "after the attack, in 8 bits",
                 pixels_of(self.png),
-                self.after or self.after_rounding,
+                self.after_rounding or self.after,
             ),
             self.change,
             self._words(),

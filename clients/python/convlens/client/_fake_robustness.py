@@ -19,7 +19,8 @@ from convlens.client._fake_basics import (
     receipt_for,
 )
 from convlens.contract import Failure, check, digest, with_defaults
-from convlens.contract.robustness import budgets_of, check_plan, norm_of, robustness_cost
+from convlens.contract.attacks import norm_of
+from convlens.contract.robustness import budgets_of, check_plan, robustness_cost
 from convlens.v1 import adversarial_pb2 as pb
 from convlens.v1 import attack_methods_pb2 as methods
 from convlens.v1 import receipt_pb2

@@ -5,6 +5,7 @@ from concurrent.futures import Executor, Future
 
 from convlens.contract import ErrorReason, Failure, with_defaults
 from convlens.contract.attack_cost import attack_cost, is_targeted
+from convlens.contract.attacks import check_budget, without_other_budgets
 from convlens.contract.validation import Violation, invalid
 from convlens.v1 import adversarial_pb2 as pb
 from convlens.v1 import image_pb2
@@ -147,7 +148,9 @@ class AttackJob(AnalysisJob[Judged]):
 
 def _filled_in(given: pb.AttackRequest, subject: Subject) -> pb.AttackRequest:
     """The request as it is meant; the default of top_k bows to a network with fewer classes."""
+    check_budget(given.method, "method")
     request, classes = with_defaults(given), len(subject.network.labels)
+    without_other_budgets(request.method)
     request.network = subject.reference
     check_fields(request, ("until_rounded_succeeds", "through_resize"), subject.network)
     if not given.HasField("top_k"):

@@ -6,7 +6,7 @@ from torch import Tensor
 from convlens.workers.attacks.budget import Budget, Linf
 
 # In steps of 1/255: values of 8 bits lie this near to what float32 makes of them.
-_SLACK = 1e-4
+SLACK = 1e-4
 
 
 def rounded(pixels: Tensor, budget: Budget | None) -> Tensor | None:
@@ -18,7 +18,7 @@ def rounded(pixels: Tensor, budget: Budget | None) -> Tensor | None:
     wanted = pixels.double() * 255
     if budget is None:
         return wanted.round().to(torch.uint8)
-    if budget.epsilon < (1 - _SLACK) / 255:
+    if budget.epsilon < (1 - SLACK) / 255:
         return None
     exact = budget.x.double() * 255
     if isinstance(budget, Linf):
@@ -34,7 +34,7 @@ def floats(picture: Tensor) -> Tensor:
 
 
 def _within_reach(steps: Tensor, exact: Tensor, reach: float) -> Tensor | None:
-    least, most = (exact - reach - _SLACK).ceil(), (exact + reach + _SLACK).floor()
+    least, most = (exact - reach - SLACK).ceil(), (exact + reach + SLACK).floor()
     found = torch.minimum(torch.maximum(steps, least), most).clamp(0, 255)
     return found if bool((least <= most).all()) else None
 
@@ -45,11 +45,11 @@ def _within_length(wanted: Tensor, exact: Tensor, length: float) -> Tensor | Non
     nearer = torch.where(steps > exact, steps - 1, steps + 1)
     before, after = (steps - exact).square(), (nearer - exact).square()
     gain = (before - after).clamp_min(0).flatten()
-    excess = float(before.sum()) - (length + _SLACK) ** 2
+    excess = float(before.sum()) - (length + SLACK) ** 2
     if excess <= 0:
         return steps
     cost = (nearer - wanted).square() - (steps - wanted).square()
-    order = (gain / cost.flatten().clamp_min(_SLACK)).argsort(descending=True, stable=True)
+    order = (gain / cost.flatten().clamp_min(SLACK)).argsort(descending=True, stable=True)
     saved = gain[order].cumsum(0)
     if float(saved[-1]) < excess:
         return None

@@ -7,12 +7,19 @@ from dataclasses import replace
 from torch import Tensor
 
 from convlens.contract import Failure
-from convlens.contract.robustness import budgets_of, has_budget, norm_of, within
+from convlens.contract.attacks import has_budget, norm_of, within
+from convlens.contract.robustness import budgets_of
 from convlens.v1 import adversarial_pb2 as pb
 from convlens.v1 import attack_methods_pb2 as methods
 from convlens.workers.adversarial.attacking import Attacking
 from convlens.workers.adversarial.registry import Attack
-from convlens.workers.adversarial.verdict import Judged, distance, flags_of, rounded_distance
+from convlens.workers.adversarial.verdict import (
+    Judged,
+    distance,
+    flags_of,
+    reached,
+    rounded_distance,
+)
 from convlens.workers.adversarial.view import View
 from convlens.workers.adversarial.watching import Watched
 from convlens.workers.attacks import Aim, Task
@@ -89,7 +96,7 @@ class Trial:
             return
         found = certainty_of(judged.aim, scores)
         self.least[first:] = [min(found, least) for least in self.least[first:]]
-        if not bool(judged.aim.reached(scores[None])[0]):
+        if not reached(judged.aim, scores):
             return
         if not self.smallest.HasField("distance"):
             self.smallest.distance.CopyFrom(self._distance(judged))

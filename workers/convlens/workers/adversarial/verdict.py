@@ -10,13 +10,12 @@ from convlens.v1 import adversarial_pb2 as pb
 from convlens.v1 import image_pb2
 from convlens.v1.classification_pb2 import ClassScore
 from convlens.workers.adversarial.encoding import in_8_bits, numbers_of, pixels_of, png
+from convlens.workers.adversarial.rounding import SLACK
 from convlens.workers.adversarial.watching import Watched
 from convlens.workers.attacks import Aim, Attempt
 
 # Probabilities add up to 1 but for rounding.
 _ROUNDING = 1e-4
-# In steps of 1/255: values of 8 bits lie this near to what float32 makes of them.
-_SLACK = 1e-4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +40,7 @@ class Judged:
     @property
     def is_reached_before(self) -> bool:
         """Whether the network is wrong, or says the target, without any attack."""
-        return _reached(self.aim, self.before)
+        return reached(self.aim, self.before)
 
     @property
     def status(self) -> pb.AttackStatus.ValueType:
@@ -52,7 +51,7 @@ class Judged:
             return pb.ATTACK_STATUS_DEADLINE
         if self.after is None:
             return pb.ATTACK_STATUS_UNSPECIFIED
-        if _reached(self.aim, self.after):
+        if reached(self.aim, self.after):
             return pb.ATTACK_STATUS_SUCCEEDED
         if self.attempt.is_improving:
             return pb.ATTACK_STATUS_BUDGET_EXHAUSTED
@@ -65,12 +64,13 @@ class Judged:
             return pb.ROUNDED_STATUS_UNSPECIFIED
         if self.rounded is None or self.after_rounding is None:
             return pb.ROUNDED_STATUS_NOT_REPRESENTABLE
-        if _reached(self.aim, self.after_rounding):
+        if reached(self.aim, self.after_rounding):
             return pb.ROUNDED_STATUS_SUCCEEDED
         return pb.ROUNDED_STATUS_FAILED
 
 
-def _reached(aim: Aim, scores: Tensor) -> bool:
+def reached(aim: Aim, scores: Tensor) -> bool:
+    """Whether an answer with scores [classes] is what was aimed at."""
     return bool(aim.reached(scores[None])[0])
 
 
@@ -154,7 +154,7 @@ def rounded_distance(judged: Judged) -> pb.Distance:
 def _exact(x: Tensor) -> Tensor:
     """x in double precision, its 8-bit values without what float32 made of them."""
     values, steps = x.double() * 255, in_8_bits(x).double()
-    return torch.where((values - steps).abs() < _SLACK, steps, values) / 255
+    return torch.where((values - steps).abs() < SLACK, steps, values) / 255
 
 
 def distance(pixels: Tensor, x: Tensor) -> pb.Distance:

@@ -112,7 +112,8 @@ def attack(
     paths = found(pictures)
     if labels and len(labels) != len(paths):
         raise click.UsageError(
-            f"--label is there {len(labels)} times for {len(paths)} pictures.", ctx
+            f"--label must be there once for each picture: found {len(labels)} for {len(paths)}.",
+            ctx,
         )
     read = map(Picture.read, paths, labels or [None] * len(paths))
     # The sheet draws the change that was found, not what rounding left of it.

@@ -143,7 +143,7 @@ def robustness(
       convlens robustness pictures/ --attack pgd --attack fgsm \\
           --epsilons 1/255,2/255,4/255,8/255 --out curve.html
       convlens robustness pictures/ --attack auto-attack --epsilons 4/255 \\
-          --network shapes --network shapes-robust --out curves.html
+          --network shapes --network my-network --out curves.html
       convlens robustness pictures/ --labels labels.csv --attack deep-fool \\
           --epsilons-l2 0.25,0.5,1 --checkpoint run.json
       convlens robustness pictures/ --attack pgd --epsilons 4/255 --estimate

@@ -65,12 +65,11 @@ class ItemTally(Tally):
     """Tells of images that have no answer, and of what a run had to wait for."""
 
     def add(self, item: Mapping[str, Any], *, told: bool = False) -> None:
-        """One more image; what was `told` in an earlier run is only counted."""
+        """One more image; of what was `told` in an earlier run it says so."""
         self.answers += 1
-        if "error" in item and told:
-            self.failed += 1
-        elif "error" in item:
-            self._fail(item["id"], item["error"]["message"])
+        if "error" in item:
+            again = " So it was in an earlier run; without its --checkpoint it is tried again."
+            self._fail(item["id"], item["error"]["message"] + (again if told else ""))
 
     def note(self, text: str) -> None:
         """What is no failure, said once."""
