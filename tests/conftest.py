@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from typing import Any
 
 import grpc
 import pytest
+import structlog
 import yaml
 
 from convlens.server.gateway import Gateway
@@ -22,6 +24,21 @@ from convlens.server.settings import Settings
 from convlens.v1.classification_pb2_grpc import ClassificationServiceStub
 
 PICTURES = Path(__file__).parents[1] / "clients/python/convlens/client/pictures"
+
+
+@pytest.fixture(autouse=True)
+def own_logs() -> Iterator[None]:
+    """What a test of the command line makes of the logs ends with it, as its standard error does.
+
+    The servers of the session go on logging.
+    """
+    config = structlog.get_config()
+    yield
+    structlog.configure(**config)
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter):
+            root.removeHandler(handler)
 
 
 class RunningServer:

@@ -82,13 +82,17 @@ def test_metrics_count_what_happened(server: RunningServer, channel: grpc.Channe
     classification(channel).Classify(request, timeout=30)
     with pytest.raises(grpc.RpcError):
         classification(channel).Classify(ClassifyRequest(), timeout=30)
-    after = samples(server)
-    grown = {name: value - before.get(name, 0) for name, value in after.items()}
 
     def key(name: str, **labels: str) -> str:
         return name + json.dumps(labels, sort_keys=True)
 
     rpc = "ClassificationService/Classify"
+    seconds = key("convlens_request_seconds_count", rpc=rpc)
+    # A refusal is counted a moment after it was told.
+    deadline = time.monotonic() + 10
+    while (after := samples(server))[seconds] < before.get(seconds, 0) + 2:
+        assert time.monotonic() < deadline
+    grown = {name: value - before.get(name, 0) for name, value in after.items()}
     assert grown[key("convlens_requests_total", rpc=rpc, code="OK", reason="")] == 1
     refused = {"rpc": rpc, "code": "INVALID_ARGUMENT", "reason": "INVALID_REQUEST"}
     assert grown[key("convlens_requests_total", **refused)] == 1
