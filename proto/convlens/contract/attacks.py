@@ -1,6 +1,6 @@
 """What is the same of several attacks: how they measure a change, and how far they may go."""
 
-from typing import cast
+from typing import Any, cast
 
 from google.protobuf.message import Message
 
@@ -25,9 +25,9 @@ def has_budget(method: methods.AttackMethod) -> bool:
 
 def norm_of(method: methods.AttackMethod) -> methods.Norm.ValueType:
     """The norm in which an attack measures its change; every default is filled in."""
-    parameters = parameters_of(method)
+    parameters: Any = parameters_of(method)
     if "norm" in parameters.DESCRIPTOR.fields_by_name:
-        return cast("methods.Norm.ValueType", getattr(parameters, "norm"))  # noqa: B009
+        return parameters.norm
     return methods.NORM_LINF if has_budget(method) else methods.NORM_L2
 
 
