@@ -35,7 +35,7 @@ class Memory:
         return found.to(like.device, copy=True)
 
     def whole(self, name: str, low: int, high: int) -> int:
-        """A whole number from `low` to `high`, written as an int64 without axes; raises as `take`."""
+        """A whole number from `low` to `high`, written as int64 []; raises as `take`."""
         return int(self.take(name, torch.zeros((), dtype=torch.int64), low, high))
 
     def bytes(self, name: str, most: int) -> bytes:
