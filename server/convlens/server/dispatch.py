@@ -125,10 +125,13 @@ class Dispatcher:
         return answer
 
     def streamed(self, path: str) -> Replying:
-        """An RPC that is one job with many answers; its request holds that of the unary RPC."""
+        """An RPC that is one job with many answers.
+
+        Its request names the network, or holds that of a unary RPC, which does.
+        """
 
         async def answer(call: Call, request: Any, body: bytes) -> AsyncGenerator[bytes, None]:
-            network = request.request.network
+            network = getattr(request, "request", request).network
             async with aclosing(self.answers(call, RPCS[path], network, body)) as answers:
                 async for each in answers:
                     yield each

@@ -32,6 +32,7 @@ FEATURES = "/convlens.v1.FeatureService"
 CLASSIFICATION = "/convlens.v1.ClassificationService"
 EXPLANATION = "/convlens.v1.ExplanationService"
 ADVERSARIAL = "/convlens.v1.AdversarialService"
+SYNTHESIS = "/convlens.v1.SynthesisService"
 NETWORKS = "/convlens.v1.NetworkService"
 HEALTH_SECONDS = 0.25
 LINGER_SECONDS = 0.5
@@ -133,7 +134,8 @@ class Gateway:
                 attack: dispatcher.unary(attack),
             },
             replying={
-                path: dispatcher.streamed(path) for path in (f"{explain}Stream", f"{attack}Stream")
+                path: dispatcher.streamed(path)
+                for path in (f"{explain}Stream", f"{attack}Stream", f"{SYNTHESIS}/Synthesize")
             },
             streaming={
                 f"{classify}Stream": stream(classify, ClassifyStreamResponse, ClassifyResponse),

@@ -1,6 +1,6 @@
 """Receipts: how an answer came about, so that it can be checked and computed again."""
 
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
@@ -9,9 +9,11 @@ from convlens.contract import digest
 from convlens.v1.adversarial_pb2 import AttackRequest
 from convlens.v1.explanation_pb2 import ExplainRequest
 from convlens.v1.receipt_pb2 import Cost, Receipt
+from convlens.v1.synthesis_pb2 import SynthesizeRequest
 from convlens.workers.network import ServedNetwork
 
 R = TypeVar("R", ExplainRequest, AttackRequest)
+Asked: TypeAlias = ExplainRequest | AttackRequest | SynthesizeRequest
 
 
 def receipt(network: ServedNetwork, request: Message, parameters: Message, cost: Cost) -> Receipt:
@@ -28,12 +30,19 @@ def receipt(network: ServedNetwork, request: Message, parameters: Message, cost:
     return made
 
 
-def analysis_receipt(network: ServedNetwork, request: R, spent: Cost, rows: int) -> Receipt:
+def analysis_receipt(
+    network: ServedNetwork, request: Asked, parameters: Asked, spent: Cost, rows: int
+) -> Receipt:
     """The receipt of what the runner computed: what was spent, and the rows of micro-batches."""
-    parameters = type(request)()
-    parameters.CopyFrom(request)
-    parameters.ClearField("images")
     made = receipt(network, request, parameters, spent)
     made.rows = min(rows, network.facts.rows)
     made.seed = request.seed
     return made
+
+
+def without_images(request: R) -> R:
+    """A copy of a request without what it is about."""
+    parameters = type(request)()
+    parameters.CopyFrom(request)
+    parameters.ClearField("images")
+    return parameters

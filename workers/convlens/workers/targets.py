@@ -1,6 +1,6 @@
 """Which classes a request is about."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
 from torch import Tensor
@@ -46,10 +46,23 @@ class Targets:
 
     def of(self, scores: Tensor) -> list[ClassScore]:
         """The classes that the targets are for a picture with these scores [classes]."""
-        chances = scores.softmax(dim=0)
         ranked = cast("list[int]", scores.argsort(descending=True, stable=True).tolist())
         indices = [self._index(target, ranked) for target in self._targets]
-        return [self._class(index, scores, chances) for index in indices]
+        return class_scores(indices, scores, self._labels)
+
+    def fixed(self) -> list[int]:
+        """The classes, where they are known without a picture.
+
+        Raises Failure INVALID_REQUEST where one is given by its rank.
+        """
+        words = "is a rank, and there is no picture that has one; name the class by index or label"
+        if ranks := [
+            Violation(field=f"{self._path.format(number)}.rank", description=words)
+            for number, target in enumerate(self._targets)
+            if target.HasField("rank")
+        ]:
+            raise invalid(ranks)
+        return [self._index(target, ()) for target in self._targets]
 
     def _index(self, target: Target, ranked: Sequence[int]) -> int:
         if target.HasField("rank"):
@@ -57,14 +70,6 @@ class Targets:
         if target.HasField("label"):
             return self._labels.index(target.label)
         return target.class_index
-
-    def _class(self, index: int, scores: Tensor, chances: Tensor) -> ClassScore:
-        return ClassScore(
-            class_index=index,
-            label=self._labels[index],
-            logit=float(scores[index]),
-            probability=float(chances[index]),
-        )
 
     def _violations(self) -> Iterator[Violation]:
         for number, target in enumerate(self._targets):
@@ -87,3 +92,17 @@ class Targets:
             several = " and ".join(map(str, found))
             return f"is the label of the classes {several}; name one of them by class_index"
         return ""
+
+
+def class_scores(indices: Iterable[int], scores: Tensor, labels: Sequence[str]) -> list[ClassScore]:
+    """What scores [classes] say of some classes."""
+    chances = scores.softmax(dim=0)
+    return [
+        ClassScore(
+            class_index=index,
+            label=labels[index],
+            logit=float(scores[index]),
+            probability=float(chances[index]),
+        )
+        for index in indices
+    ]

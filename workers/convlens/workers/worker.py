@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -21,15 +22,18 @@ from convlens.workers.jobs import Ticket, alone, fail
 from convlens.workers.network import ServedNetwork
 from convlens.workers.passes import ROWS
 from convlens.workers.runner import AnalysisJob, Key, Outputs, Pass, Runner, Steps
+from convlens.workers.synthesis import SynthesizeJob
 
 # Of a GPU's memory, what a micro-batch of the analysis pool may take; and on a CPU.
 GPU_SHARE, CPU_BYTES = 0.4, 4 * 2**30
-JOBS: Mapping[str, type[ExplainJob] | type[AttackJob] | type[RobustnessJob]] = {
+Jobs: TypeAlias = type[ExplainJob] | type[AttackJob] | type[RobustnessJob] | type[SynthesizeJob]
+JOBS: Mapping[str, Jobs] = {
     "ExplanationService/Explain": ExplainJob,
     "ExplanationService/ExplainStream": ExplainStreamJob,
     "AdversarialService/Attack": AttackJob,
     "AdversarialService/AttackStream": AttackStreamJob,
     "AdversarialService/EvaluateRobustness": RobustnessJob,
+    "SynthesisService/Synthesize": SynthesizeJob,
 }
 
 

@@ -20,7 +20,7 @@ from convlens.workers.attacks import Attempt, Task
 from convlens.workers.explain import Subject, check_response, check_work, not_finite
 from convlens.workers.jobs import Ticket, guarded
 from convlens.workers.pictures import Picture, read_picture
-from convlens.workers.receipts import analysis_receipt
+from convlens.workers.receipts import analysis_receipt, without_images
 from convlens.workers.runner import AnalysisJob, Key, Pass, Steps
 
 
@@ -143,7 +143,13 @@ class AttackJob(AnalysisJob[Judged]):
 
     def receipt(self) -> Receipt:
         """How the answer came about."""
-        return analysis_receipt(self._subject.network, self.request, self.spent, self.rows)
+        return analysis_receipt(
+            self._subject.network,
+            self.request,
+            without_images(self.request),
+            self.spent,
+            self.rows,
+        )
 
 
 def _filled_in(given: pb.AttackRequest, subject: Subject) -> pb.AttackRequest:

@@ -9,10 +9,11 @@ from torch import Tensor
 from convlens.v1 import adversarial_pb2 as pb
 from convlens.v1 import image_pb2
 from convlens.v1.classification_pb2 import ClassScore
-from convlens.workers.adversarial.encoding import in_8_bits, numbers_of, pixels_of, png
 from convlens.workers.adversarial.rounding import SLACK
 from convlens.workers.adversarial.watching import Watched
 from convlens.workers.attacks import Aim, Attempt
+from convlens.workers.images.encoding import in_8_bits, numbers_of, pixels_of, png
+from convlens.workers.targets import class_scores
 
 # Probabilities add up to 1 but for rounding.
 _ROUNDING = 1e-4
@@ -132,17 +133,8 @@ def flags_of(judged: Judged) -> list[pb.AttackFlag.ValueType]:
 
 def best(scores: Tensor, labels: Sequence[str], top_k: int) -> list[ClassScore]:
     """The best classes for scores [classes], the best first."""
-    chances = scores.softmax(dim=0)
-    order = [int(index) for index in scores.argsort(descending=True, stable=True)[:top_k]]
-    return [
-        ClassScore(
-            class_index=index,
-            label=labels[index],
-            probability=float(chances[index]),
-            logit=float(scores[index]),
-        )
-        for index in order
-    ]
+    order = scores.argsort(descending=True, stable=True)[:top_k]
+    return class_scores(map(int, order), scores, labels)
 
 
 def rounded_distance(judged: Judged) -> pb.Distance:

@@ -10,12 +10,12 @@ from torch import Tensor
 from convlens.contract.validation import Violation, invalid
 from convlens.v1 import network_pb2
 from convlens.v1.image_pb2 import Image
-from convlens.workers.adversarial.encoding import png
 from convlens.workers.adversarial.resizing import original, resizing_of
 from convlens.workers.adversarial.rounding import floats, rounded
 from convlens.workers.attacks.budget import Budget
 from convlens.workers.body import Body
 from convlens.workers.images import Limits
+from convlens.workers.images.encoding import png
 from convlens.workers.network import ServedNetwork
 from convlens.workers.pictures import Picture, read_picture
 

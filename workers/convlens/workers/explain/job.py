@@ -26,7 +26,7 @@ from convlens.workers.explain.verify import not_finite, verify
 from convlens.workers.jobs import Ticket, guarded
 from convlens.workers.localization import opencv_version
 from convlens.workers.pictures import Picture, read_picture
-from convlens.workers.receipts import analysis_receipt
+from convlens.workers.receipts import analysis_receipt, without_images
 from convlens.workers.runner import AnalysisJob, Key, Pass, Steps, side_by_side
 from convlens.workers.targets import Targets
 
@@ -230,7 +230,13 @@ class ExplainJob(AnalysisJob[None]):
 
     def receipt(self) -> Receipt:
         """How the answer came about."""
-        made = analysis_receipt(self._subject.network, self.request, self.spent, self.rows)
+        made = analysis_receipt(
+            self._subject.network,
+            self.request,
+            without_images(self.request),
+            self.spent,
+            self.rows,
+        )
         if self.request.HasField("localization"):
             made.opencv_version = opencv_version()
         return made

@@ -1,0 +1,86 @@
+"""Checkpoints: what the methods of a job need to go on, as bytes that any replica can read."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from google.protobuf.message import Message
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from convlens.contract import digest
+from convlens.contract.validation import Violation, invalid
+from convlens.v1 import synthesis_pb2 as pb
+from convlens.workers.network import ServedNetwork
+from convlens.workers.synthesizers import Memory
+from convlens.workers.synthesizers.memory import broken
+
+QUESTION = "question"
+# Fields that may be others when a question is asked again: how long to go on, and what to tell.
+FREE = frozenset(
+    [
+        "steps",
+        "evaluations",
+        "network",
+        "checkpoint",
+        "progress_every",
+        "preview_every",
+        "allow_partial",
+        "estimate_only",
+    ]
+)
+OTHER_QUESTION = (
+    "is that of another question; go on with the same network, method, parameters, canvas and seed "
+    "(only steps and evaluations may be others), or send none to begin anew"
+)
+
+
+def question_of(request: pb.SynthesizeRequest, network: ServedNetwork) -> str:
+    """A digest that requests have in common whose checkpoints fit one another.
+
+    `request` has every default filled in.
+    """
+    asked = pb.SynthesizeRequest()
+    asked.CopyFrom(request)
+    _forget(asked)
+    return digest(network.facts.digest.encode(), asked.SerializeToString(deterministic=True))
+
+
+def _forget(message: Message) -> None:
+    for field, value in message.ListFields():
+        if field.name in FREE:
+            message.ClearField(field.name)
+        elif isinstance(value, Message):
+            _forget(value)
+
+
+def written(question: str, states: Sequence[Mapping[str, Tensor]]) -> bytes:
+    """The states of all items of a job, in their order."""
+    tensors = {
+        f"{number}/{name}": tensor.detach().cpu().contiguous()
+        for number, state in enumerate(states)
+        for name, tensor in state.items()
+    }
+    words = torch.frombuffer(bytearray(question.encode()), dtype=torch.uint8)
+    return save({QUESTION: words, **tensors})
+
+
+def read(data: bytes, question: str, count: int) -> list[Memory]:
+    """The memory of each of so many items.
+
+    Raises Failure INVALID_REQUEST where the bytes are no checkpoint, or that of another question.
+    """
+    try:
+        tensors = load(data)
+        found = tensors.pop(QUESTION).numpy().tobytes()
+    except (SafetensorError, KeyError, ValueError, TypeError):
+        raise broken() from None
+    if found != question.encode():
+        raise invalid([Violation(field="checkpoint", description=OTHER_QUESTION)])
+    states: list[dict[str, Tensor]] = [{} for _ in range(count)]
+    for name, tensor in tensors.items():
+        number, _, own = name.partition("/")
+        if not number.isdecimal() or int(number) >= count:
+            raise broken()
+        states[int(number)][own] = tensor
+    return [Memory(state) for state in states]
