@@ -20,6 +20,16 @@ def rectified(found: Rectifier, guided: bool, run: Callable[[], Tensor]) -> Tens
     return cast(Tensor, _Rectified.apply(found.input, found.cap, guided, run))
 
 
+def redirected(found: Rectifier, run: Callable[[], Tensor]) -> Tensor:
+    """What the call of a rectifier gives, with a gradient where the plain one of a row is zero.
+
+    Of a row [i] that lets nothing through, all passes but what would push a negative input lower,
+    or one above the cap higher, if what the gradient is of is made large. Olah et al. 2017,
+    doi:10.23915/distill.00007, as lucid has it.
+    """
+    return cast(Tensor, _Redirected.apply(found.input, found.cap, run))
+
+
 def unpooled_by_maximum(pool: Pool) -> Tensor:
     """The maxima of a pooling; what is the maximum of several windows gets their largest gradient.
 
@@ -52,6 +62,28 @@ class _Rectified(Function):
         if ctx.cap != inf:
             positive.masked_fill_(output >= ctx.cap, 0)
         return positive, None, None, None
+
+
+class _Redirected(Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, cap: float, run: Callable[[], Tensor]) -> Tensor:
+        # Before it is run, which may write to it.
+        below, above = input < 0, input > cap
+        output = run()
+        if output is input:
+            ctx.mark_dirty(input)
+        ctx.save_for_backward(below, above, (output > 0) & (output < cap))
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        [gradient] = grad_outputs
+        below, above, sloped = ctx.saved_tensors
+        plain = gradient.masked_fill(~sloped, 0)
+        outward = (below & (gradient < 0)) | (above & (gradient > 0))
+        inner = tuple(range(1, plain.dim()))
+        blocked = (plain == 0).all(dim=inner, keepdim=True) if inner else plain == 0
+        return torch.where(blocked, gradient.masked_fill(outward, 0), plain), None, None
 
 
 class _Pooled(Function):

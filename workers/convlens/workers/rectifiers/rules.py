@@ -9,7 +9,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from convlens.workers.anatomy.names import gives_tensors, plain_name
-from convlens.workers.rectifiers.backward import rectified, unpooled_by_maximum
+from convlens.workers.rectifiers.backward import rectified, redirected, unpooled_by_maximum
 from convlens.workers.rectifiers.calls import pooled, rectifier
 
 
@@ -22,6 +22,9 @@ class Rule(Enum):
     DECONVNET = "deconvnet"
     #: Likewise; an input of overlapping pooling windows gets the largest of what they hold.
     DECONVNET_MAX = "deconvnet_max"
+    #: Where its input is positive; of a row that would have none of it, everywhere but where it
+    #: would push the input farther out. For gradients of what is made large (Olah et al.).
+    REDIRECT = "redirect"
 
 
 def applied(rule: Rule | None) -> AbstractContextManager[object]:
@@ -70,6 +73,8 @@ class Ruled(TorchFunctionMode):
         """What to do in place of a call, None where it is to be made as it is."""
         name = plain_name(func)
         if found := rectifier(name, args, kwargs):
+            if self._rule is Rule.REDIRECT:
+                return lambda: redirected(found, lambda: func(*args, **kwargs))
             guided = self._rule is Rule.GUIDED
             return lambda: rectified(found, guided, lambda: func(*args, **kwargs))
         if self._rule is Rule.DECONVNET_MAX and (pool := pooled(name, args, kwargs)):
