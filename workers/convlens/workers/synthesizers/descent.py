@@ -1,0 +1,166 @@
+"""Gradient descent with momentum, at a rate that is lowered on the way."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from convlens.v1 import synthesis_methods_pb2 as methods
+from convlens.workers.synthesizers.code import Code
+from convlens.workers.synthesizers.growth import Growth, Sketch
+from convlens.workers.synthesizers.norms import alpha_norm
+from convlens.workers.synthesizers.regularizers import total_variation
+from convlens.workers.synthesizers.task import Task
+
+# The loss counts as lower where this share of it is gone; after so many steps without, the rate
+# is lowered by this factor.
+_LESS = 1e-3
+_PATIENCE = 8
+_LOWERED = 0.5
+# Of the step that would bring the loss to 0 if it fell in a straight line.
+_FIRST_STEP = 0.1
+
+_MOST_STEPS = 1_000_000_000
+
+
+class Weights:
+    """Of the two regularizers, for pixels in [0, 1].
+
+    Those of the paper are for pictures that were divided by the mean length sigma of training ones:
+    2.16e8 with alpha 6, and 0.5, 5 and 50 for the first, the second and the last third of layers,
+    at 227 x 227 pixels. Here the terms of a picture with the spread of training ones are what they
+    are there, whatever the size.
+    """
+
+    def __init__(self, task: Task, depth: float, p: methods.Inversion) -> None:
+        spread, count = float(task.std.mean()), math.prod(task.canvas)
+        strength = next(weight for until, weight in _VARIATION if depth <= until)
+        self.alpha_norm = _ALPHA * _PAPER**-2 / (count * spread**p.alpha)
+        self.variation = strength / (_PAPER * spread**p.tv_beta)
+        if p.HasField("alpha_weight"):
+            self.alpha_norm = p.alpha_weight
+        if p.HasField("tv_weight"):
+            self.variation = p.tv_weight
+
+
+_ALPHA, _PAPER = 2.16e8, 227 * 227 * 3
+_VARIATION = ((0.3, 0.5), (0.6, 5.0), (1.0, 50.0))
+
+
+class Descent:
+    """A picture on its way down, and the best that it was."""
+
+    def __init__(self, task: Task, code: Code, p: methods.Inversion) -> None:
+        self._task, self._code, self._p = task, code, p
+        self._weights = Weights(task, code.depth, p)
+        #: The code to come to, once it is known.
+        self.wanted = None if code.given is None else code.given.to(task.mean)
+        self.step = 0
+        if task.memory and (step := task.memory.whole("step", 0, _MOST_STEPS)):
+            self._remember(task, step)
+        else:
+            self._begin(task)
+
+    def _begin(self, task: Task) -> None:
+        self.pixels = task.start(self._p.start)
+        self._delta = torch.zeros_like(self.pixels)
+        self._best, self._lowest = self.pixels, math.inf
+        self._distance = self._gradient = math.inf
+        self._rate, self._stale = self._p.learning_rate, 0
+
+    def _remember(self, task: Task, step: int) -> None:
+        memory = task.memory
+        assert memory is not None
+        blank, number = task.blank(), torch.zeros((), dtype=torch.float64)
+        self.step = step
+        self.pixels, self._best = (
+            memory.take("pixels", blank, 0, 1),
+            memory.take("best", blank, 0, 1),
+        )
+        self._delta = memory.take("delta", blank)
+        self._lowest, self._distance, self._gradient, self._rate = (
+            float(memory.take(name, number, 0)) for name in _NUMBERS
+        )
+        self._stale = memory.whole("stale", 0, _PATIENCE)
+        if self._code.given is None:
+            self.wanted = memory.take("code", task.mean.new_zeros(self._code.shape))
+
+    def move(self, distance: float, slope: Tensor) -> None:
+        """Takes what the pixels came to [and its gradient by what the network sees], and steps."""
+        loss, gradient = self._loss(distance, slope)
+        length = float(gradient.norm())
+        if self.step == 0 and not self._p.HasField("learning_rate"):
+            self._rate = _FIRST_STEP * loss / max(length**2, _TINY)
+        self.step += 1
+        is_less = loss < self._lowest * (1 - _LESS)
+        if loss < self._lowest:
+            self._best, self._lowest = self.pixels, loss
+            self._distance, self._gradient = distance, length
+        self._stale = 0 if is_less else self._stale + 1
+        if self._stale < _PATIENCE:
+            self._delta = self._p.momentum * self._delta - self._rate * gradient
+            self.pixels = (self.pixels + self._delta).clamp(0, 1)
+            return
+        self._rate, self._stale = self._rate * _LOWERED, 0
+        self.pixels, self._delta = self._best, torch.zeros_like(self._delta)
+
+    def _loss(self, distance: float, slope: Tensor) -> tuple[float, Tensor]:
+        """The loss at the pixels, and its gradient by them."""
+        with torch.enable_grad():
+            pixels = self.pixels.detach().requires_grad_()
+            seen, terms = self._task.see(pixels), sum(self._terms(pixels).values())
+            [gradient] = torch.autograd.grad(
+                [seen, terms], [pixels], [slope, torch.ones_like(terms)]
+            )
+        return distance + float(terms), gradient
+
+    def _terms(self, pixels: Tensor) -> dict[str, Tensor]:
+        x, p = pixels - self._task.mean, self._p
+        return {
+            "alpha norm": self._weights.alpha_norm * alpha_norm(x, p.alpha),
+            "total variation": self._weights.variation * total_variation(x, p.tv_beta),
+        }
+
+    def growth(self) -> Growth:
+        """The best so far; none before the first step."""
+        if not self.step:
+            return Growth(0, [None], {"step": torch.tensor(0)})
+        terms = {name: float(term) for name, term in self._terms(self._best).items()}
+        sketch = Sketch(
+            self._best,
+            self.step,
+            objective=self._distance,
+            terms={"code": self._distance, **terms},
+            gradient_norm=self._gradient,
+            code_distance=self._distance,
+            psnr=self._psnr(),
+        )
+        return Growth(self.step, [sketch], self._state())
+
+    def _psnr(self) -> float | None:
+        """Of what the network sees of the best, against the picture that is inverted."""
+        if self._code.picture is None:
+            return None
+        apart = self._task.see(self._best) - self._code.picture.to(self._best)
+        return -10 * math.log10(max(float(apart.square().mean()), _TINY))
+
+    def _state(self) -> Mapping[str, Tensor]:
+        numbers = (self._lowest, self._distance, self._gradient, self._rate)
+        state = {
+            "step": torch.tensor(self.step),
+            "stale": torch.tensor(self._stale),
+            "pixels": self.pixels,
+            "best": self._best,
+            "delta": self._delta,
+        }
+        for name, number in zip(_NUMBERS, numbers, strict=True):
+            state[name] = torch.tensor(number, dtype=torch.float64)
+        if self._code.given is None and self.wanted is not None:
+            state["code"] = self.wanted
+        return state
+
+
+_NUMBERS = ("lowest", "distance", "gradient", "rate")
+# Keeps quotients and logarithms finite.
+_TINY = 1e-30
