@@ -68,22 +68,27 @@ class _Redirected(Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, cap: float, run: Callable[[], Tensor]) -> Tensor:
         # Before it is run, which may write to it.
-        below, above = input < 0, input > cap
+        place = torch.full_like(input, _FLAT, dtype=torch.int8)
+        place.masked_fill_(input < 0, _BELOW).masked_fill_(input > cap, _ABOVE)
         output = run()
         if output is input:
             ctx.mark_dirty(input)
-        ctx.save_for_backward(below, above, (output > 0) & (output < cap))
+        ctx.save_for_backward(place.masked_fill_((output > 0) & (output < cap), _SLOPED))
         return output
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         [gradient] = grad_outputs
-        below, above, sloped = ctx.saved_tensors
-        plain = gradient.masked_fill(~sloped, 0)
-        outward = (below & (gradient < 0)) | (above & (gradient > 0))
+        [place] = ctx.saved_tensors
+        plain = gradient.masked_fill(place != _SLOPED, 0)
+        outward = ((place == _BELOW) & (gradient < 0)) | ((place == _ABOVE) & (gradient > 0))
         inner = tuple(range(1, plain.dim()))
         blocked = (plain == 0).all(dim=inner, keepdim=True) if inner else plain == 0
         return torch.where(blocked, gradient.masked_fill(outward, 0), plain), None, None
+
+
+# Where an input is: below 0, where the rectifier has a slope, above its cap, or on an edge.
+_BELOW, _SLOPED, _ABOVE, _FLAT = range(4)
 
 
 class _Pooled(Function):
