@@ -9,8 +9,8 @@ from torch import Tensor
 from convlens.v1 import synthesis_methods_pb2 as methods
 from convlens.workers.synthesizers.code import Code
 from convlens.workers.synthesizers.growth import Growth, Sketch
-from convlens.workers.synthesizers.norms import alpha_norm
-from convlens.workers.synthesizers.regularizers import total_variation
+from convlens.workers.synthesizers.memory import Memory
+from convlens.workers.synthesizers.regularizers import alpha_norm, total_variation
 from convlens.workers.synthesizers.task import Task
 
 # The loss counts as lower where this share of it is gone; after so many steps without, the rate
@@ -21,7 +21,8 @@ _LOWERED = 0.5
 # Of the step that would bring the loss to 0 if it fell in a straight line.
 _FIRST_STEP = 0.1
 
-_MOST_STEPS = 1_000_000_000
+# More than the protos allow.
+_MOST_STEPS = 10**6
 
 
 class Weights:
@@ -56,38 +57,32 @@ class Descent:
         self._weights = Weights(task, code.depth, p)
         #: The code to come to, once it is known.
         self.wanted = None if code.given is None else code.given.to(task.mean)
-        self.step = 0
-        if task.memory and (step := task.memory.whole("step", 0, _MOST_STEPS)):
-            self._remember(task, step)
+        if task.memory:
+            self._remember(task.memory)
         else:
-            self._begin(task)
+            self._begin()
 
-    def _begin(self, task: Task) -> None:
-        self.pixels = task.start(self._p.start)
+    def _begin(self) -> None:
+        self.step = self._stale = 0
+        self.pixels = self._best = self._task.start(self._p.start)
         self._delta = torch.zeros_like(self.pixels)
-        self._best, self._lowest = self.pixels, math.inf
-        self._distance = self._gradient = math.inf
-        self._rate, self._stale = self._p.learning_rate, 0
+        self._lowest = self._distance = self._gradient = math.inf
+        self._rate = self._p.learning_rate
 
-    def _remember(self, task: Task, step: int) -> None:
-        memory = task.memory
-        assert memory is not None
-        blank, number = task.blank(), torch.zeros((), dtype=torch.float64)
-        self.step = step
-        self.pixels, self._best = (
-            memory.take("pixels", blank, 0, 1),
-            memory.take("best", blank, 0, 1),
-        )
+    def _remember(self, memory: Memory) -> None:
+        blank, number = self._task.blank(), torch.zeros((), dtype=torch.float64)
+        self.step = memory.whole("step", 1, _MOST_STEPS)
+        self._stale = memory.whole("stale", 0, _PATIENCE)
+        self.pixels, self._best = (memory.take(name, blank, 0, 1) for name in ("pixels", "best"))
         self._delta = memory.take("delta", blank)
         self._lowest, self._distance, self._gradient, self._rate = (
             float(memory.take(name, number, 0)) for name in _NUMBERS
         )
-        self._stale = memory.whole("stale", 0, _PATIENCE)
         if self._code.given is None:
-            self.wanted = memory.take("code", task.mean.new_zeros(self._code.shape))
+            self.wanted = memory.take("code", self._task.mean.new_zeros(self._code.shape))
 
     def move(self, distance: float, slope: Tensor) -> None:
-        """Takes what the pixels came to [and its gradient by what the network sees], and steps."""
+        """Takes what the pixels came to and the gradient by what the network sees, and steps."""
         loss, gradient = self._loss(distance, slope)
         length = float(gradient.norm())
         if self.step == 0 and not self._p.HasField("learning_rate"):
@@ -113,7 +108,7 @@ class Descent:
             [gradient] = torch.autograd.grad(
                 [seen, terms], [pixels], [slope, torch.ones_like(terms)]
             )
-        return distance + float(terms), gradient
+        return distance + float(terms.detach()), gradient
 
     def _terms(self, pixels: Tensor) -> dict[str, Tensor]:
         x, p = pixels - self._task.mean, self._p
@@ -122,10 +117,10 @@ class Descent:
             "total variation": self._weights.variation * total_variation(x, p.tv_beta),
         }
 
-    def growth(self) -> Growth:
-        """The best so far; none before the first step."""
+    def growth(self) -> Growth | None:
+        """The best so far, None before the first step."""
         if not self.step:
-            return Growth(0, [None], {"step": torch.tensor(0)})
+            return None
         terms = {name: float(term) for name, term in self._terms(self._best).items()}
         sketch = Sketch(
             self._best,

@@ -26,4 +26,6 @@ def inversion(task: Task, code: Code, p: methods.Inversion) -> Steps[Growth]:
         seen = task.see(descent.pixels)
         answer = yield code.ask(seen, distance, descent.growth)
         descent.move(float(answer.worth), answer.slope[0])
-    return descent.growth()
+    growth = descent.growth()
+    assert growth, "there is at least one step"
+    return growth

@@ -24,3 +24,11 @@ def total_variation(pixels: Tensor, beta: float) -> Tensor:
     squares = across.square() + down.square()
     flat = squares == 0
     return squares.masked_fill(flat, 1).pow(beta / 2).masked_fill(flat, 0).sum()
+
+
+def alpha_norm(x: Tensor, alpha: float) -> Tensor:
+    """The sum of |x|^alpha over pixels [channels, height, width], less the mean colour.
+
+    A large power keeps each within bounds. Mahendran & Vedaldi 2014, arXiv:1412.0035, section 3.
+    """
+    return x.abs().pow(alpha).sum()
