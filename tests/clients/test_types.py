@@ -21,13 +21,24 @@ from convlens.client import (
     NetworkSummary,
     PretrainedWeights,
     RobustnessEvent,
+    SynthesisDone,
+    SynthesisEvent,
 )
-from convlens.client.methods import PGD, LeastLikely, Occlusion, Rank, Saliency
+from convlens.client.methods import (
+    PGD,
+    ClassModel,
+    FoolingGradient,
+    LeastLikely,
+    Occlusion,
+    Rank,
+    Saliency,
+)
 
 OPERATIONS = [
     *("classify", "classify_stream", "extract_features", "extract_features_stream"),
     *("explain", "explain_stream", "estimate", "attack", "attack_stream", "estimate_attack"),
     *("evaluate_robustness", "estimate_robustness"),
+    *("synthesize", "synthesize_to_end", "estimate_synthesis"),
     *("networks", "network", "pretrained", "health"),
 ]
 
@@ -65,6 +76,10 @@ def test_types_of_the_client(server):
         event = next(client.evaluate_robustness(labelled, PGD(), epsilons=0.1))
         assert_type(event, RobustnessEvent)
         assert_type(client.estimate_robustness(labelled, [PGD()], epsilons=[0.1]), Cost)
+        assert_type(next(client.synthesize(ClassModel(), target="cat")), SynthesisEvent)
+        fooled = client.synthesize_to_end(FoolingGradient(steps=1), target=["cat", 1], canvas=16)
+        assert_type(fooled, SynthesisDone)
+        assert_type(client.estimate_synthesis(ClassModel(), target=0), Cost)
         assert_type(client.networks(), list[NetworkSummary])
         assert_type(client.network("pets"), Network)
         assert_type(client.pretrained("resnet"), list[PretrainedWeights])
@@ -109,6 +124,11 @@ async def test_types_of_the_async_client(server):
         event = await anext(client.evaluate_robustness(labelled, PGD(), epsilons=0.1))
         assert_type(event, RobustnessEvent)
         assert_type(await client.estimate_robustness(labelled, [PGD()], epsilons=[0.1]), Cost)
+        event = await anext(client.synthesize(ClassModel(), target="cat"))
+        assert_type(event, SynthesisEvent)
+        fooled = await client.synthesize_to_end(FoolingGradient(steps=1), target=["cat", 1])
+        assert_type(fooled, SynthesisDone)
+        assert_type(await client.estimate_synthesis(ClassModel(), target=0), Cost)
         assert_type(await client.networks(), list[NetworkSummary])
         assert_type(await client.network("pets"), Network)
         assert_type(await client.pretrained("resnet"), list[PretrainedWeights])

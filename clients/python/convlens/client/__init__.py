@@ -96,6 +96,15 @@ if TYPE_CHECKING:
         RobustnessProgress,
         SmallestBudget,
     )
+    from convlens.client._synthesis import (
+        LossTerm,
+        PictureProgress,
+        SynthesisDone,
+        SynthesisEvent,
+        SynthesisPreview,
+        SynthesisProgress,
+        SynthesizedPicture,
+    )
 
 __all__ = [
     "Aborted",
@@ -152,6 +161,7 @@ __all__ = [
     "Layer",
     "LayerCode",
     "LayerSelection",
+    "LossTerm",
     "MapGeometry",
     "MessageTooLarge",
     "MethodScore",
@@ -162,6 +172,7 @@ __all__ = [
     "OnError",
     "Overloaded",
     "PermissionDenied",
+    "PictureProgress",
     "Pooling",
     "PretrainedWeights",
     "QualityScore",
@@ -174,6 +185,11 @@ __all__ = [
     "RobustnessPoint",
     "RobustnessProgress",
     "SmallestBudget",
+    "SynthesisDone",
+    "SynthesisEvent",
+    "SynthesisPreview",
+    "SynthesisProgress",
+    "SynthesizedPicture",
     "TrainingMemory",
     "Unauthenticated",
     "Unavailable",
@@ -185,7 +201,7 @@ __all__ = [
 HOMES = (
     *("_errors", "_anatomy", "_results", "_features", "_images", "_operations"),
     *("_quality", "_details", "_attributions", "_explanations", "_attacks", "_robustness"),
-    *("_client", "_async_client"),
+    *("_synthesis", "_client", "_async_client"),
 )
 
 

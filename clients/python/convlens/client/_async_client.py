@@ -25,7 +25,7 @@ from convlens.client import _operations as operations
 from convlens.client._calls import OpenCalls, closed_error
 from convlens.client._errors import Overloaded, Unavailable, translated
 from convlens.client._methods import IMAGES, dressed
-from convlens.client._operations import Operation, Stream, Survey, Watch
+from convlens.client._operations import Last, Operation, Stream, Survey, Watch
 from convlens.client._results import Cost
 from convlens.client._streams import Events, Feed, feed_of
 from convlens.client._transport import (
@@ -112,6 +112,22 @@ def watching(
     return dressed(method, build)
 
 
+def ending(
+    build: Callable[Concatenate[Settings, P], Last[T]],
+) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, T]]:
+    """The method that returns what the last message says of those that `build` describes."""
+
+    async def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        last = await asyncio.to_thread(build, self._settings, *args, **kwargs)
+        found: Any = None
+        async with aclosing(self._watch(last.watch)) as events:
+            async for event in events:
+                found = event
+        return last.value(found)
+
+    return dressed(method, build)
+
+
 class AsyncClient:
     """A connection to a ConvLens server, for one event loop; its tasks may share it.
 
@@ -145,6 +161,9 @@ class AsyncClient:
     estimate_attack = unary(operations.estimate_attack)
     evaluate_robustness = streaming(operations.evaluate_robustness)
     estimate_robustness = estimating(operations.estimate_robustness)
+    synthesize = watching(operations.synthesize)
+    synthesize_to_end = ending(operations.synthesize_to_end)
+    estimate_synthesis = ending(operations.estimate_synthesis)
     networks = unary(operations.networks)
     network = unary(operations.network)
     pretrained = unary(operations.pretrained)

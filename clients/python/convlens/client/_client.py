@@ -16,7 +16,7 @@ from convlens.client import _operations as operations
 from convlens.client._calls import OpenCalls
 from convlens.client._errors import Overloaded, Unavailable, translated
 from convlens.client._methods import IMAGES, dressed
-from convlens.client._operations import Operation, Stream, Survey, Watch
+from convlens.client._operations import Last, Operation, Stream, Survey, Watch
 from convlens.client._results import Cost
 from convlens.client._streams import Events, Feed, feed_of
 from convlens.client._transport import (
@@ -81,6 +81,19 @@ def watching(
     return dressed(method, build)
 
 
+def ending(
+    build: Callable[Concatenate[Settings, P], Last[T]],
+) -> Callable[Concatenate["Client", P], T]:
+    """The method that returns what the last message says of those that `build` describes."""
+
+    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        last = build(self._settings, *args, **kwargs)
+        [event] = deque(self._watch(last.watch), maxlen=1)
+        return last.value(event)
+
+    return dressed(method, build)
+
+
 class Client:
     """A connection to a ConvLens server; threads may share it.
 
@@ -120,6 +133,9 @@ class Client:
     estimate_attack = unary(operations.estimate_attack)
     evaluate_robustness = streaming(operations.evaluate_robustness)
     estimate_robustness = estimating(operations.estimate_robustness)
+    synthesize = watching(operations.synthesize)
+    synthesize_to_end = ending(operations.synthesize_to_end)
+    estimate_synthesis = ending(operations.estimate_synthesis)
     networks = unary(operations.networks)
     network = unary(operations.network)
     pretrained = unary(operations.pretrained)

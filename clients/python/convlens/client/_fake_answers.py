@@ -21,6 +21,7 @@ from convlens.client._fake_basics import (
 )
 from convlens.client._fake_explanations import explain
 from convlens.client._fake_robustness import evaluate
+from convlens.client._fake_synthesis import synthesize
 from convlens.contract import Failure, digest
 from convlens.v1 import (
     classification_pb2,
@@ -152,5 +153,6 @@ def default_answers() -> dict[str, Answer]:
         "ListNetworks": network_pb2.ListNetworksResponse(networks=[summary]),
         "GetNetwork": _get_network,
         "ListPretrained": _list_pretrained,
+        "Synthesize": synthesize,
         "Check": health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING),
     }

@@ -201,7 +201,12 @@ def classification(
 
 def scores_of(messages: Iterable[classification_pb2.ClassScore]) -> tuple[ClassScore, ...]:
     """The scores of several classes."""
-    return tuple(plain(ClassScore, score, index=score.class_index) for score in messages)
+    return tuple(map(score_of, messages))
+
+
+def score_of(message: classification_pb2.ClassScore) -> ClassScore:
+    """The score of a class."""
+    return plain(ClassScore, message, index=message.class_index)
 
 
 def receipt_of(message: receipt_pb2.Receipt) -> Receipt:

@@ -1,12 +1,14 @@
-"""Ways to explain an answer, to judge explanations, and to attack: the contract's own messages.
+"""Ways to explain, to judge explanations, to attack, to synthesize: the contract's own messages.
 
-from convlens.client.methods import PGD, Deletion, Occlusion, Saliency
+from convlens.client.methods import PGD, ClassModel, Deletion, Occlusion, Saliency
 
 client.explain("cat.jpg", [Saliency(), Occlusion(window=16)], measures=[Deletion()])
 client.attack("cat.jpg", PGD(epsilon=8 / 255), target="dog")
+client.synthesize_to_end(ClassModel(steps=256), target="cat")
 
-What is left out takes the default that the contract names; `convlens explain --help-methods` and
-`convlens attack --help-methods` list every parameter with its default, its range and its paper.
+What is left out takes the default that the contract names; `--help-methods` of the commands
+`convlens explain`, `convlens attack` and `convlens synthesize` lists every parameter with its
+default, its range and its paper.
 """
 
 from dataclasses import dataclass
@@ -62,6 +64,20 @@ from convlens.v1.quality_pb2 import (
     RegionOverlap,
     TrueRegion,
 )
+from convlens.v1.synthesis_methods_pb2 import (
+    CanvasStart,
+    ClassModel,
+    FeatureUnit,
+    Fooling,
+    FoolingCppn,
+    FoolingDirect,
+    FoolingGradient,
+    Inversion,
+    Parametrization,
+    Priors,
+    SynthesisMethod,
+    UnitMaximization,
+)
 from convlens.v1.target_pb2 import Target
 
 __all__ = [
@@ -73,8 +89,10 @@ __all__ = [
     "AttackLoss",
     "AttackMethod",
     "AutoAttack",
+    "CanvasStart",
     "CarliniWagner",
     "ChannelReduction",
+    "ClassModel",
     "ColorScale",
     "Completeness",
     "Deconvnet",
@@ -83,8 +101,13 @@ __all__ = [
     "Deletion",
     "DenseMap",
     "ExplanationMethod",
+    "FeatureUnit",
     "Fill",
     "Filters",
+    "Fooling",
+    "FoolingCppn",
+    "FoolingDirect",
+    "FoolingGradient",
     "GradCam",
     "GuidedBackprop",
     "GuidedGradCam",
@@ -92,6 +115,7 @@ __all__ = [
     "Insertion",
     "IntegratedGradients",
     "Interpolation",
+    "Inversion",
     "LeastLikely",
     "Localization",
     "LocalizationMethod",
@@ -100,8 +124,10 @@ __all__ = [
     "ModelRandomization",
     "Norm",
     "Occlusion",
+    "Parametrization",
     "PointingGame",
     "Position",
+    "Priors",
     "QualityMeasure",
     "Rank",
     "RegionOverlap",
@@ -111,8 +137,10 @@ __all__ = [
     "SmoothGrad",
     "SmoothGradForm",
     "Square",
+    "SynthesisMethod",
     "Target",
     "TrueRegion",
+    "UnitMaximization",
     "Unpooling",
 ]
 

@@ -72,6 +72,7 @@ class FakeServer:
     request. Without one for ExplainStream or AttackStream, the answer of Explain or Attack
     comes in parts.
     Without one for EvaluateRobustness, an image's id decides within which budget attacks succeed.
+    Without one for Synthesize, squares come out of noise, for every method.
     `requests` has what came in, in order. `max_message_bytes` is the largest request that it takes;
     -1 is any.
 

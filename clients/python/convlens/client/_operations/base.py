@@ -117,6 +117,14 @@ class Watch(Generic[T]):
         time_of(self.timeout)
 
 
+@dataclass(frozen=True, slots=True)
+class Last(Generic[T]):
+    """What the last message of a watch says, made of it by `value`; the others are dropped."""
+
+    watch: Watch[Any]
+    value: Callable[[Any], T]
+
+
 def with_options(parameters_of: Callable[..., object]) -> Callable[[F], F]:
     """Has help() show what `**options` of an operation stands for: the keywords given here."""
 

@@ -1,0 +1,99 @@
+"""Operations of the SynthesisService."""
+
+# Kept as written, so that help() shows names and not what they stand for.
+from __future__ import annotations
+
+from typing import Unpack
+
+from convlens.client._operations.base import Last, Watch, message_of, with_options
+from convlens.client._operations.per_image import path_of
+from convlens.client._operations.synthesizing import (
+    Synthesis,
+    SynthesisOptions,
+    synthesis_request,
+)
+from convlens.client._results import Cost
+from convlens.client._synthesis import SynthesisDone, SynthesisEvent, synthesis_event
+from convlens.client._transport import Settings
+from convlens.v1 import synthesis_pb2 as pb
+
+RPC = pb.DESCRIPTOR.services_by_name["SynthesisService"].methods_by_name["Synthesize"]
+
+
+@with_options(synthesis_request)
+def synthesize(
+    settings: Settings,
+    method: Synthesis,
+    *,
+    progress_every: int | None = None,
+    preview_every: int | None = None,
+    timeout: float | None = None,
+    **options: Unpack[SynthesisOptions],
+) -> Watch[SynthesisEvent]:
+    """Makes the pictures that a network answers to, and tells of them while they grow.
+
+    `method` is one of `convlens.client.methods`: `ClassModel()` with a `target`,
+    `UnitMaximization(layer="conv3", unit=FeatureUnit(map=3))` or one with a `direction` in place of
+    the unit, `Inversion(layer="pool1")` with an `image` or a `code`, and `FoolingGradient()`,
+    `FoolingDirect()` or `FoolingCppn()` with none or a list of classes as `target`, or
+    `Fooling(confidence=0.999, gradient=FoolingGradient())`.
+
+    `target` is a class by index or label. `image` is a picture as `classify` takes it, with its
+    `geometry`; `code` and `direction` are numbers, in the layer's own shape and [channels].
+    `canvas` is the pictures' (height, width), or the side of a square; left out, the network's own.
+
+    Gives SynthesisProgress after every `progress_every` steps, a SynthesisPreview with a checkpoint
+    after every `preview_every`, 0 for none, and at the end SynthesisDone with the pictures. Closing
+    the generator cancels the call, and the server stops within a step. `timeout` is for the whole
+    stream, in seconds; left out, the server's own limit holds; with `allow_partial` the best so far
+    comes then, instead of an error.
+
+    Give the `checkpoint` of a preview or of an end, and everything else as before, to go on from
+    there: the pictures become what they would have become, bit for bit. More steps may be asked
+    for.
+    """
+    request = synthesis_request(settings, method, **options)
+    told = {"progress_every": progress_every, "preview_every": preview_every}
+    request.MergeFrom(message_of(pb.SynthesizeRequest, **told))
+    return _watch(request, timeout)
+
+
+@with_options(synthesis_request)
+def synthesize_to_end(
+    settings: Settings,
+    method: Synthesis,
+    *,
+    timeout: float | None = None,
+    **options: Unpack[SynthesisOptions],
+) -> Last[SynthesisDone]:
+    """Makes pictures as `synthesize` does, and returns the end alone.
+
+    The parameters are those of `synthesize`.
+    """
+    request = synthesis_request(settings, method, **options)
+    request.preview_every = 0
+    return Last(_watch(request, timeout), lambda done: done)
+
+
+@with_options(synthesis_request)
+def estimate_synthesis(
+    settings: Settings,
+    method: Synthesis,
+    *,
+    timeout: float | None = None,
+    **options: Unpack[SynthesisOptions],
+) -> Last[Cost]:
+    """Says what `synthesize` would ask of the network at most, and computes nothing.
+
+    The parameters are those of `synthesize`.
+    """
+    request = synthesis_request(settings, method, **options)
+    request.estimate_only = True
+    return Last(_watch(request, timeout or settings.timeout), lambda done: done.estimated_cost)
+
+
+def _watch(request: pb.SynthesizeRequest, timeout: float | None) -> Watch[SynthesisEvent]:
+    def decode(data: bytes, _: str) -> SynthesisEvent:
+        return synthesis_event(pb.SynthesizeResponse.FromString(data))
+
+    return Watch(path_of(RPC), request, decode, SynthesisDone, timeout)

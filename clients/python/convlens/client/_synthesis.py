@@ -1,0 +1,194 @@
+"""Pictures that were made for a network, as the SDK returns them, and what is told on the way."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convlens.client._drawing import Pixels, drawn, enlarged, montage, pixels_of, png_of
+from convlens.client._errors import Internal
+from convlens.client._results import ClassScore, Cost, Receipt, cost_of, plain, receipt_of, score_of
+from convlens.client._shown import Shown
+from convlens.client._tensors import array_of
+from convlens.v1 import synthesis_pb2 as pb
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+
+@dataclass(frozen=True, slots=True)
+class LossTerm:
+    """One term of a loss, with its weight and sign: "score", "l2", "total variation"."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class PictureProgress:
+    """How one picture stands; the sum of the `terms` is made small.
+
+    `objective` is what is looked for: the score of the class, the activation of the unit, or the
+    relative distance of the codes. `probability` is None where no class is meant, `gradient_norm`
+    where evolution needs none.
+    """
+
+    picture_index: int
+    terms: tuple[LossTerm, ...]
+    objective: float
+    probability: float | None
+    gradient_norm: float | None
+
+    @property
+    def loss(self) -> float:
+        """What is made small."""
+        return sum(term.value for term in self.terms)
+
+
+@dataclass(frozen=True, slots=True)
+class SynthesisProgress:
+    """How far the work has come, in steps or generations; those before a checkpoint count."""
+
+    step: int
+    #: Steps or generations at most.
+    steps: int
+    pictures: tuple[PictureProgress, ...]
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class SynthesisPreview:
+    """What the pictures look like after so many steps.
+
+    `pngs` has each picture in order; a class of an evolution without one yet has empty bytes.
+    Notebooks show all of them as one.
+    """
+
+    step: int
+    pngs: tuple[bytes, ...] = field(repr=False)
+    #: Given to another call with the same question, goes on from here.
+    checkpoint: bytes = field(repr=False)
+
+    @property
+    def images(self) -> "tuple[PILImage | None, ...]":
+        """The pictures as Pillow has them, decoded now; None for one that is not there yet."""
+        return tuple(_decoded(png) if png else None for png in self.pngs)
+
+    def _repr_png_(self) -> bytes | None:
+        return sheet_of(self.pngs)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SynthesizedPicture(Shown):
+    """A picture that was made, with what the network says of it.
+
+    `target` is the class that it was made for, None where there is none. `prediction` is of the
+    pixels, `rounded_prediction` of the PNG. `activation` is what a unit maximization reached;
+    `code_distance` the squared distance of an inversion's code from the given one, relative to
+    that, and `psnr` in decibels how near the picture is to the inverted one; `confident` whether
+    the wanted confidence was reached. Each is None where it makes no sense.
+    """
+
+    png: bytes = field(repr=False)
+    #: float32 [height, width, channels] in [0, 1].
+    pixels: NDArray[np.float32] = field(repr=False)
+    target: ClassScore | None
+    prediction: ClassScore
+    rounded_prediction: ClassScore
+    activation: float | None
+    code_distance: float | None
+    psnr: float | None
+    confident: bool | None
+    #: Steps or generations it took.
+    steps: int
+
+    def numbers(self) -> NDArray[Any]:
+        """The pixels."""
+        return self.pixels
+
+    def _pixels(self) -> Pixels:
+        return drawn(self.pixels, scale=1.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SynthesisDone:
+    """The end: a picture for each target or reconstruction, in order.
+
+    It `is_partial` where the deadline came before the method was done. Notebooks show all pictures
+    as one.
+    """
+
+    pictures: tuple[SynthesizedPicture, ...]
+    is_partial: bool
+    #: Given to a call for more steps, goes on from here.
+    checkpoint: bytes = field(repr=False)
+    receipt: Receipt = field(repr=False)
+    #: What the request was expected to ask of the network at most.
+    estimated_cost: Cost
+
+    def _repr_png_(self) -> bytes | None:
+        return sheet_of([picture.png for picture in self.pictures])
+
+
+SynthesisEvent: TypeAlias = SynthesisProgress | SynthesisPreview | SynthesisDone
+
+
+def synthesis_event(message: pb.SynthesizeResponse) -> SynthesisEvent:
+    """What one message of a synthesis tells."""
+    match message.WhichOneof("event"):
+        case "progress":
+            return plain(
+                SynthesisProgress,
+                message.progress,
+                pictures=tuple(_standing(each) for each in message.progress.pictures),
+                cost=cost_of(message.progress.cost),
+            )
+        case "preview":
+            return plain(SynthesisPreview, message.preview)
+        case "done":
+            return plain(
+                SynthesisDone,
+                message.done,
+                pictures=tuple(_picture(each) for each in message.done.pictures),
+                receipt=receipt_of(message.done.receipt),
+                estimated_cost=cost_of(message.done.estimated_cost),
+            )
+        case _:
+            raise Internal("The server sent a message of a stream that tells nothing.")
+
+
+def sheet_of(pngs: Sequence[bytes]) -> bytes | None:
+    """All pictures as one PNG, white where one is not there yet; None where none is."""
+    found = [enlarged(pixels_of(png)) if png else None for png in pngs]
+    there = [pixels for pixels in found if pixels is not None]
+    if not there:
+        return None
+    empty = np.full_like(there[0], 255)
+    return png_of(montage([empty if pixels is None else pixels for pixels in found]))
+
+
+def _standing(message: pb.PictureProgress) -> PictureProgress:
+    terms = tuple(plain(LossTerm, term) for term in message.terms)
+    return plain(PictureProgress, message, terms=terms)
+
+
+def _picture(message: pb.SynthesizedPicture) -> SynthesizedPicture:
+    return plain(
+        SynthesizedPicture,
+        message,
+        pixels=array_of(message.pixels),
+        target=score_of(message.target) if message.HasField("target") else None,
+        prediction=score_of(message.prediction),
+        rounded_prediction=score_of(message.rounded_prediction),
+    )
+
+
+def _decoded(png: bytes) -> "PILImage":
+    from PIL import Image
+
+    with Image.open(BytesIO(png)) as image:
+        image.load()
+        return image
