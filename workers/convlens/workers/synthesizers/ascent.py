@@ -7,7 +7,6 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from convlens.contract.rules import with_defaults
 from convlens.v1 import synthesis_methods_pb2 as methods
 from convlens.workers.rectifiers import Rule
 from convlens.workers.runner import Answer, Objective, Pass, Steps
@@ -52,8 +51,8 @@ class _Climb:
 
     def __init__(self, task: Task, wish: Wish, p: Settings) -> None:
         self._task, self._wish, self._p = task, wish, p
-        self._priors = with_defaults(p.priors)
-        self._form = form_of(task, self._priors)
+        self._priors = p.priors
+        self._form = form_of(task, p.priors)
         #: Steps done.
         self.step = 0
         self._parameters = self._form.start(p.start)

@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-from convlens.contract.rules import with_defaults
 from convlens.contract.validation import Violation, invalid
 from convlens.v1 import synthesis_methods_pb2 as methods
 from convlens.workers.synthesizers.fourier import Colors, Spectrum
@@ -97,11 +96,11 @@ def form_of(task: Task, priors: methods.Priors) -> Form:
 def check_priors(priors: methods.Priors, channels: int, path: str) -> None:
     """Raises Failure INVALID_REQUEST where priors do not fit each other or the network.
 
-    `path` names them: "method.class_model.priors".
+    They have their defaults; `path` names them: "method.class_model.priors".
     """
     if not priors.decorrelate_colors:
         return
-    is_fourier = with_defaults(priors).parametrization == methods.PARAMETRIZATION_FOURIER
+    is_fourier = priors.parametrization == methods.PARAMETRIZATION_FOURIER
     words = ""
     if not is_fourier:
         words = "is set; must be unset unless parametrization is PARAMETRIZATION_FOURIER"
