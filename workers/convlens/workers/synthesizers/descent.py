@@ -13,31 +13,29 @@ from convlens.workers.synthesizers.memory import Memory
 from convlens.workers.synthesizers.regularizers import alpha_norm, total_variation
 from convlens.workers.synthesizers.task import Task
 
-# The loss counts as lower where this share of it is gone; after so many steps without, the rate
-# is lowered by this factor.
-_LESS = 1e-3
-_PATIENCE = 8
+# So many steps without a lower loss are too many; the rate is lowered by this factor.
+_PATIENCE = 5
 _LOWERED = 0.5
-# Of the step that would bring the loss to 0 if it fell in a straight line.
-_FIRST_STEP = 0.1
 
 # More than the protos allow.
 _MOST_STEPS = 10**6
 
 
 class Weights:
-    """Of the two regularizers, for pixels in [0, 1].
+    """Of the two regularizers, for pixels in [0, 1]; where left out, those of the paper.
 
-    Those of the paper are for pictures that were divided by the mean length sigma of training ones:
-    2.16e8 with alpha 6, and 0.5, 5 and 50 for the first, the second and the last third of layers,
-    at 227 x 227 pixels. Here the terms of a picture with the spread of training ones are what they
-    are there, whatever the size.
+    There, pictures of 227 x 227 pixels are divided by sigma, the mean length of training ones about
+    their mean: sigma^2 = _PAPER * spread^2. The alpha norm has the weight 2.16e8, and the total
+    variation 0.5 in the layers of the first two convolutions of AlexNet, 5 in those of the next
+    two, and 50 from there. Here a picture's total variation weighs what it does there, whatever its
+    size, and so does the mean of |x|^alpha: the sum of squared differences of a picture hardly
+    depends on its size, while a sum over pixels grows with it.
     """
 
     def __init__(self, task: Task, depth: float, p: methods.Inversion) -> None:
         spread, count = float(task.std.mean()), math.prod(task.canvas)
         strength = next(weight for until, weight in _VARIATION if depth <= until)
-        self.alpha_norm = _ALPHA * _PAPER**-2 / (count * spread**p.alpha)
+        self.alpha_norm = _ALPHA / _PAPER**2 / (count * spread**p.alpha)
         self.variation = strength / (_PAPER * spread**p.tv_beta)
         if p.HasField("alpha_weight"):
             self.alpha_norm = p.alpha_weight
@@ -46,6 +44,7 @@ class Weights:
 
 
 _ALPHA, _PAPER = 2.16e8, 227 * 227 * 3
+# By depth: two and four of AlexNet's eight layers with weights come before these.
 _VARIATION = ((0.3, 0.5), (0.6, 5.0), (1.0, 50.0))
 
 
@@ -82,17 +81,13 @@ class Descent:
             self.wanted = memory.take("code", self._task.mean.new_zeros(self._code.shape))
 
     def move(self, distance: float, slope: Tensor) -> None:
-        """Takes what the pixels came to and the gradient by what the network sees, and steps."""
+        """One step, from what the pixels came to and its gradient by what the network sees."""
         loss, gradient = self._loss(distance, slope)
-        length = float(gradient.norm())
-        if self.step == 0 and not self._p.HasField("learning_rate"):
-            self._rate = _FIRST_STEP * loss / max(length**2, _TINY)
         self.step += 1
-        is_less = loss < self._lowest * (1 - _LESS)
+        self._stale += 1
         if loss < self._lowest:
-            self._best, self._lowest = self.pixels, loss
-            self._distance, self._gradient = distance, length
-        self._stale = 0 if is_less else self._stale + 1
+            self._best, self._lowest, self._stale = self.pixels, loss, 0
+            self._distance, self._gradient = distance, float(gradient.square().sum().sqrt())
         if self._stale < _PATIENCE:
             self._delta = self._p.momentum * self._delta - self._rate * gradient
             self.pixels = (self.pixels + self._delta).clamp(0, 1)
@@ -101,14 +96,17 @@ class Descent:
         self.pixels, self._delta = self._best, torch.zeros_like(self._delta)
 
     def _loss(self, distance: float, slope: Tensor) -> tuple[float, Tensor]:
-        """The loss at the pixels, and its gradient by them."""
+        """The loss at the pixels, and its gradient by them; sets the rate at the first step."""
         with torch.enable_grad():
             pixels = self.pixels.detach().requires_grad_()
-            seen, terms = self._task.see(pixels), sum(self._terms(pixels).values())
-            [gradient] = torch.autograd.grad(
-                [seen, terms], [pixels], [slope, torch.ones_like(terms)]
-            )
-        return distance + float(terms.detach()), gradient
+            seen, terms = self._task.see(pixels), torch.stack([*self._terms(pixels).values()]).sum()
+            [by_code] = torch.autograd.grad(seen, pixels, slope)
+            [by_terms] = torch.autograd.grad(terms, pixels)
+        if not self.step and not self._p.HasField("learning_rate"):
+            # Where the codes' distance would be 0 if it fell in a straight line (Polyak's step).
+            # The total variation of noise is so steep that its step would be far too short.
+            self._rate = distance / max(float(by_code.square().sum()), _TINY)
+        return distance + float(terms.detach()), by_code + by_terms
 
     def _terms(self, pixels: Tensor) -> dict[str, Tensor]:
         x, p = pixels - self._task.mean, self._p
