@@ -53,10 +53,11 @@ class Task:
         """
         if pixels.shape[-2:] == self.input[-2:]:
             return pixels
-        batch = pixels.reshape(-1, *pixels.shape[-3:])
+        # Its gradient is a sum in no fixed order on a GPU.
+        batch = pixels.reshape(-1, *pixels.shape[-3:]).cpu()
         size = self.input[-2:]
         seen = F.interpolate(batch, size, mode="bilinear", align_corners=False, antialias=True)
-        return seen.reshape(*pixels.shape[:-2], *size).clamp(0, 1)
+        return seen.reshape(*pixels.shape[:-2], *size).clamp(0, 1).to(pixels.device)
 
 
 # Of the spread of training pictures, that of the noise that a picture grows from.
