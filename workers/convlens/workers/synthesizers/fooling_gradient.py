@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.linalg import vector_norm
 
 from convlens.v1 import synthesis_methods_pb2 as methods
 from convlens.workers.anatomy import INPUT
@@ -85,7 +84,7 @@ class _Climb:
         """One step; `slope` is the gradient of the log-probability by the pixels."""
         descent = 2 * self._p.l2_weight * (self.pixels - self._task.mean) - slope
         if self._told:
-            self._told = replace(self._told, gradient_norm=float(vector_norm(descent)))
+            self._told = replace(self._told, gradient_norm=float(descent.square().sum().sqrt()))
         self.pixels.grad = descent
         self._adam.step()
         self.pixels.clamp_(0, 1)

@@ -1,0 +1,150 @@
+"""Fooling by the gradient, against a plain loop over the paper's objective."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from convlens.contract import Failure
+from convlens.v1 import synthesis_methods_pb2 as methods
+from convlens.workers.synthesizers.fooling_gradient import fooling_gradient
+from convlens.workers.synthesizers.growth import Growth
+from convlens.workers.synthesizers.memory import Memory
+from convlens.workers.synthesizers.task import Task
+from tests.workers.synthesizers.fooled import Watched, filled, grown, network, same_growth, task
+
+TARGET = 3
+# Of it there is never enough, so that all steps are taken.
+UNREACHED = 0.999999999
+
+
+def settings(steps: int, l2_weight: float = 0.01) -> methods.FoolingGradient:
+    return filled(methods.FoolingGradient(steps=steps, l2_weight=l2_weight, learning_rate=0.02))
+
+
+def fooled(steps: int, given: Task | None = None, confidence: float = UNREACHED) -> Growth:
+    return grown(network(), fooling_gradient(given or task(), TARGET, confidence, settings(steps)))
+
+
+def by_the_paper(given: Task, p: methods.FoolingGradient) -> Tensor:
+    """Its objective as one graph, and torch's Adam."""
+    module = network()
+    picture = given.start(methods.CANVAS_START_NOISE).requires_grad_()
+    adam = torch.optim.Adam([picture], lr=p.learning_rate)
+    for _ in range(p.steps):
+        adam.zero_grad()
+        log_probability = module(given.see(picture)[None]).log_softmax(1)[0, TARGET]
+        distance = (picture - given.mean).square().sum()
+        (p.l2_weight * distance - log_probability).backward()
+        adam.step()
+        with torch.no_grad():
+            picture.clamp_(0, 1)
+    return picture.detach()
+
+
+@pytest.mark.parametrize("canvas", [12, 9, 20])
+def test_it_climbs_as_the_paper_says_on_a_canvas_of_any_size(canvas: int) -> None:
+    given = task(canvas=canvas)
+    [sketch] = fooled(15, given).sketches
+    expected = by_the_paper(given, settings(15))
+    assert sketch is not None
+    assert sketch.pixels.shape == (3, canvas, canvas)
+    moved = (expected - given.start(methods.CANVAS_START_NOISE)).abs().max()
+    assert moved > 0.1
+    assert (sketch.pixels - expected).abs().max() < 1e-9
+
+
+def test_what_is_told_of_the_end_is_of_its_pixels() -> None:
+    given = task()
+    growth = fooled(15, given)
+    [sketch] = growth.sketches
+    assert sketch is not None
+    scores = network()(given.see(sketch.pixels)[None])[0]
+    log_probability = float(scores.log_softmax(0)[TARGET])
+    distance = float((sketch.pixels - given.mean).square().sum())
+    assert sketch.objective == pytest.approx(log_probability, rel=1e-9)
+    assert sketch.probability == pytest.approx(float(scores.softmax(0)[TARGET]), rel=1e-9)
+    assert sketch.terms == pytest.approx(
+        {"log-probability": -log_probability, "l2": 0.01 * distance}, rel=1e-9
+    )
+    assert growth.step == sketch.steps == 15
+
+
+def test_the_gradient_is_that_of_the_loss() -> None:
+    watched = Watched(fooling_gradient(task(), TARGET, UNREACHED, settings(1)))
+    grown(network(), watched.watch())
+    told = watched.told[-1]
+    assert told is not None
+    assert told.sketches[0] is not None
+    picture = task().start(methods.CANVAS_START_NOISE).requires_grad_()
+    score = network()(picture[None]).log_softmax(1)[0, TARGET]
+    (0.01 * (picture - task().mean).square().sum() - score).backward()
+    assert picture.grad is not None
+    assert told.sketches[0].gradient_norm == pytest.approx(float(picture.grad.norm()), rel=1e-9)
+
+
+def test_it_ends_at_the_first_picture_that_is_confident() -> None:
+    watched = Watched(fooling_gradient(task(), TARGET, 0.9, settings(500, l2_weight=0.0001)))
+    growth = grown(network(), watched.watch())
+    [sketch] = growth.sketches
+    assert sketch is not None
+    assert sketch.confident
+    assert 5 < growth.step < 500
+    odds = [float(network()(shown).softmax(1)[0, TARGET]) for shown in watched.shown]
+    assert odds[-1] >= 0.9
+    assert max(odds[:-1]) < 0.9
+
+
+def test_where_it_is_not_confident_it_says_so() -> None:
+    [sketch] = fooled(3).sketches
+    assert sketch is not None
+    assert sketch.confident is False
+
+
+def test_pictures_stay_in_their_range() -> None:
+    p = filled(methods.FoolingGradient(steps=20, learning_rate=0.5))
+    [sketch] = grown(network(), fooling_gradient(task(), TARGET, UNREACHED, p)).sketches
+    assert sketch is not None
+    assert float(sketch.pixels.min()) == 0
+    assert float(sketch.pixels.max()) == 1
+
+
+@pytest.mark.parametrize("first", [0, 1, 8])
+def test_going_on_is_as_if_it_had_never_ended(first: int) -> None:
+    begun = fooled(first)
+    resumed = fooled(20, task(memory=Memory(begun.state)))
+    whole = fooled(20)
+    assert not torch.equal(whole.state["pixels"], begun.state["pixels"])
+    same_growth(resumed, whole)
+
+
+def test_it_goes_on_from_what_it_told_on_the_way() -> None:
+    watched = Watched(fooling_gradient(task(), TARGET, UNREACHED, settings(12)))
+    whole = grown(network(), watched.watch())
+    assert watched.told[0] is None
+    for step, told in enumerate(watched.told[1:], 1):
+        assert told is not None
+        assert told.step == step
+        assert torch.equal(told.state["pixels"], watched.shown[step][0])
+    told = watched.told[5]
+    assert told is not None
+    same_growth(fooled(12, task(memory=Memory(told.state))), whole)
+
+
+def test_a_state_that_it_never_wrote_is_refused() -> None:
+    state = fooled(3).state
+    wrong = [
+        {"pixels": state["pixels"] + 1},
+        {"pixels": state["pixels"][:, :-1]},
+        {"pixels": state["pixels"].float()},
+        {"mean": state["mean"] * float("nan")},
+        {"mean": state["mean"] + 10},
+        {"square": -state["square"]},
+        {"step": torch.tensor(-1)},
+        {"step": torch.tensor(3.0)},
+    ]
+    for change in wrong:
+        with pytest.raises(Failure):
+            fooled(5, task(memory=Memory({**state, **change})))
+    for name in state:
+        with pytest.raises(Failure):
+            fooled(5, task(memory=Memory({k: v for k, v in state.items() if k != name})))
