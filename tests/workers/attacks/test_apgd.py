@@ -1,7 +1,5 @@
 """APGD, against its paper and torchattacks."""
 
-from fractions import Fraction
-from math import ceil
 from typing import Any
 
 import pytest
@@ -43,12 +41,12 @@ def reference(net: nn.Module, given: Task, p: methods.APGD, start: int = 0) -> t
     """Algorithm 1 of Croce & Hein: all pictures that are seen, and how often the step is halved."""
     loss = given.aim.dlr if p.loss == DLR else given.aim.cross_entropy
     is_linf = p.norm == methods.NORM_LINF
-    shares = [Fraction(0), Fraction(22, 100)]
-    while shares[-1] < 1:
-        wider = max(shares[-1] - shares[-2] - Fraction(3, 100), Fraction(6, 100))
-        shares.append(shares[-1] + wider)
-    w = sorted({ceil(share * p.steps) for share in shares if share <= 1})
-
+    # As the authors count them; the paper's formula differs where steps are few.
+    n = p.steps
+    w, period = [0], max(int(0.22 * n), 1)
+    while w[-1] + period <= n:
+        w.append(w[-1] + period)
+        period = max(period - max(int(0.03 * n), 1), int(0.06 * n), 1)
     eta = 2 * (p.epsilon if is_linf else p.epsilon_l2)
     x = [drawn(given.x, p, "apgd", start)]
     f, g = slope(net, x[0], loss)
@@ -130,9 +128,10 @@ def test_every_picture_on_its_way_is_that_of_the_paper(norm: Any, seed: int) -> 
     torch.testing.assert_close(torch.stack(shown), torch.stack(seen), rtol=0, atol=1e-9)
 
 
-def test_checkpoints_are_those_of_the_paper() -> None:
+def test_checkpoints_are_those_of_the_paper_and_of_its_authors_where_steps_are_few() -> None:
     assert checkpoints(100) == [22, 41, 57, 70, 80, 87, 93, 99]
-    assert checkpoints(10) == [3, 5, 6, 7, 8, 9, 10]
+    assert checkpoints(20) == [4, 7, 9, *range(10, 21)]
+    assert checkpoints(10) == [2, *range(3, 11)]
     assert checkpoints(1) == [1]
 
 
