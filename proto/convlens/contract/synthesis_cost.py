@@ -53,9 +53,9 @@ def _fooling_steps(p: methods.Fooling) -> int:
         case "gradient":
             return p.gradient.steps
         case "direct":
-            return -(-p.direct.evaluations // p.direct.offspring)
+            return p.direct.evaluations // p.direct.offspring
         case _:
-            return -(-p.cppn.evaluations // p.cppn.offspring)
+            return p.cppn.evaluations // p.cppn.offspring
 
 
 def _class_model(p: methods.ClassModel, classes: int) -> Passes:

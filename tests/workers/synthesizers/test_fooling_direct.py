@@ -15,8 +15,15 @@ from convlens.workers.synthesizers.hsv import colors_of
 from convlens.workers.synthesizers.memory import Memory
 from convlens.workers.synthesizers.polynomial import polynomial
 from convlens.workers.synthesizers.task import Task
-from tests.workers.synthesizers.fooled import CLASSES, Watched, filled, grown, network, task
-from tests.workers.synthesizers.fooled import same_growth
+from tests.workers.synthesizers.fooled import (
+    CLASSES,
+    Watched,
+    filled,
+    grown,
+    network,
+    same_growth,
+    task,
+)
 
 TARGETS = [3, 0, 1]
 OFFSPRING = 6
@@ -126,7 +133,7 @@ def test_a_part_of_a_generation_is_as_in_the_whole() -> None:
     assert not torch.equal(whole[0], whole[1])
 
 
-@pytest.mark.parametrize("first", [0, 1, 4])
+@pytest.mark.parametrize("first", [1, 4])
 def test_going_on_is_as_if_it_had_never_ended(first: int) -> None:
     begun = fooled(first)
     whole = fooled(10)
@@ -137,11 +144,13 @@ def test_going_on_is_as_if_it_had_never_ended(first: int) -> None:
 def test_it_tells_of_the_generations_before() -> None:
     watched = Watched(fooling_direct(task(), TARGETS, 1.0, settings(5)))
     grown(network(), watched.watch())
-    for generation, told in enumerate(watched.told):
+    begun, *others = watched.told
+    for generation, told in enumerate(others, 1):
         assert told is not None
         same_growth(told, fooled(generation))
-    assert watched.told[0] is not None
-    assert list(watched.told[0].sketches) == [None] * len(TARGETS)
+    assert begun is not None
+    assert list(begun.sketches) == [None] * len(TARGETS)
+    same_growth(fooled(5, task(memory=Memory(begun.state))), fooled(5))
 
 
 def test_it_ends_where_every_class_is_confident() -> None:
@@ -159,6 +168,13 @@ def test_evaluations_that_are_no_whole_generation_are_left() -> None:
     watched = Watched(fooling_direct(task(), TARGETS, 1.0, p))
     assert grown(network(), watched.watch()).step == 2
     assert len(torch.cat(watched.shown)) == 2 * OFFSPRING
+
+
+def test_evaluations_for_less_than_a_generation_are_refused() -> None:
+    p = settings(1)
+    p.evaluations -= 1
+    with pytest.raises(Failure, match="is 5; must be at least offspring, 6"):
+        grown(network(), fooling_direct(task(), TARGETS, 1.0, p))
 
 
 def test_another_seed_evolves_other_pictures() -> None:
