@@ -389,8 +389,8 @@ class Inversion(_message.Message):
     tv_beta: _builtins.float
     """Power of the total variation."""
     tv_weight: _builtins.float
-    """Weight of the total variation for pixels in [0, 1]; left out, the paper's: small up to 30 % of the
-    layers with weights, 10 times that up to 60 %, and 100 times from there.
+    """Weight of the total variation for pixels in [0, 1]; left out, the paper's up to 60 % of the
+    layers with weights: 10 times as much after 30 % as before. It stays so from there.
     """
     start: Global___CanvasStart.ValueType
     """What the picture grows from."""

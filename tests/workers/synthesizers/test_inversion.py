@@ -254,7 +254,7 @@ def test_weights_left_out_are_those_of_the_paper_at_its_size() -> None:
     mean, std = torch.full((3, 1, 1), 0.45), torch.full((3, 1, 1), 0.27)
     shape = (3, 227, 227)
     sigma = float(std.mean()) * (3 * 227 * 227) ** 0.5
-    for depth, strength in [(0.125, 0.5), (0.25, 0.5), (0.375, 5), (0.5, 5), (0.625, 50), (1, 50)]:
+    for depth, strength in [(0.125, 0.5), (0.25, 0.5), (0.375, 5), (0.5, 5), (1, 5)]:
         weights = Weights(Task(shape, shape, mean, std, 0), depth, parameters("2"))
         assert weights.alpha_norm == pytest.approx(2.16e8 / sigma**6, rel=1e-6)
         assert weights.variation == pytest.approx(strength / sigma**2, rel=1e-6)
