@@ -82,9 +82,9 @@ def synthesis_request(
     if image is not None:
         _put(inner, "image", [to_image(image, geometry, settings.max_message_bytes)])
     if code is not None:
-        _put(inner, "code", [_numbers("code", code)])
+        _put(inner, "code", [numbers_of("code", code)])
     if direction is not None:
-        _put(inner, "direction", [_numbers("direction", direction)])
+        _put(inner, "direction", [numbers_of("direction", direction)])
     return message_of(
         pb.SynthesizeRequest,
         method=asked,
@@ -132,7 +132,8 @@ def _once(kind: str, name: str, there: bool, what: str = "") -> None:
         raise InvalidRequest(words)
 
 
-def _numbers(name: str, given: ArrayLike) -> tensor_pb2.Tensor:
+def numbers_of(name: str, given: ArrayLike) -> tensor_pb2.Tensor:
+    """The numbers as float32; InvalidRequest where they are none."""
     try:
         array = np.asarray(given)
         if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):

@@ -32,7 +32,7 @@ def method_help(several: Kinds, single: Kinds = NONE) -> str:
         page.write_heading(f"{option} NAME[:PARAM=VALUE,...]")
         page.indent()
         for name, entry in described_choices(kind).items():
-            _write_entry(page, name, entry)
+            write_entry(page, name, entry)
             page.write_paragraph()
         page.dedent()
     for option, kind in single.items():
@@ -120,7 +120,8 @@ def _default(field: FieldDescriptor) -> str | None:
     return text or None
 
 
-def _write_entry(page: click.HelpFormatter, name: str, entry: Mapping[str, Any]) -> None:
+def write_entry(page: click.HelpFormatter, name: str, entry: Mapping[str, Any]) -> None:
+    """Writes what is `described` of one kind of message, under the name that it has."""
     page.write(f"{' ' * page.current_indent}{click.style(name, bold=True)}: {entry['title']}\n")
     page.indent()
     page.write_text(f"{entry['about']} {entry['paper']}.")

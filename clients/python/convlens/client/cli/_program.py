@@ -34,11 +34,28 @@ COMMANDS = {
     "report": "Write a page that shows pictures, answers, and what these rest on.",
     "replay": "Compute the answers of a receipt again, and compare the bits.",
     "robustness": "Measure accuracy against the size of the change that an attack may make.",
+    "synthesize": "Make the pictures that a network answers to.",
 }
 MODULES = {"health": "_server", "networks": "_server"}
 
 
-class Program(click.Group):
+class Commands(click.Group):
+    """Names the commands that there are, where one was misspelt."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments name."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            known = ", ".join(self.list_commands(ctx))
+            raise click.UsageError(
+                f"{error.format_message()} Commands are: {known}.", ctx
+            ) from None
+
+
+class Program(Commands):
     """Ends with a code and one line on stderr, whatever happens in a command."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -92,18 +109,6 @@ class Program(click.Group):
         # What ctx.exit() was told comes back from a group that is not to end the process itself.
         sys.exit(code)
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Names the commands there are, where one was misspelt."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            known = ", ".join(self.list_commands(ctx))
-            raise click.UsageError(
-                f"{error.format_message()} Commands are: {known}.", ctx
-            ) from None
-
 
 @click.group("convlens", cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="convlens-client", message="convlens %(version)s")
@@ -122,6 +127,7 @@ def program() -> None:
       convlens attack photo.jpg --method pgd --out fooled
       convlens robustness photos/ --attack pgd --epsilons 4/255 --out curve.html
       convlens report photos/ -o report.html
+      convlens synthesize class-model --target star --out star.png
 
     The server's address comes from --server, or from the environment variable CONVLENS_SERVER.
     Whatever answers has --json. Exit codes: 0, 1 (something failed), 2 (wrong usage), 130 (Ctrl-C).

@@ -28,6 +28,9 @@ else:
     # They have no type parameters before click 8.4.
     ParamType = NumbersType = click.ParamType
 
+# A field, and the message that has it.
+Place: TypeAlias = tuple[Message, FieldDescriptor]
+
 TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
@@ -124,20 +127,29 @@ class Numbers(NumbersType):
 def filled(kind: type[Message], text: str) -> Message:
     """The message with the parameters of PARAM=VALUE,...; ValueError says what is wrong."""
     descriptor = cast(Descriptor, kind.DESCRIPTOR)
-    fields = {short(field.name): field for field in descriptor.fields}
-    message, given = kind(), set[str]()
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, separator, value = part.partition("=")
-        name = known(f"parameter of {descriptor.name}", name, fields)
-        if name in given:
-            raise ValueError(f"{name} is there twice; give it once")
-        given.add(name)
-        field = fields[name]
-        _set(message, field, value.strip() if separator else None)
+    message = kind()
+    fields = {short(field.name): (message, field) for field in descriptor.fields}
+    assign(text, fields, f"parameter of {descriptor.name}")
     if problems := violations(message):
         words = "; ".join(f"{short(item.field)} {item.description}" for item in problems)
         raise ValueError(words)
     return message
+
+
+def assign(text: str, fields: Mapping[str, Place], what: str) -> None:
+    """Sets fields of messages, by their short names, to the values of PARAM=VALUE,...
+
+    Raises ValueError for what is no value, or no name of `what` there is.
+    """
+    given = set[str]()
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, separator, value = part.partition("=")
+        name = known(what, name, fields)
+        if name in given:
+            raise ValueError(f"{name} is there twice; give it once")
+        given.add(name)
+        message, field = fields[name]
+        _set(message, field, value.strip() if separator else None)
 
 
 def known(what: str, name: str, names: Iterable[str]) -> str:

@@ -1,0 +1,99 @@
+"""One `convlens synthesize`: asks, shows, writes and prints."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from convlens.client import Client, InvalidRequest, SynthesisDone, methods
+from convlens.client._errors import from_status
+from convlens.client.cli._output import Estimate, print_estimate
+from convlens.client.cli._rows import printable, shown
+from convlens.client.cli._specs import short
+from convlens.client.cli._synthesis_files import Album
+from convlens.client.cli._synthesis_output import print_document, print_made, tell_files
+from convlens.client.cli._synthesis_run import Run, shown_growth
+from convlens.client.cli._synthesis_settings import set_parameters
+from convlens.contract import Failure, check, with_defaults
+from convlens.v1 import synthesis_pb2 as pb
+
+
+def made(
+    ctx: click.Context, name: str, asked: methods.SynthesisMethod, question: dict[str, Any]
+) -> None:
+    """Runs the command of that name; `asked` has all but what --set and --steps say."""
+    out, gif, checkpoint = (question.pop(each) for each in ("out", "gif", "checkpoint"))
+    server, timeout, estimate = (question.pop(each) for each in ("server", "timeout", "estimate"))
+    as_json, overwrite = question.pop("as_json"), question.pop("overwrite")
+    _set(ctx, asked, question.pop("settings"), question.pop("steps"))
+    _check(ctx, asked, question)
+    with Client(server) as client:
+        if estimate:
+            del question["preview_every"]
+            cost = client.estimate_synthesis(asked, timeout=timeout, **question)
+            print_estimate(Estimate(cost, 1, 0), as_json=as_json)
+            return
+        if out is None and gif is None:
+            raise click.UsageError("Missing option '--out'; nothing would be left.", ctx)
+        album = Album(out, gif, checkpoint, overwrite=overwrite)
+        started = time.monotonic()
+        confidence = with_defaults(asked.fooling).confidence
+        method = str(asked.WhichOneof("method"))
+        with shown_growth(name, method, confidence) as show:
+            done = _done(Run(client, asked, question, timeout, album, show))
+        places = album.done(done)
+    seconds = time.monotonic() - started
+    if as_json:
+        files = {"out": out, "gif": gif, "checkpoint": checkpoint}
+        print_document(name, done, places, files, seconds)
+        return
+    print_made(done, places, seconds)
+    tell_files(out, gif, len(places))
+
+
+def _set(
+    ctx: click.Context,
+    asked: methods.SynthesisMethod,
+    settings: Sequence[str],
+    steps: int | None,
+) -> None:
+    """Gives the method what --set and --steps say."""
+    inner: Any = getattr(asked, str(asked.WhichOneof("method")))
+    try:
+        set_parameters(inner, [*settings, *([] if steps is None else [f"steps={steps}"])])
+    except ValueError as error:
+        raise click.UsageError(f"{error}.", ctx) from error
+
+
+def _check(ctx: click.Context, asked: methods.SynthesisMethod, question: dict[str, Any]) -> None:
+    """UsageError where the request breaks the contract."""
+    height, width = question["canvas"] or (None, None)
+    try:
+        canvas = pb.Canvas(height=height, width=width)
+        check(pb.SynthesizeRequest(method=asked, canvas=canvas, network=question["network"]))
+    except ValueError as error:
+        raise click.UsageError(f"--canvas is {height}x{width}: {error}.", ctx) from error
+    except Failure as failure:
+        problems = from_status(failure.status()).violations
+        said = "; ".join(f"{_parameter(each.field)} {each.description}" for each in problems)
+        raise click.UsageError(f"{said}.", ctx) from failure
+
+
+def _parameter(field: str) -> str:
+    """A field of the request as the command calls it."""
+    return short(field.rpartition(".")[2] if field.startswith("method.") else field)
+
+
+def _done(run: Run) -> SynthesisDone:
+    """The end; of a checkpoint that does not fit it says which file that is."""
+    try:
+        return run.done()
+    except InvalidRequest as error:
+        wrong = [each for each in error.violations if each.field == "checkpoint"]
+        if not wrong or run.album.file is None:
+            raise
+        raise click.ClickException(
+            f"{shown(run.album.file)} {printable(wrong[0].description)}. Give --checkpoint another "
+            "name, or remove the file to begin anew."
+        ) from error

@@ -1,0 +1,101 @@
+"""What all ways of `convlens synthesize` can be told."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import click
+from google.protobuf.message import Message
+
+from convlens.client.cli import _options as options
+from convlens.client.cli._synthesis_settings import Setting
+from convlens.contract import rule_of
+from convlens.v1 import synthesis_pb2 as pb
+
+if TYPE_CHECKING:
+    CanvasType: TypeAlias = click.ParamType[tuple[int, int]]
+else:
+    # They have no type parameters before click 8.4.
+    CanvasType = click.ParamType
+
+F = TypeVar("F", bound=Callable[..., Any])
+PREVIEW = rule_of(pb.SynthesizeRequest.DESCRIPTOR.fields_by_name["preview_every"])
+
+
+class Size(CanvasType):
+    """HEIGHTxWIDTH, or the side of a square."""
+
+    name = "canvas"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Height and width."""
+        if not isinstance(value, str):
+            return value
+        height, x, width = value.lower().partition("x")
+        try:
+            return int(height), int(width if x else height)
+        except ValueError:
+            self.fail(f"{value!r} is no size; write HEIGHTxWIDTH, or one number.", param, ctx)
+
+
+def shared(*several: Message) -> Callable[[F], F]:
+    """The options that all ways to make pictures have; --set is of one of `several` methods."""
+    file = click.Path(path_type=Path)
+    decorators = [
+        click.option(
+            "--out",
+            type=file,
+            metavar="FILE.png",
+            help="The picture; of several a sheet, and FILE-1.png and so on beside it.",
+        ),
+        click.option(
+            "--gif", type=file, metavar="FILE.gif", help="How it grew; every preview is a frame."
+        ),
+        click.option("--overwrite", is_flag=True, help="Write over files that are there."),
+        click.option(
+            "--checkpoint",
+            type=file,
+            metavar="FILE",
+            help="Keep in this file what is done, and go on from it where it is there.",
+        ),
+        click.option("--steps", type=int, metavar="N", help="Steps at most."),
+        click.option("--canvas", type=Size(), metavar="HxW", help="The size; else the network's."),
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            type=Setting(*several),
+            metavar="PARAM=VALUE,...",
+            help="Any other parameter, priors too; --help-methods lists them.",
+        ),
+        click.option(
+            "--preview-every",
+            type=click.IntRange(round(PREVIEW.min), round(PREVIEW.max)),
+            metavar="N",
+            help=f"Steps between two previews; {PREVIEW.default} by default.",
+        ),
+        options.seed,
+        click.option(
+            "--timeout",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="SECONDS",
+            help="How long it may take.",
+        ),
+        options.allow_partial,
+        options.estimate,
+        click.option("--help-methods", is_flag=True, help="List all parameters that --set takes."),
+        options.server,
+        options.network,
+        options.as_json("one JSON document"),
+        click.pass_context,
+    ]
+
+    def decorated(command: F) -> F:
+        found: Any = command
+        for decorator in reversed(decorators):
+            found = decorator(found)
+        return found
+
+    return decorated

@@ -1,0 +1,123 @@
+"""What `convlens synthesize` prints of the pictures that it made."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from convlens.client import ClassScore, SynthesisDone, SynthesizedPicture
+from convlens.client.cli._bits import digest_of
+from convlens.client.cli._json import json_text
+from convlens.client.cli._rows import fitted, percent, printable, shown
+from convlens.client.cli._tables import Column, Table
+from convlens.contract import digest
+
+FORMAT = "convlens synthesize, 1"
+LABEL_WIDTH = 12
+SAID_WIDTH = LABEL_WIDTH + len(" 100.0 %")
+# Numbers that a picture may have, with the titles of their columns.
+NUMBERS = {"activation": "activation", "code_distance": "distance", "psnr": "PSNR"}
+
+
+def print_made(done: SynthesisDone, places: Sequence[Path], seconds: float) -> None:
+    """The table of the pictures, and what their reader must know."""
+    has_target = any(picture.target for picture in done.pictures)
+    numbers = [name for name in NUMBERS if any(getattr(p, name) is not None for p in done.pictures)]
+    table = Table(
+        [
+            *([Column("made for", LABEL_WIDTH)] if has_target else []),
+            Column("answer", SAID_WIDTH),
+            Column("as png", SAID_WIDTH),
+            *(Column(NUMBERS[name], 8, is_number=True) for name in numbers),
+            Column("steps", 6, is_number=True),
+            *([Column("file")] if places else []),
+        ]
+    )
+    for number, picture in enumerate(done.pictures):
+        first = [picture.target.label if picture.target else "–"] if has_target else []
+        last = [places[number].name] if places else []
+        table.row(*first, *_cells(picture, numbers), *last)
+    cost, most = done.receipt.cost, done.estimated_cost
+    name = f"{done.receipt.network}@{done.receipt.network_version}"
+    click.echo(
+        f"{printable(name)}: {cost.forward_passes} of {most.forward_passes} forward and "
+        f"{cost.backward_passes} of {most.backward_passes} backward passes, {seconds:.1f} s"
+    )
+    for sentence in _notes(done):
+        click.echo(f"convlens: note: {sentence}", err=True)
+
+
+def _cells(picture: SynthesizedPicture, numbers: Sequence[str]) -> Iterator[str]:
+    yield _said(picture.prediction)
+    yield _said(picture.rounded_prediction)
+    for name in numbers:
+        value = getattr(picture, name)
+        yield "–" if value is None else f"{value:#.3g}"
+    yield f"{picture.steps}"
+
+
+def _said(score: ClassScore) -> str:
+    return f"{fitted(printable(score.label), LABEL_WIDTH)} {percent(score.probability):>7}"
+
+
+def _notes(done: SynthesisDone) -> Iterator[str]:
+    if done.is_partial:
+        most = max(picture.steps for picture in done.pictures) if done.pictures else 0
+        yield f"the time was over after step {most}; the pictures are the best so far."
+    unsure = sum(picture.confident is False for picture in done.pictures)
+    if unsure:
+        yield (
+            f"{unsure} of {len(done.pictures)} pictures did not reach the wanted confidence; allow "
+            "more steps, or more evaluations."
+        )
+
+
+def print_document(
+    command: str,
+    done: SynthesisDone,
+    places: Sequence[Path],
+    files: dict[str, Path | None],
+    seconds: float,
+) -> None:
+    """Everything as one JSON document; `files` by their kind."""
+    document = {
+        "format": FORMAT,
+        "command": command,
+        "network": f"{done.receipt.network}@{done.receipt.network_version}",
+        "pictures": [
+            _document(picture, str(places[number]) if places else None)
+            for number, picture in enumerate(done.pictures)
+        ],
+        "is_partial": done.is_partial,
+        "files": {kind: str(path) if path else None for kind, path in files.items()},
+        "cost": asdict(done.receipt.cost),
+        "estimated_cost": asdict(done.estimated_cost),
+        "receipt": done.receipt.to_dict(),
+        "seconds": round(seconds, 3),
+    }
+    click.echo(json_text(document))
+
+
+def _document(picture: SynthesizedPicture, file: str | None) -> dict[str, Any]:
+    return {
+        "target": asdict(picture.target) if picture.target else None,
+        "prediction": asdict(picture.prediction),
+        "rounded_prediction": asdict(picture.rounded_prediction),
+        "activation": picture.activation,
+        "code_distance": picture.code_distance,
+        "psnr": picture.psnr,
+        "confident": picture.confident,
+        "steps": picture.steps,
+        "arrays": {"png": digest(picture.png), "pixels": digest_of(picture.pixels)},
+        "file": file,
+    }
+
+
+def tell_files(out: Path | None, gif: Path | None, count: int) -> None:
+    """Says where to look."""
+    if out is not None and count > 1:
+        click.echo(f"all of them are in {shown(out)}")
+    if gif is not None:
+        click.echo(f"how they grew is in {shown(gif)}" if count > 1 else f"growth: {shown(gif)}")

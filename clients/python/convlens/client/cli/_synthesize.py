@@ -1,0 +1,184 @@
+"""`convlens synthesize`."""
+
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from google.protobuf.message import Message
+
+from convlens.client import methods
+from convlens.client._images import read_file, to_image
+from convlens.client._operations.synthesizing import numbers_of
+from convlens.client.cli._program import Commands
+from convlens.client.cli._rows import shown
+from convlens.client.cli._synthesis_call import made
+from convlens.client.cli._synthesis_options import shared
+from convlens.client.cli._synthesis_settings import ENCODINGS, settings_document, settings_help
+from convlens.client.cli._targets import Target
+from convlens.v1.explanation_methods_pb2 import Position
+from convlens.v1.tensor_pb2 import Tensor
+
+
+@click.group(cls=Commands)
+def synthesize() -> None:
+    """Make the pictures that a network answers to.
+
+    A bar shows step, score and probability. Ctrl-C, or the end of --timeout, leaves the last
+    preview in --out and --gif; with --checkpoint the same command goes on from there, and one
+    with more --steps goes on from the end.
+
+    \b
+    Examples:
+      convlens synthesize class-model --target star --out star.png --gif star.gif
+      convlens synthesize class-model --target star --out star.png \\
+          --set parametrization=fourier,decorrelate-colors,jitter=8,rotation=5
+      convlens synthesize unit --layer conv3 --map 3 --out unit.png
+      convlens synthesize invert photo.jpg --layer pool1 --out inverted.png
+      convlens synthesize fool --by cppn --out fooled.png --checkpoint fooled.run
+      convlens synthesize fool --help-methods
+    """
+
+
+@synthesize.command("class-model")
+@click.option("--target", type=Target(), metavar="LABEL|INDEX", help="The class.")
+@shared(methods.ClassModel())
+def class_model(ctx: click.Context, target: Any, **question: Any) -> None:
+    """Make the picture that scores highest for a class."""
+    method = methods.ClassModel()
+    if _explained(question, {"class-model": method}):
+        return
+    method.target.CopyFrom(_needed(ctx, target, "--target"))
+    made(ctx, "class-model", methods.SynthesisMethod(class_model=method), question)
+
+
+@synthesize.command("unit")
+@click.option("--layer", metavar="NAME", help="The layer, as 'convlens anatomy' lists it.")
+@click.option("--map", "channel", type=click.IntRange(0), metavar="N", help="The map, from 0.")
+@click.option("--row", type=click.IntRange(0), metavar="N", help="With --column: one unit of it.")
+@click.option("--column", type=click.IntRange(0), metavar="N", help="Else the mean of the map.")
+@click.option(
+    "--direction",
+    type=click.Path(path_type=Path),
+    metavar="FILE.npy",
+    help="In place of --map: a direction among the maps, [channels].",
+)
+@shared(methods.UnitMaximization())
+def unit(
+    ctx: click.Context,
+    layer: str | None,
+    channel: int | None,
+    row: int | None,
+    column: int | None,
+    direction: Path | None,
+    **question: Any,
+) -> None:
+    """Make the picture that a map or a unit answers to most."""
+    method = methods.UnitMaximization()
+    if _explained(question, {"unit": method}):
+        return
+    method.layer = _needed(ctx, layer, "--layer")
+    if (channel is None) == (direction is None):
+        raise click.UsageError("Give either --map or --direction.", ctx)
+    if (row is None) != (column is None) or (row is not None and channel is None):
+        raise click.UsageError("--row and --column go together, with --map.", ctx)
+    if direction is not None:
+        method.direction.CopyFrom(_numbers("direction", direction))
+    else:
+        place = Position(row=row or 0, column=column or 0)
+        found = methods.FeatureUnit(map=channel or 0, position=place if row is not None else None)
+        method.unit.CopyFrom(found)
+    made(ctx, "unit", methods.SynthesisMethod(unit_maximization=method), question)
+
+
+@synthesize.command("invert")
+@click.argument("photo", required=False, type=click.Path(path_type=Path), metavar="PHOTO")
+@click.option("--layer", metavar="NAME", help="The layer, or 'logits' or 'log-probabilities'.")
+@click.option("--reconstructions", type=int, metavar="N", help="How many, each from its own start.")
+@click.option(
+    "--code",
+    type=click.Path(path_type=Path),
+    metavar="FILE.npy",
+    help="In place of PHOTO: a code in the layer's own shape.",
+)
+@shared(methods.Inversion())
+def invert(
+    ctx: click.Context,
+    photo: Path | None,
+    layer: str | None,
+    reconstructions: int | None,
+    code: Path | None,
+    **question: Any,
+) -> None:
+    """Make the picture whose code is nearest to that of PHOTO."""
+    method = methods.Inversion()
+    if _explained(question, {"invert": method}):
+        return
+    if photo is None and code is None:
+        raise click.UsageError("Missing argument 'PHOTO', or option '--code'.", ctx)
+    if photo is not None and code is not None:
+        raise click.UsageError("PHOTO and --code exclude each other.", ctx)
+    method.layer = _needed(ctx, layer, "--layer")
+    if photo is not None:
+        method.image.CopyFrom(to_image(photo))
+    elif code is not None:
+        method.code.CopyFrom(_numbers("code", code))
+    if reconstructions is not None:
+        question["settings"] = (*question["settings"], f"reconstructions={reconstructions}")
+    made(ctx, "invert", methods.SynthesisMethod(inversion=method), question)
+
+
+@synthesize.command("fool")
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    type=Target(),
+    metavar="LABEL|INDEX",
+    help="A class; several times for several. Else all.",
+)
+@click.option(
+    "--by",
+    type=click.Choice(list(ENCODINGS)),
+    default="gradient",
+    show_default=True,
+    help="Ascend the gradient, evolve pixels, or evolve networks that draw patterns.",
+)
+@shared(*ENCODINGS.values())
+def fool(ctx: click.Context, targets: tuple[Any, ...], by: str, **question: Any) -> None:
+    """Make pictures of nothing that the network is sure of.
+
+    One that does not reach the wanted confidence is no error; it is said.
+    """
+    if _explained(question, {f"fool --by {name}": each for name, each in ENCODINGS.items()}):
+        return
+    method = methods.Fooling()
+    method.CopyFrom(ENCODINGS[by])
+    method.targets.extend(targets)
+    made(ctx, "fool", methods.SynthesisMethod(fooling=method), question)
+
+
+def _explained(question: dict[str, Any], several: Mapping[str, Message]) -> bool:
+    """Prints what --set takes, where that was asked for."""
+    if question.pop("help_methods"):
+        write = settings_document if question["as_json"] else settings_help
+        click.echo(write(several))
+        return True
+    return False
+
+
+def _needed(ctx: click.Context, value: Any, option: str) -> Any:
+    if value is None:
+        raise click.UsageError(f"Missing option '{option}'.", ctx)
+    return value
+
+
+def _numbers(name: str, file: Path) -> Tensor:
+    """What a .npy file holds."""
+    data = read_file(file)
+    try:
+        return numbers_of(name, np.load(BytesIO(data), allow_pickle=False))
+    except (ValueError, EOFError, OSError, MemoryError) as error:
+        raise click.ClickException(f"{shown(file)} is no .npy file with numbers.") from error
