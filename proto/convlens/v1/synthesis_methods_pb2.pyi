@@ -135,21 +135,23 @@ class Priors(_message.Message):
     DECORRELATE_COLORS_FIELD_NUMBER: _builtins.int
     REDIRECT_STEPS_FIELD_NUMBER: _builtins.int
     total_variation: _builtins.float
-    """Weight of the total variation."""
+    """Weight of the total variation, sums of lengths of differences between neighbours."""
     padding: _builtins.int
-    """Grey border added before the transforms."""
+    """Grey border put around the picture, which is shown smaller by it."""
     jitter: _builtins.int
-    """Largest shift at each step."""
+    """Largest random shift at each step."""
     scale: _builtins.float
-    """Largest change of size at each step."""
+    """Largest random change of size at each step, to either side."""
     rotation: _builtins.float
-    """Largest rotation at each step, to either side."""
+    """Largest random rotation at each step, to either side."""
     parametrization: Global___Parametrization.ValueType
     """What the optimiser changes."""
     decay_power: _builtins.float
     """How fast Fourier coefficients are scaled down with their frequency."""
     decorrelate_colors: _builtins.bool
-    """Optimise colours along the axes in which those of natural pictures do not correlate."""
+    """With Fourier coefficients of a network of three channels: optimise colours along the axes in which
+    those of natural pictures do not correlate.
+    """
     redirect_steps: _builtins.int
     """First steps in which a gradient that rectifiers block wholly is let through."""
     def __init__(
@@ -471,7 +473,9 @@ Global___Inversion: _TypeAlias = Inversion  # noqa: Y015
 
 @_typing.final
 class Fooling(_message.Message):
-    """Makes pictures that the network is sure of although they show nothing."""
+    """Makes pictures that the network is sure of although they show nothing. It is shown pictures in 8 bits,
+    so their PNG is what it is sure of.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -481,18 +485,18 @@ class Fooling(_message.Message):
     DIRECT_FIELD_NUMBER: _builtins.int
     CPPN_FIELD_NUMBER: _builtins.int
     confidence: _builtins.float
-    """End a class at this probability."""
+    """Probability of its class at which a picture is done."""
     @_builtins.property
     def targets(self) -> _containers.RepeatedCompositeFieldContainer[_target_pb2.Target]:
         """The classes, by index or label; none for all."""
 
     @_builtins.property
     def gradient(self) -> Global___FoolingGradient:
-        """Every pixel, by ascending the gradient."""
+        """Pixels, by ascending the gradient."""
 
     @_builtins.property
     def direct(self) -> Global___FoolingDirect:
-        """Every pixel, by evolution."""
+        """Pixels, by evolution."""
 
     @_builtins.property
     def cppn(self) -> Global___FoolingCppn:
@@ -524,7 +528,9 @@ Global___Fooling: _TypeAlias = Fooling  # noqa: Y015
 
 @_typing.final
 class FoolingGradient(_message.Message):
-    """Ascends the probability of one class from noise, with an L2 prior."""
+    """Ascends the log-probability of one class from noise, less the weighted square of the picture's distance
+    from the mean colour.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -536,7 +542,7 @@ class FoolingGradient(_message.Message):
     learning_rate: _builtins.float
     """Adam's step size."""
     l2_weight: _builtins.float
-    """Weight of the squared distance from the mean colour."""
+    """Weight of the squared distance from the mean colour; a large one keeps pictures from being done."""
     def __init__(
         self,
         *,
@@ -565,7 +571,10 @@ Global___FoolingGradient: _TypeAlias = FoolingGradient  # noqa: Y015
 
 @_typing.final
 class FoolingDirect(_message.Message):
-    """Evolves pixels for all classes at once, with an archive of the best for each (MAP-Elites)."""
+    """Evolves the hue, saturation and value of all pixels (grey ones have a value alone), for all classes at
+    once, with an archive of the best picture for each (MAP-Elites). On networks for large pictures most
+    classes stay far from being done.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -575,15 +584,15 @@ class FoolingDirect(_message.Message):
     HALF_LIFE_FIELD_NUMBER: _builtins.int
     MUTATION_INDEX_FIELD_NUMBER: _builtins.int
     evaluations: _builtins.int
-    """Pictures shown to the network at most."""
+    """Pictures shown to the network at most, in whole generations."""
     offspring: _builtins.int
     """Pictures of one generation."""
     mutation_rate: _builtins.float
-    """Share of the pixels that is mutated at first."""
+    """Share of the numbers that is mutated at first."""
     half_life: _builtins.int
     """Generations after which that share is halved, again and again."""
     mutation_index: _builtins.float
-    """How near to the pixel polynomial mutation stays; the larger, the nearer."""
+    """How near to a number polynomial mutation stays; the larger, the nearer."""
     def __init__(
         self,
         *,
@@ -622,8 +631,9 @@ Global___FoolingDirect: _TypeAlias = FoolingDirect  # noqa: Y015
 
 @_typing.final
 class FoolingCppn(_message.Message):
-    """Evolves compositional pattern-producing networks for all classes at once, with an archive of the best
-    for each (MAP-Elites).
+    """Evolves compositional pattern-producing networks, which make the hue, saturation and value of a pixel
+    (a grey one has a value alone) from its place, for all classes at once, with an archive of the best
+    picture for each (MAP-Elites).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -632,11 +642,11 @@ class FoolingCppn(_message.Message):
     OFFSPRING_FIELD_NUMBER: _builtins.int
     MAX_NODES_FIELD_NUMBER: _builtins.int
     evaluations: _builtins.int
-    """Pictures shown to the network at most."""
+    """Pictures shown to the network at most, in whole generations."""
     offspring: _builtins.int
     """Pictures of one generation."""
     max_nodes: _builtins.int
-    """Nodes that a pattern-producing network has at most."""
+    """Nodes that a pattern-producing network has at most, its inputs not counted."""
     def __init__(
         self,
         *,
