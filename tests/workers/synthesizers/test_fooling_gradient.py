@@ -26,19 +26,21 @@ def fooled(steps: int, given: Task | None = None, confidence: float = UNREACHED)
 
 
 def by_the_paper(given: Task, p: methods.FoolingGradient) -> Tensor:
-    """Its objective as one graph, and torch's Adam."""
+    """Its objective as one graph through the rounded picture, and torch's Adam."""
     module = network()
     picture = given.start(methods.CANVAS_START_NOISE).requires_grad_()
     adam = torch.optim.Adam([picture], lr=p.learning_rate)
     for _ in range(p.steps):
         adam.zero_grad()
-        log_probability = module(given.see(picture)[None]).log_softmax(1)[0, TARGET]
-        distance = (picture - given.mean).square().sum()
+        # Rounding has no slope; that of what is rounded is taken for it.
+        shown = picture + ((picture * 255).round() / 255 - picture).detach()
+        log_probability = module(given.see(shown)[None]).log_softmax(1)[0, TARGET]
+        distance = (shown - given.mean).square().sum()
         (p.l2_weight * distance - log_probability).backward()
         adam.step()
         with torch.no_grad():
             picture.clamp_(0, 1)
-    return picture.detach()
+    return (picture.detach() * 255).round() / 255
 
 
 @pytest.mark.parametrize("canvas", [12, 9, 20])
@@ -75,7 +77,8 @@ def test_the_gradient_is_that_of_the_loss() -> None:
     told = watched.told[-1]
     assert told is not None
     assert told.sketches[0] is not None
-    picture = task().start(methods.CANVAS_START_NOISE).requires_grad_()
+    start = task().start(methods.CANVAS_START_NOISE)
+    picture = ((start * 255).round() / 255).requires_grad_()
     score = network()(picture[None]).log_softmax(1)[0, TARGET]
     (0.01 * (picture - task().mean).square().sum() - score).backward()
     assert picture.grad is not None
@@ -98,6 +101,15 @@ def test_where_it_is_not_confident_it_says_so() -> None:
     [sketch] = fooled(3).sketches
     assert sketch is not None
     assert sketch.confident is False
+
+
+def test_what_is_shown_is_in_8_bits_and_what_is_returned_was_shown() -> None:
+    watched = Watched(fooling_gradient(task(), TARGET, UNREACHED, settings(6)))
+    [sketch] = grown(network(), watched.watch()).sketches
+    bits = torch.cat(watched.shown) * 255
+    assert (bits - bits.round()).abs().max() < 1e-9
+    assert sketch is not None
+    assert torch.equal(sketch.pixels, watched.shown[-1][0])
 
 
 def test_pictures_stay_in_their_range() -> None:
@@ -124,7 +136,8 @@ def test_it_goes_on_from_what_it_told_on_the_way() -> None:
     for step, told in enumerate(watched.told[1:], 1):
         assert told is not None
         assert told.step == step
-        assert torch.equal(told.state["pixels"], watched.shown[step][0])
+        assert told.sketches[0] is not None
+        assert torch.equal(told.sketches[0].pixels, watched.shown[step][0])
     told = watched.told[5]
     assert told is not None
     same_growth(fooled(12, task(memory=Memory(told.state))), whole)

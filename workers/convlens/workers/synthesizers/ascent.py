@@ -10,8 +10,8 @@ from torch import Tensor
 from convlens.v1 import synthesis_methods_pb2 as methods
 from convlens.workers.rectifiers import Rule
 from convlens.workers.runner import Answer, Objective, Pass, Steps
+from convlens.workers.synthesizers.adam import moments
 from convlens.workers.synthesizers.growth import Growth, Sketch
-from convlens.workers.synthesizers.memory import Memory, broken
 from convlens.workers.synthesizers.parametrization import form_of
 from convlens.workers.synthesizers.regularizers import squared_distance, total_variation
 from convlens.workers.synthesizers.task import Task
@@ -61,7 +61,7 @@ class _Climb:
             self._parameters = self._form.recall(task.memory, "parameters")
         self._parameters.requires_grad_()
         self._adam = torch.optim.Adam([self._parameters], lr=p.learning_rate)
-        self._adam.state[self._parameters] = _moments(self._parameters, self.step, task.memory)
+        self._adam.state[self._parameters] = moments(self._parameters, self.step, task.memory)
         # What the last pass told; nothing before the first one.
         self._told: Sketch | None = None
 
@@ -145,19 +145,7 @@ class _Climb:
         }
 
 
-def _moments(parameters: Tensor, step: int, memory: Memory | None) -> dict[str, Tensor]:
-    """Adam's moments as torch keeps them, of before the first step or of an earlier call."""
-    blank = torch.zeros_like(parameters, requires_grad=False)
-    mean = memory.take("mean", blank) if memory else blank
-    square = memory.take("square", blank, 0) if memory else blank.clone()
-    # No gradients have such means (Cauchy and Schwarz), and steps along them would be endless.
-    if bool((mean.abs() > _MOST_MEAN * square.sqrt() + _TINY).any()):
-        raise broken()
-    return {"step": torch.tensor(float(step)), "exp_avg": mean, "exp_avg_sq": square}
-
-
 # That of Rudin, Osher & Fatemi 1992.
 _TV_BETA = 1.0
 # More than the protos allow.
 _MOST_STEPS = 10**6
-_MOST_MEAN, _TINY = 7.5, 1e-15
