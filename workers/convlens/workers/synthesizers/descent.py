@@ -45,8 +45,8 @@ class Weights:
 
 _ALPHA, _PAPER = 2.16e8, 227 * 227 * 3
 # By depth, from where two of AlexNet's eight layers with weights are over. With the paper's 50 for
-# the last ones, 2 of 16 pictures of `shapes` became an even grey, whose code has hardly a gradient;
-# with 5 none did.
+# the last ones, 2 of 18 codes of `shapes` led to an even grey, whose code has hardly a gradient;
+# with 5 none of 8 did.
 _VARIATION = ((0.3, 0.5), (1.0, 5.0))
 
 
