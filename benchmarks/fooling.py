@@ -36,7 +36,8 @@ with warnings.catch_warnings():
     import foolbox as foolbox_untyped
 
 foolbox: Any = foolbox_untyped
-BATCH = 64
+# Of Carlini-Wagner a call takes no more.
+BATCH = 32
 NETWORKS = ("shapes", "shapes-robust")
 SERVED = "networks: [" + ", ".join(f"{{name: {name}}}" for name in NETWORKS) + "]\n"
 Found = tuple[Tensor, Tensor]
@@ -170,6 +171,7 @@ def _attacked(client: Client, bench: Bench, case: Case, part: slice) -> Iterator
     """Our verdicts on some pictures, each when it is there."""
     stream: Any = client.attack_stream
     options: dict[str, Any] = {"network": bench.name, "min_interval_ms": 60_000, **case.options}
+    options["timeout"] = 36_000
     for event in stream(bench.files[part], case.ours, labels=bench.classes[part], **options):
         if isinstance(event, AttackItem):
             if event.verdict is None:

@@ -15,12 +15,11 @@ from PIL import Image as PILImage
 
 from convlens.contract import Failure
 from convlens.contract.errors import reason_name
+from convlens.server.contract import RPCS
 from convlens.v1.classification_pb2 import ClassifyRequest
 from convlens.v1.image_pb2 import GEOMETRY_AS_IS, Image
 from convlens.v1.network_pb2 import GetNetworkRequest, LoadNetworkRequest, UnloadNetworkRequest
 from convlens.v1.network_pb2_grpc import NetworkServiceStub
-from convlens.v1.synthesis_pb2 import SynthesizeRequest
-from convlens.v1.synthesis_pb2_grpc import SynthesisServiceStub
 from convlens.v1.tensor_pb2 import DATA_TYPE_FLOAT32, DATA_TYPE_INT64, DATA_TYPE_UINT8, Tensor
 from tests.conftest import classification
 
@@ -211,12 +210,12 @@ def test_a_message_over_the_size_limit_is_refused_by_grpc_itself(server, channel
     assert stub.Classify(ClassifyRequest(images=[GOOD]), timeout=30).results
 
 
-def test_what_is_not_built_says_so(channel) -> None:
-    synthesis = SynthesisServiceStub(channel)
-    failure = refusal(lambda: list(synthesis.Synthesize(SynthesizeRequest(), timeout=10)))
-    assert reason_name(failure.reason) == "NOT_IMPLEMENTED"
-    assert failure.code == grpc.StatusCode.UNIMPLEMENTED.value[0]
-    assert failure.metadata == {"rpc": "SynthesisService/Synthesize"}
+def test_every_rpc_of_the_contract_is_answered(channel) -> None:
+    for path, rpc in RPCS.items():
+        ask = channel.stream_stream if rpc.streams_in else channel.unary_stream
+        call = ask(path)(iter([b"\xff"]) if rpc.streams_in else b"\xff", timeout=10)
+        failure = refusal(lambda call=call: list(call))
+        assert reason_name(failure.reason) == "MALFORMED_MESSAGE", path
 
 
 def test_loading_is_off_unless_the_settings_say_otherwise(channel) -> None:

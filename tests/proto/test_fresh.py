@@ -12,10 +12,12 @@ from convlens.contract.method_page import PICTURE, choices_of, methods_page
 from convlens.contract.pages import errors_page
 from convlens.v1.attack_methods_pb2 import AttackMethod
 from convlens.v1.explanation_methods_pb2 import ExplanationMethod
+from convlens.v1.synthesis_methods_pb2 import SynthesisMethod
 
 ROOT = Path(__file__).parents[2]
 PROTO, DOCS = ROOT / "proto", ROOT / "docs"
-METHODS = [f.name for kind in (ExplanationMethod, AttackMethod) for f in choices_of(kind)]
+KINDS = (ExplanationMethod, AttackMethod, SynthesisMethod)
+METHODS = [f.name for kind in KINDS for f in choices_of(kind)]
 
 
 def stubs(folder: Path) -> dict[str, bytes]:

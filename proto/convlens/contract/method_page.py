@@ -1,4 +1,4 @@
-"""The method reference: all ways to explain, judge, localise, draw and attack, as Markdown."""
+"""The method reference: all ways to explain, judge, localise, draw, attack and synthesize."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,12 +13,14 @@ from convlens.contract.comments import comment_of
 from convlens.contract.cost import method_passes
 from convlens.contract.measures import WITHOUT_TARGET, misfit
 from convlens.contract.rules import rule_of, with_defaults
+from convlens.contract.synthesis_cost import synthesis_cost
 from convlens.contract.validation import range_text
-from convlens.v1 import adversarial_pb2, image_pb2, network_pb2, options_pb2
+from convlens.v1 import adversarial_pb2, image_pb2, network_pb2, options_pb2, synthesis_pb2
 from convlens.v1.attack_methods_pb2 import AttackMethod
 from convlens.v1.explanation_methods_pb2 import ExplanationMethod
 from convlens.v1.explanation_pb2 import Rendering
 from convlens.v1.quality_pb2 import Localization, QualityMeasure
+from convlens.v1.synthesis_methods_pb2 import SynthesisMethod
 
 #: Where the picture of a method is, beside the page.
 PICTURE = "pictures/methods/{name}.png"
@@ -36,10 +38,10 @@ ARXIV = re.compile(r"arXiv:([\d.]*\d)")
 
 HEAD = f"""# Methods
 
-Every method of Explain, every measure of quality, how maps are searched and drawn, and every
-attack: with all parameters, their defaults, what they may be, and the papers that defaults and
-ranges come from. How to ask for them and how to read what comes back is told in
-[explanations](explanations.md) and [attacks](attacks.md).
+Every method of Explain, every measure of quality, how maps are searched and drawn, every
+attack, and every way to make a picture: with all parameters, their defaults, what they may be, and
+the papers that defaults and ranges come from. How to ask for them and how to read what comes back is
+told in [explanations](explanations.md), [attacks](attacks.md) and [synthesis](synthesis.md).
 
 The SDK takes the messages by their names, `Occlusion(window=32, fill=Fill.FILL_BLUR)`; the
 command takes them short, `--method occlusion:window=32,fill=blur`. What is left out has its
@@ -53,7 +55,7 @@ This page is written from the contract in `convlens/v1/*.proto` by
 def methods_page() -> str:
     """The page."""
     methods, measures = choices_of(ExplanationMethod), choices_of(QualityMeasure)
-    attacks = choices_of(AttackMethod)
+    attacks, makers = choices_of(AttackMethod), choices_of(SynthesisMethod)
     others = [kind.DESCRIPTOR for kind in (Localization, Rendering)]
     blocks = [
         HEAD,
@@ -67,12 +69,22 @@ def methods_page() -> str:
         f"Passes are those on a network of {CLASSES} classes; most attacks end earlier.",
         _attacks_overview(attacks),
         *(block for field in attacks for block in _attack(field)),
+        "## Synthesis",
+        f"Passes are those of one picture, or of all {CLASSES} classes together where evolution "
+        "makes them at once.",
+        _makers_overview(makers),
+        *(block for field in makers for block in _maker(field)),
+        *(
+            block
+            for kind in _own_parts(map(_kind, makers))
+            for block in (f"### {kind.name}", *_described(kind))
+        ),
         "## Values",
         "What parameters may be that are chosen by name: the SDK takes the value, the command the "
         "short form.",
         *(
             block
-            for enum in _enums([*map(_kind, (*methods, *measures)), *others, *map(_kind, attacks)])
+            for enum in _enums(_all_kinds([*methods, *measures], others, [*attacks, *makers]))
             for block in _values(enum)
         ),
     ]
@@ -138,6 +150,56 @@ def _attack(field: FieldDescriptor) -> Iterator[str]:
     yield f"### {title}"
     picture = f"![{title} on pictures of the bundled network]({PICTURE.format(name=field.name)})"
     yield from _described(_kind(field), _about(field), _spelt(field, "--method"), picture)
+
+
+def _makers_overview(fields: Sequence[FieldDescriptor]) -> str:
+    rows = [
+        (
+            f"[{_title(_kind(field))}](#{_anchor(_title(_kind(field)))})",
+            _about(field),
+            *_maker_passes(_filled(SynthesisMethod, field)),
+        )
+        for field in fields
+    ]
+    return _table(["method", "what it makes", "forward passes", "backward passes"], rows)
+
+
+def _maker_passes(method: SynthesisMethod) -> tuple[str, str]:
+    if method.HasField("fooling"):
+        method.fooling.gradient.SetInParent()
+        method.fooling.targets.add()
+    request = with_defaults(synthesis_pb2.SynthesizeRequest(method=method))
+    cost = synthesis_cost(request, CLASSES)
+    return f"{cost.forward_passes}", f"{cost.backward_passes}"
+
+
+def _maker(field: FieldDescriptor) -> Iterator[str]:
+    title = _title(_kind(field))
+    yield f"### {title}"
+    picture = f"![{title} for the bundled network]({PICTURE.format(name=field.name)})"
+    yield from _described(
+        _kind(field), _about(field), f"`{_kind(field).name}()` in the SDK.", picture
+    )
+
+
+def _own_parts(kinds: Iterable[Descriptor]) -> list[Descriptor]:
+    """The messages that only syntheses have within their own, each once."""
+    return list({part.full_name: part for kind in kinds for part in _parts(kind)}.values())
+
+
+def _parts(kind: Descriptor) -> Iterator[Descriptor]:
+    inside = (field.message_type for field in kind.fields if field.message_type)
+    return (each for each in inside if each.file is kind.file)
+
+
+def _all_kinds(
+    first: Sequence[FieldDescriptor],
+    others: Sequence[Descriptor],
+    last: Sequence[FieldDescriptor],
+) -> list[Descriptor]:
+    """The messages whose parameters are on the page."""
+    ends = [_kind(field) for field in last]
+    return [*map(_kind, first), *others, *ends, *_own_parts(ends)]
 
 
 def _method(field: FieldDescriptor) -> Iterator[str]:

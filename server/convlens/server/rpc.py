@@ -79,7 +79,7 @@ class Onion(grpc.GenericRpcHandler):
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> "grpc.RpcMethodHandler[Any, Any] | None":
-        """The handler of a path, over raw bytes; None for paths outside the contract."""
+        """The handler of a path, over raw bytes; None for paths that nobody answers."""
         rpc = RPCS.get(handler_call_details.method)
         if rpc is None:
             return None
@@ -89,7 +89,7 @@ class Onion(grpc.GenericRpcHandler):
             return grpc.unary_stream_rpc_method_handler(self._answer_replies(rpc))
         if rpc.path in self.implementations.streaming:
             return grpc.stream_stream_rpc_method_handler(self._answer_stream(rpc))
-        return _refusal(rpc, self)
+        return None
 
     def _answer_unary(self, rpc: Rpc) -> Any:
         run = self.implementations.unary[rpc.path]
@@ -254,20 +254,3 @@ async def _write(context: Context, reply: bytes) -> None:
 async def _abort(context: Context, status: Status, request_id: str) -> NoReturn:
     trailing = ((REQUEST_ID, request_id), (STATUS_DETAILS, status.SerializeToString()))
     await context.abort(CODES[status.code], status.message, trailing)
-
-
-def _refusal(rpc: Rpc, onion: Onion) -> "grpc.RpcMethodHandler[Any, Any]":
-    """Answers an RPC that is in the contract and not built."""
-    not_built = Failure(ErrorReason.ERROR_REASON_NOT_IMPLEMENTED, rpc=rpc.name)
-
-    async def refuse(_: Any, context: Context) -> bytes:
-        async with onion.around(rpc, context):
-            raise not_built
-
-    if rpc.streams_in and rpc.streams_out:
-        return grpc.stream_stream_rpc_method_handler(refuse)
-    if rpc.streams_out:
-        return grpc.unary_stream_rpc_method_handler(refuse)
-    if rpc.streams_in:
-        return grpc.stream_unary_rpc_method_handler(refuse)
-    return grpc.unary_unary_rpc_method_handler(refuse)

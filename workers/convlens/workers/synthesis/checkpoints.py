@@ -18,16 +18,10 @@ from convlens.workers.synthesizers.memory import broken
 QUESTION = "question"
 # Fields that may be others when a question is asked again: how long to go on, and what to tell.
 FREE = frozenset(
-    [
-        "steps",
-        "evaluations",
-        "network",
-        "checkpoint",
-        "progress_every",
-        "preview_every",
-        "allow_partial",
-        "estimate_only",
-    ]
+    {
+        *("steps", "evaluations", "network", "checkpoint"),
+        *("progress_every", "preview_every", "allow_partial", "estimate_only"),
+    }
 )
 OTHER_QUESTION = (
     "is that of another question; go on with the same network, method, parameters, canvas and seed "

@@ -14,8 +14,11 @@ from convlens.workers.runner import Steps
 from convlens.workers.synthesizers import Growth, Task
 from convlens.workers.synthesizers.class_model import class_model
 from convlens.workers.synthesizers.code import SCORES, code_at
+from convlens.workers.synthesizers.fooling_cppn import fooling_cppn
+from convlens.workers.synthesizers.fooling_direct import fooling_direct
 from convlens.workers.synthesizers.fooling_gradient import fooling_gradient
 from convlens.workers.synthesizers.inversion import inversion
+from convlens.workers.synthesizers.parametrization import check_priors
 from convlens.workers.synthesizers.unit_maximization import aim, unit_maximization
 from convlens.workers.targets import Targets
 
@@ -49,6 +52,7 @@ def _is_evolution(method: methods.SynthesisMethod) -> bool:
 
 
 def _class_model(p: methods.ClassModel, subject: Subject) -> list[Making]:
+    check_priors(p.priors, subject.shape[0], "method.class_model.priors")
     [target] = _classes([p.target], subject, "method.class_model.target")
     return [Making(lambda task, _: class_model(task, target, p), [target])]
 
@@ -79,26 +83,22 @@ def _inversion(p: methods.Inversion, subject: Subject) -> list[Making]:
 
 
 def _fooling(p: methods.Fooling, subject: Subject) -> list[Making]:
-    classes = range(len(subject.network.labels))
+    classes, sure = range(len(subject.network.labels)), p.confidence
     targets = _classes(p.targets, subject, "method.fooling.targets[{}]") if p.targets else classes
     match p.WhichOneof("encoding"):
         case "gradient":
             return [_fooled(p, target) for target in targets]
         case "direct":
-            direct = p.direct
-            return [
-                Making(lambda task, _: fooling_direct(task, targets, p.confidence, direct), targets)
-            ]
+            return [Making(lambda task, _: fooling_direct(task, targets, sure, p.direct), targets)]
         case _:
-            cppn = p.cppn
-            return [
-                Making(lambda task, _: fooling_cppn(task, targets, p.confidence, cppn), targets)
-            ]
+            return [Making(lambda task, _: fooling_cppn(task, targets, sure, p.cppn), targets)]
 
 
 def _fooled(p: methods.Fooling, target: int) -> Making:
-    gradient, confidence = p.gradient, p.confidence
-    return Making(lambda task, _: fooling_gradient(task, target, confidence, gradient), [target])
+    def begin(task: Task, _: Picture | None) -> Steps[Growth]:
+        return fooling_gradient(task, target, p.confidence, p.gradient)
+
+    return Making(begin, [target])
 
 
 MAKERS: Mapping[str, Callable[[Any, Subject], list[Making]]] = {

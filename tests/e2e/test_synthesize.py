@@ -1,0 +1,317 @@
+"""Synthesize over both engines: pictures grow, are told of, go on elsewhere, and can be stopped."""
+
+import io
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import psutil
+import pytest
+from google.protobuf.message import Message
+from PIL import Image as Pictures
+
+from convlens.contract.errors import reason_name
+from convlens.v1 import image_pb2, tensor_pb2
+from convlens.v1 import synthesis_methods_pb2 as methods
+from convlens.v1 import synthesis_pb2 as pb
+from convlens.v1.classification_pb2 import ClassifyRequest
+from convlens.v1.classification_pb2_grpc import ClassificationServiceStub
+from convlens.v1.image_pb2 import Image
+from convlens.v1.synthesis_pb2_grpc import SynthesisServiceStub
+from convlens.v1.target_pb2 import Target
+from tests.conftest import RunningServer
+from tests.e2e.test_bad_input import refusal, refused
+
+STAR = Target(label="star")
+UNIT = methods.FeatureUnit(map=3)
+
+
+def numbers(values: Any) -> tensor_pb2.Tensor:
+    array = np.asarray(values, "<f4")
+    return tensor_pb2.Tensor(
+        dtype=tensor_pb2.DATA_TYPE_FLOAT32, shape=array.shape, data=array.tobytes()
+    )
+
+
+def direct(evaluations: int = 32) -> methods.Fooling:
+    encoding = methods.FoolingDirect(evaluations=evaluations, offspring=8)
+    return methods.Fooling(direct=encoding, targets=[STAR, Target(class_index=0)])
+
+
+def cppn(evaluations: int = 32) -> methods.Fooling:
+    return methods.Fooling(cppn=methods.FoolingCppn(evaluations=evaluations, offspring=8))
+
+
+# Each takes four steps or generations; the picture is filled in where one is inverted.
+METHODS: dict[str, Callable[[Path], Message]] = {
+    "class model": lambda _: methods.ClassModel(target=STAR, steps=4),
+    "with every prior": lambda _: methods.ClassModel(
+        target=STAR,
+        steps=4,
+        priors=methods.Priors(
+            total_variation=0.01,
+            padding=4,
+            jitter=4,
+            scale=0.1,
+            rotation=10,
+            parametrization=methods.PARAMETRIZATION_FOURIER,
+            decorrelate_colors=True,
+        ),
+    ),
+    "map": lambda _: methods.UnitMaximization(layer="features.5", unit=UNIT, steps=4),
+    "direction": lambda _: methods.UnitMaximization(
+        layer="classifier.5", direction=numbers(np.arange(10)), steps=4
+    ),
+    "inversion": lambda file: methods.Inversion(
+        layer="features.2", image=Image(encoded=file.read_bytes()), reconstructions=2, steps=4
+    ),
+    "inversion of scores": lambda _: methods.Inversion(
+        layer="log-probabilities", code=numbers(-np.arange(10)), steps=4
+    ),
+    "fooling by gradient": lambda _: methods.Fooling(
+        gradient=methods.FoolingGradient(steps=4), targets=[STAR, Target(class_index=0)]
+    ),
+    "fooling by direct encoding": lambda _: direct(),
+    "fooling by CPPN": lambda _: cppn(),
+}
+PICTURES = {"inversion": 2, "fooling by gradient": 2, "fooling by direct encoding": 2}
+
+
+@pytest.fixture(scope="module")
+def synthesizing(channel: grpc.Channel) -> Any:
+    return SynthesisServiceStub(channel)
+
+
+def request(parameters: Message, **fields: Any) -> pb.SynthesizeRequest:
+    known: Any = methods.SynthesisMethod.DESCRIPTOR.fields
+    [name] = [field.name for field in known if field.message_type is parameters.DESCRIPTOR]
+    made = pb.SynthesizeRequest(**fields)
+    getattr(made.method, name).CopyFrom(parameters)
+    return made
+
+
+def run(stub: Any, asked: pb.SynthesizeRequest, timeout: float = 60) -> list[Any]:
+    """Every message of an answer."""
+    return [
+        getattr(each, each.WhichOneof("event")) for each in stub.Synthesize(asked, timeout=timeout)
+    ]
+
+
+def pixels(picture: pb.SynthesizedPicture) -> np.ndarray[Any, Any]:
+    return np.frombuffer(picture.pixels.data, "<f4").reshape(picture.pixels.shape)
+
+
+def bits(done: pb.SynthesisDone) -> tuple[bytes, ...]:
+    """What is of interest in an answer: not what it took to get there."""
+    return (*(each.SerializeToString(deterministic=True) for each in done.pictures),)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_pictures_grow_and_are_what_the_network_says_of_them(
+    synthesizing: Any, channel: grpc.Channel, pictures: list[Path], name: str
+) -> None:
+    asked = request(METHODS[name](pictures[0]), preview_every=2)
+    *told, done = run(synthesizing, asked)
+    progress = [each for each in told if isinstance(each, pb.SynthesisProgress)]
+    assert [each.step for each in progress] == [1, 2, 3, 4]
+    assert {each.steps for each in progress} == {4}
+    assert all(np.isfinite(picture.objective) for each in progress for picture in each.pictures)
+    previews = [each for each in told if isinstance(each, pb.SynthesisPreview)]
+    assert [each.step for each in previews] == [2, 4]
+    assert all(each.checkpoint for each in previews) and done.checkpoint and not done.is_partial
+    assert len(done.pictures) == PICTURES.get(name, 10 if name == "fooling by CPPN" else 1)
+    classifying = ClassificationServiceStub(channel)
+    for picture in [each for each in done.pictures if each.png]:
+        values = pixels(picture)
+        assert values.shape == (128, 128, 3) and 0 <= values.min() < values.max() <= 1
+        eight = np.asarray(Pictures.open(io.BytesIO(picture.png)))
+        assert np.abs(eight / 255 - values).max() <= 0.501 / 255
+        exact = Image(tensor=picture.pixels, geometry=image_pb2.GEOMETRY_AS_IS)
+        rounded = Image(encoded=picture.png, geometry=image_pb2.GEOMETRY_AS_IS)
+        answer = classifying.Classify(ClassifyRequest(images=[exact, rounded]), timeout=30)
+        for result, said in zip(
+            answer.results, (picture.prediction, picture.rounded_prediction), strict=True
+        ):
+            [first, *_] = result.classification.classes
+            assert first.label == said.label
+            assert first.probability == pytest.approx(said.probability, abs=1e-4)
+    spent, most = done.receipt.cost, done.estimated_cost
+    assert 0 < spent.forward_passes <= most.forward_passes
+    assert spent.backward_passes <= most.backward_passes
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_checkpoint_goes_on_elsewhere_as_if_nothing_had_been(
+    servers: Callable[[str], RunningServer], pictures: list[Path], name: str
+) -> None:
+    here, there = (
+        SynthesisServiceStub(servers(engine).channel()) for engine in ("embedded", "triton-local")
+    )
+    asked = request(METHODS[name](pictures[0]), preview_every=2)
+    *told, done = run(here, asked)
+    first = next(each for each in told if isinstance(each, pb.SynthesisPreview))
+    asked.checkpoint = first.checkpoint
+    *more, other = run(there, asked)
+    assert [each.step for each in more if isinstance(each, pb.SynthesisProgress)] == [3, 4]
+    assert bits(done) == bits(other)
+    asked.checkpoint = b""
+    assert bits(run(there, asked)[-1]) == bits(done), "the same without a checkpoint"
+
+
+def test_more_steps_may_be_asked_for_than_at_first(synthesizing: Any) -> None:
+    short = run(synthesizing, request(methods.ClassModel(target=STAR, steps=3)))[-1]
+    asked = request(methods.ClassModel(target=STAR, steps=6), preview_every=0)
+    whole = run(synthesizing, asked)[-1]
+    asked.checkpoint = short.checkpoint
+    *_, longer = run(synthesizing, asked)
+    assert bits(longer) == bits(whole) != bits(short)
+    assert longer.receipt.cost.forward_passes < whole.receipt.cost.forward_passes
+
+
+def test_another_canvas_is_seen_at_the_networks_size(synthesizing: Any) -> None:
+    canvas = pb.Canvas(height=96, width=160)
+    asked = request(methods.ClassModel(target=STAR, steps=8), canvas=canvas)
+    [picture] = run(synthesizing, asked)[-1].pictures
+    assert pixels(picture).shape == (96, 160, 3)
+    assert Pictures.open(io.BytesIO(picture.png)).size == (160, 96)
+
+
+def test_company_does_not_change_a_picture(synthesizing: Any) -> None:
+    asked = [request(methods.ClassModel(target=Target(class_index=n), steps=5)) for n in range(6)]
+    alone = [bits(run(synthesizing, each)[-1]) for each in asked]
+    streams = [synthesizing.Synthesize(each, timeout=60) for each in reversed(asked)]
+    together = [bits(list(each)[-1].done) for each in streams]
+    assert together[::-1] == alone
+    assert len(set(alone)) == 6
+
+
+def cpu_seconds() -> float:
+    """Of this process and of all below it: the embedded engine, and Triton with its workers."""
+    own = psutil.Process(os.getpid())
+    times = [each.cpu_times() for each in (own, *own.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
+
+
+def test_cancelling_ends_the_work_at_once(synthesizing: Any) -> None:
+    asked = request(methods.ClassModel(target=STAR, steps=40_000), preview_every=0)
+    call = synthesizing.Synthesize(asked, timeout=300)
+    assert [next(call).progress.step for _ in range(5)] == [1, 2, 3, 4, 5]
+    call.cancel()
+    time.sleep(0.5)
+    before = cpu_seconds()
+    time.sleep(1)
+    assert cpu_seconds() - before < 0.4, "the work would have taken a second and more"
+    assert run(synthesizing, request(methods.ClassModel(target=STAR, steps=1)))
+
+
+def test_a_deadline_brings_the_best_so_far_to_who_wants_it(synthesizing: Any) -> None:
+    endless = methods.ClassModel(target=STAR, steps=40_000)
+    asked = request(endless, allow_partial=True, progress_every=100_000, preview_every=0)
+    [done] = run(synthesizing, asked, timeout=2)
+    assert done.is_partial
+    [picture] = done.pictures
+    assert 0 < picture.steps < 40_000 and picture.target.label == "star"
+    asked.checkpoint = done.checkpoint
+    [later] = run(synthesizing, asked, timeout=2)
+    assert later.pictures[0].steps > picture.steps
+    asked.allow_partial = False
+    with refused() as caught:
+        run(synthesizing, asked, timeout=1)
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_an_estimate_computes_nothing(synthesizing: Any) -> None:
+    asked = request(methods.ClassModel(target=STAR, steps=100), estimate_only=True)
+    [done] = run(synthesizing, asked)
+    assert not done.pictures and not done.checkpoint and not done.HasField("receipt")
+    assert done.estimated_cost.backward_passes >= 100
+
+
+def failed(stub: Any, parameters: Message, **fields: Any) -> Any:
+    return refusal(lambda: run(stub, request(parameters, **fields)))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "field", "words"),
+    [
+        (methods.ClassModel(target=Target(label="stra")), "class_model.target.label", "star"),
+        (methods.ClassModel(target=Target(class_index=10)), "target.class_index", "0 to 9"),
+        (methods.ClassModel(target=Target(rank=1)), "target.rank", "no picture"),
+        (methods.ClassModel(target=STAR, steps=0), "class_model.steps", "at least 1"),
+        (methods.ClassModel(), "class_model.target", "must be set"),
+        (
+            methods.UnitMaximization(layer="features.5", unit=methods.FeatureUnit(map=999)),
+            "unit_maximization.unit.map",
+            "must be below",
+        ),
+        (
+            methods.UnitMaximization(layer="features.5", direction=numbers([1, 2])),
+            "unit_maximization.direction",
+            "shape",
+        ),
+        (methods.Inversion(layer="features.2"), "method.inversion", "one of"),
+        (methods.Inversion(layer="logits", code=numbers([1, 2])), "inversion.code", "[10]"),
+        (methods.Inversion(layer="logits", code=numbers([0] * 10)), "inversion.code", "all 0"),
+        (
+            methods.Inversion(layer="logits", code=numbers([np.nan] * 10)),
+            "inversion.code",
+            "finite",
+        ),
+        (methods.Fooling(targets=[STAR]), "method.fooling", "one of"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_what_cannot_be_made_is_refused_by_name(
+    synthesizing: Any, parameters: Message, field: str, words: str
+) -> None:
+    failure = failed(synthesizing, parameters)
+    assert reason_name(failure.reason) == "INVALID_REQUEST"
+    [violation] = failure.violations
+    assert field in violation.field and words in violation.description
+
+
+@pytest.mark.parametrize(
+    ("parameters", "fields", "reason"),
+    [
+        (methods.UnitMaximization(layer="features.99", unit=UNIT), {}, "LAYER_NOT_FOUND"),
+        (
+            methods.ClassModel(target=STAR),
+            {"canvas": pb.Canvas(height=1024, width=1024), "network": "nobody"},
+            "NETWORK_NOT_FOUND",
+        ),
+        (methods.ClassModel(target=STAR, steps=100_000), {}, "WORK_TOO_LARGE"),
+        (
+            methods.Fooling(gradient=methods.FoolingGradient(steps=1)),
+            {"canvas": pb.Canvas(height=1000, width=1000)},
+            "RESPONSE_TOO_LARGE",
+        ),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_what_is_too_much_or_not_there_has_its_own_reason(
+    synthesizing: Any, parameters: Message, fields: dict[str, Any], reason: str
+) -> None:
+    assert reason_name(failed(synthesizing, parameters, **fields).reason) == reason
+
+
+def test_checkpoints_are_not_trusted(synthesizing: Any) -> None:
+    model = methods.ClassModel(target=STAR, steps=2)
+    good = run(synthesizing, request(model))[-1].checkpoint
+    for bad in (b"x", good[:-1], good[:40], b"\xff" * 64, bytes(100)):
+        [violation] = failed(synthesizing, model, checkpoint=bad).violations
+        assert violation.field == "checkpoint" and "damaged" in violation.description
+    other = methods.ClassModel(target=Target(class_index=0), steps=2)
+    [violation] = failed(synthesizing, other, checkpoint=good).violations
+    assert "another question" in violation.description
+    [violation] = failed(synthesizing, model, checkpoint=good, seed=1).violations
+    assert "another question" in violation.description
+
+
+def test_a_picture_that_is_none_is_told_so(synthesizing: Any) -> None:
+    none = methods.Inversion(layer="features.2", image=Image(encoded=b"x"))
+    failure = failed(synthesizing, none)
+    assert reason_name(failure.reason) == "IMAGE_UNREADABLE"
