@@ -132,16 +132,16 @@ def test_twenty_steps_are_eight_and_twelve() -> None:
 
 
 def dead(rectifier: nn.Module) -> Small:
-    """A network whose rectified maps are all off, or above their cap, for a mean picture."""
+    """A network whose last rectified maps are all off for a picture in the mean colour."""
     torch.manual_seed(0)
     module = nn.Sequential(
         *(nn.Conv2d(3, 4, 3), nn.ReLU()), *(nn.Conv2d(4, 4, 3), rectifier, nn.Conv2d(4, 4, 1))
     )
     first, second = module[0], module[2]
     with torch.no_grad():
-        for layer in (first, second):
+        for layer, bias in ((first, 0.0), (second, -2.0)):
             assert isinstance(layer, nn.Conv2d) and layer.bias is not None
-            layer.bias.fill_(-0.6)
+            layer.bias.fill_(bias)
         assert isinstance(second, nn.Conv2d)
         second.weight.abs_()
         second.weight *= 4
