@@ -572,8 +572,7 @@ Global___FoolingGradient: _TypeAlias = FoolingGradient  # noqa: Y015
 @_typing.final
 class FoolingDirect(_message.Message):
     """Evolves the hue, saturation and value of all pixels (grey ones have a value alone), for all classes at
-    once, with an archive of the best picture for each (MAP-Elites). On networks for large pictures most
-    classes stay far from being done.
+    once, with an archive of the best picture for each (MAP-Elites). It needs many evaluations.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
