@@ -155,8 +155,8 @@ def _without_image(asked: pb.SynthesizeRequest) -> pb.SynthesizeRequest:
 
 def _share(cost: receipt_pb2.Cost, step: int, steps: int) -> receipt_pb2.Cost:
     return receipt_pb2.Cost(
-        forward_passes=cost.forward_passes * step // steps,
-        backward_passes=cost.backward_passes * step // steps,
+        forward_passes=cost.forward_passes * step // max(1, steps),
+        backward_passes=cost.backward_passes * step // max(1, steps),
     )
 
 

@@ -86,18 +86,20 @@ class SynthesizedPicture(Shown):
     """A picture that was made, with what the network says of it.
 
     `target` is the class that it was made for, None where there is none. `prediction` is of the
-    pixels, `rounded_prediction` of the PNG. `activation` is what a unit maximization reached;
+    pixels, `rounded_prediction` of the PNG; both are None where the time was over before the
+    network was asked. `activation` is what a unit maximization reached;
     `code_distance` the squared distance of an inversion's code from the given one, relative to
     that, and `psnr` in decibels how near the picture is to the inverted one; `confident` whether
     the wanted confidence was reached. Each is None where it makes no sense.
     """
 
+    #: Empty for a class of an evolution that had no picture when the time was over.
     png: bytes = field(repr=False)
-    #: float32 [height, width, channels] in [0, 1].
-    pixels: NDArray[np.float32] = field(repr=False)
+    #: float32 [height, width, channels] in [0, 1]; None where there is no picture.
+    pixels: NDArray[np.float32] | None = field(repr=False)
     target: ClassScore | None
-    prediction: ClassScore
-    rounded_prediction: ClassScore
+    prediction: ClassScore | None
+    rounded_prediction: ClassScore | None
     activation: float | None
     code_distance: float | None
     psnr: float | None
@@ -106,11 +108,16 @@ class SynthesizedPicture(Shown):
     steps: int
 
     def numbers(self) -> NDArray[Any]:
-        """The pixels."""
+        """The pixels; LookupError where there is no picture."""
+        if self.pixels is None:
+            raise LookupError("There is no picture; the time was over before its class had one.")
         return self.pixels
 
     def _pixels(self) -> Pixels:
-        return drawn(self.pixels, scale=1.0)
+        return drawn(self.numbers(), scale=1.0)
+
+    def _repr_png_(self) -> bytes | None:
+        return self.png or None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,10 +186,12 @@ def _picture(message: pb.SynthesizedPicture) -> SynthesizedPicture:
     return plain(
         SynthesizedPicture,
         message,
-        pixels=array_of(message.pixels),
+        pixels=array_of(message.pixels) if message.HasField("pixels") else None,
         target=score_of(message.target) if message.HasField("target") else None,
-        prediction=score_of(message.prediction),
-        rounded_prediction=score_of(message.rounded_prediction),
+        prediction=score_of(message.prediction) if message.HasField("prediction") else None,
+        rounded_prediction=score_of(message.rounded_prediction)
+        if message.HasField("rounded_prediction")
+        else None,
     )
 
 

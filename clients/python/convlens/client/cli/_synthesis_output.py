@@ -37,7 +37,7 @@ def print_made(done: SynthesisDone, places: Sequence[Path], seconds: float) -> N
     )
     for number, picture in enumerate(done.pictures):
         first = [picture.target.label if picture.target else "–"] if has_target else []
-        last = [places[number].name] if places else []
+        last = [places[number].name if picture.png else "–"] if places else []
         table.row(*first, *_cells(picture, numbers), *last)
     cost, most = done.receipt.cost, done.estimated_cost
     name = f"{done.receipt.network}@{done.receipt.network_version}"
@@ -58,7 +58,9 @@ def _cells(picture: SynthesizedPicture, numbers: Sequence[str]) -> Iterator[str]
     yield f"{picture.steps}"
 
 
-def _said(score: ClassScore) -> str:
+def _said(score: ClassScore | None) -> str:
+    if score is None:
+        return "–"
     return f"{fitted(printable(score.label), LABEL_WIDTH)} {percent(score.probability):>7}"
 
 
@@ -87,7 +89,7 @@ def print_document(
         "command": command,
         "network": f"{done.receipt.network}@{done.receipt.network_version}",
         "pictures": [
-            _document(picture, str(places[number]) if places else None)
+            _document(picture, str(places[number]) if places and picture.png else None)
             for number, picture in enumerate(done.pictures)
         ],
         "is_partial": done.is_partial,
@@ -101,16 +103,21 @@ def print_document(
 
 
 def _document(picture: SynthesizedPicture, file: str | None) -> dict[str, Any]:
+    target, said, rounded = (
+        asdict(score) if score else None
+        for score in (picture.target, picture.prediction, picture.rounded_prediction)
+    )
+    pixels = {} if picture.pixels is None else {"pixels": digest_of(picture.pixels)}
     return {
-        "target": asdict(picture.target) if picture.target else None,
-        "prediction": asdict(picture.prediction),
-        "rounded_prediction": asdict(picture.rounded_prediction),
+        "target": target,
+        "prediction": said,
+        "rounded_prediction": rounded,
         "activation": picture.activation,
         "code_distance": picture.code_distance,
         "psnr": picture.psnr,
         "confident": picture.confident,
         "steps": picture.steps,
-        "arrays": {"png": digest(picture.png), "pixels": digest_of(picture.pixels)},
+        "arrays": {"png": digest(picture.png), **pixels},
         "file": file,
     }
 
