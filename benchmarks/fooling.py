@@ -36,8 +36,8 @@ with warnings.catch_warnings():
     import foolbox as foolbox_untyped
 
 foolbox: Any = foolbox_untyped
-# Of Carlini-Wagner a call takes no more.
-BATCH = 32
+# Of L-BFGS a call takes no more than some twenty.
+BATCH = 16
 NETWORKS = ("shapes", "shapes-robust")
 SERVED = "networks: [" + ", ".join(f"{{name: {name}}}" for name in NETWORKS) + "]\n"
 Found = tuple[Tensor, Tensor]

@@ -10,6 +10,7 @@ from figures import save
 from method_pictures import FIGURES
 from overview import overview
 from page_picture import BROWSER, page_picture
+from synthesis_pictures import SYNTHESIS_FIGURES, class_models
 
 from convlens.client import Client
 from convlens.client.cli._embedded import EmbeddedServer, server_command
@@ -23,7 +24,8 @@ def main() -> None:
         if BROWSER:
             save(page_picture(server.address), OUT / "report.png")
         save(attacks_of_one(client), OUT / "attacks.png")
-        for name, figure in {**FIGURES, **ATTACK_FIGURES}.items():
+        save(class_models(client), OUT / "synthesis.png")
+        for name, figure in {**FIGURES, **ATTACK_FIGURES, **SYNTHESIS_FIGURES}.items():
             save(figure(client), OUT / "methods" / f"{name}.png")
 
 

@@ -1,45 +1,19 @@
 """docs/attacks.md: its snippets run one after the other, as they stand there."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from tests.conftest import RunningServer
+from tests.snippets import Page, dead_links
 
-ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "attacks.md").read_text(encoding="utf-8")
-
-
-def blocks(language: str) -> str:
-    found = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-    assert found
-    return "\n".join(found)
-
-
-def run(server: RunningServer, folder: Path, *command: str) -> list[str]:
-    """The lines that the command prints, in a folder that has the pictures of a clone."""
-    (folder / "clients").symlink_to(ROOT / "clients")
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    result = subprocess.run(
-        command,
-        cwd=folder,
-        env={"CONVLENS_SERVER": server.address, "PATH": path},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout.splitlines()
+PAGE = Page("attacks")
 
 
 def test_the_python_blocks_run(server: RunningServer, tmp_path: Path) -> None:
-    lines = run(server, tmp_path, sys.executable, "-W", "error", "-c", blocks("python"))
+    lines = PAGE.run_python(server, tmp_path)
     status, *_, steps = lines[0].split()
     assert status == "succeeded" and float(steps) == pytest.approx(4, abs=1e-3)
     assert lines[1].startswith("None <AttackVerdict succeeded: heart 94.0% -> pentagon")
@@ -55,7 +29,7 @@ def test_the_python_blocks_run(server: RunningServer, tmp_path: Path) -> None:
 
 
 def test_the_shell_blocks_run(server: RunningServer, tmp_path: Path) -> None:
-    lines = run(server, tmp_path, "bash", "-e", "-c", blocks("bash"))
+    lines = PAGE.run_shell(server, tmp_path)
     assert lines[-1] == "1 of 1 answers are equal bit for bit."
     assert "<svg" in (tmp_path / "curve.html").read_text(encoding="utf-8")
     [said] = [line for line in lines if line.startswith("fooled/heart-1-pgd.png")]
@@ -63,14 +37,7 @@ def test_the_shell_blocks_run(server: RunningServer, tmp_path: Path) -> None:
 
 
 def test_links_are_there() -> None:
-    targets = re.findall(r"\]\((?!http)([^)]+)\)", PAGE)
-    files = {target.partition("#")[0] for target in targets} - {""}
-    assert files and [name for name in files if not (ROOT / "docs" / name).exists()] == []
-    methods = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
-    headings = re.findall(r"^#+ (.+)$", methods, re.MULTILINE)
-    anchors = {re.sub(r"[^\w-]", "", each.lower().replace(" ", "-")) for each in headings}
-    wanted = [target.partition("#")[2] for target in targets if target.startswith("methods.md#")]
-    assert len(wanted) == 9 and set(wanted) <= anchors
+    assert dead_links(PAGE) == []
 
 
 def test_every_flag_and_every_status_is_told() -> None:
@@ -81,4 +48,4 @@ def test_every_flag_and_every_status_is_told() -> None:
         ("ATTACK_STATUS_", pb.AttackStatus.keys()),
     ):
         for name in names[1:]:
-            assert f"| `{name.removeprefix(prefix).lower()}` |" in PAGE
+            assert f"| `{name.removeprefix(prefix).lower()}` |" in PAGE.text

@@ -58,17 +58,9 @@ def _fooling_steps(p: methods.Fooling) -> int:
             return p.cppn.evaluations // p.cppn.offspring
 
 
-def _class_model(p: methods.ClassModel, classes: int) -> Passes:
-    return _ascent(p)
-
-
-def _unit_maximization(p: methods.UnitMaximization, classes: int) -> Passes:
-    return _ascent(p) + FORWARD
-
-
-def _ascent(p: "methods.ClassModel | methods.UnitMaximization") -> Passes:
+def _ascent(p: "methods.ClassModel | methods.UnitMaximization", classes: int) -> Passes:
     # Where rectifiers block the gradient, the first steps ask twice.
-    return GRADIENT * (p.steps + min(p.steps, p.priors.redirect_steps))
+    return GRADIENT * (p.steps + min(p.steps, p.priors.redirect_steps)) + FORWARD
 
 
 def _inversion(p: methods.Inversion, classes: int) -> Passes:
@@ -90,8 +82,8 @@ def _generations(p: "methods.FoolingDirect | methods.FoolingCppn") -> Passes:
 
 
 METHODS: Mapping[str, Callable[[Any, int], Passes]] = {
-    "class_model": _class_model,
-    "unit_maximization": _unit_maximization,
+    "class_model": _ascent,
+    "unit_maximization": _ascent,
     "inversion": _inversion,
     "fooling": _fooling,
 }
