@@ -56,7 +56,7 @@ def sure(found: SynthesizedPicture) -> str:
 def class_models(client: Client) -> Image.Image:
     """Of every class, with the recipe."""
     tiles = [
-        under(tile(found.png, SIDE), label, f"seen as {sure(found)}")
+        under(tile(found.png, SIDE), label, sure(found))
         for label in CLASSES
         for found in made(client, NATURAL, target=label)
     ]

@@ -40,8 +40,8 @@ HEAD = f"""# Methods
 
 Every method of Explain, every measure of quality, how maps are searched and drawn, every
 attack, and every way to make a picture: with all parameters, their defaults, what they may be, and
-the papers that defaults and ranges come from. How to ask for them and how to read what comes back is
-told in [explanations](explanations.md), [attacks](attacks.md) and [synthesis](synthesis.md).
+the papers that defaults and ranges come from. How to ask for them and how to read what comes back
+is told in [explanations](explanations.md), [attacks](attacks.md) and [synthesis](synthesis.md).
 
 The SDK takes the messages by their names, `Occlusion(window=32, fill=Fill.FILL_BLUR)`; the
 command takes them short, `--method occlusion:window=32,fill=blur`. What is left out has its

@@ -217,7 +217,8 @@ def test_every_memory_that_a_run_leaves_is_taken() -> None:
     """Gradients that grow as fast as they may keep to the bound of their moments."""
     module = network()
     with torch.no_grad():
-        module[-1].weight *= 1e-12
+        [weight] = [each for each in module.parameters() if each.ndim == 2]
+        weight *= 1e-12
     p = parameters(steps=30, l2_weight=0.0, learning_rate=0.5)
     state = grown(module, class_model(task(), TARGET, p)).state
     resumed = replace(task(), memory=Memory(state))

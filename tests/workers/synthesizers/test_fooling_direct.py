@@ -1,6 +1,7 @@
 """Fooling by the evolution of pixels, against Deb's formula and what it showed."""
 
 import colorsys
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ TARGETS = [3, 0, 1]
 OFFSPRING = 6
 
 
-def settings(generations: int, **others: float) -> methods.FoolingDirect:
+def settings(generations: int, **others: Any) -> methods.FoolingDirect:
     evaluations = generations * OFFSPRING
     return filled(methods.FoolingDirect(evaluations=evaluations, offspring=OFFSPRING, **others))
 
@@ -126,7 +127,7 @@ def test_the_first_generation_is_uniform() -> None:
 
 
 def test_a_part_of_a_generation_is_as_in_the_whole() -> None:
-    [brood] = [next(fooling_direct(task(), TARGETS, 1.0, settings(3)))]
+    brood: Any = next(fooling_direct(task(), TARGETS, 1.0, settings(3)))
     whole: Tensor = brood.points[0:OFFSPRING]
     assert torch.equal(torch.cat([brood.points[0:1], brood.points[1:4]]), whole[:4])
     assert torch.equal(brood.points[4:OFFSPRING], whole[4:])

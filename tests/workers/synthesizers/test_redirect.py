@@ -45,7 +45,7 @@ def gradient(run: Callable[[Tensor], Tensor], x: Tensor, rule: Rule | None = Non
 def blocked(kind: Any, bias: float) -> Any:
     """A network all of whose first rectifiers are off for small pictures, or above their cap."""
     torch.manual_seed(0)
-    module = Small(kind()).module
+    module: Any = Small(kind()).module
     with torch.no_grad():
         module.one.bias.fill_(bias)
     return module
