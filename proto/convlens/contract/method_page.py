@@ -1,7 +1,7 @@
 """The method reference: all ways to explain, judge, localise, draw, attack and synthesize."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
@@ -60,19 +60,19 @@ def methods_page() -> str:
     blocks = [
         HEAD,
         "## Explanations",
-        _overview(methods),
+        _overview(ExplanationMethod, _passes, "method", "what it shows"),
         *(block for field in methods for block in _method(field)),
         "## Measures of quality",
         *(block for field in measures for block in _measure(field)),
         *(block for kind in others for block in ("## " + _title(kind), *_described(kind))),
         "## Attacks",
         f"Passes are those on a network of {CLASSES} classes; most attacks end earlier.",
-        _attacks_overview(attacks),
+        _overview(AttackMethod, _attack_passes, "attack", "what it does"),
         *(block for field in attacks for block in _attack(field)),
         "## Synthesis",
         f"Passes are those of one picture, or of all {CLASSES} classes together where evolution "
         "makes them at once.",
-        _makers_overview(makers),
+        _overview(SynthesisMethod, _maker_passes, "method", "what it makes"),
         *(block for field in makers for block in _maker(field)),
         *(
             block
@@ -109,34 +109,25 @@ def _filled(kind: type[Message], field: FieldDescriptor) -> Any:
     return with_defaults(kind(**{field.name: GetMessageClass(_kind(field))()}))
 
 
-def _overview(fields: Sequence[FieldDescriptor]) -> str:
+def _overview(
+    kind: type[Message], passes: Callable[[Any], tuple[str, str]], what: str, does: str
+) -> str:
+    """The choices of a message with their passes, as links to what is told of them below."""
     rows = [
         (
             f"[{_title(_kind(field))}](#{_anchor(_title(_kind(field)))})",
             _about(field),
-            *_passes(_filled(ExplanationMethod, field)),
+            *passes(_filled(kind, field)),
         )
-        for field in fields
+        for field in choices_of(kind)
     ]
-    return _table(["method", "what it shows", "forward passes", "backward passes"], rows)
+    return _table([what, does, "forward passes", "backward passes"], rows)
 
 
 def _passes(method: ExplanationMethod) -> tuple[str, str]:
     size = network_pb2.InputGeometry(height=SIDE, width=SIDE)
     passes = method_passes(method, network_pb2.Network(input=size))
     return f"{passes.forward}", f"{passes.backward}"
-
-
-def _attacks_overview(fields: Sequence[FieldDescriptor]) -> str:
-    rows = [
-        (
-            f"[{_title(_kind(field))}](#{_anchor(_title(_kind(field)))})",
-            _about(field),
-            *_attack_passes(_filled(AttackMethod, field)),
-        )
-        for field in fields
-    ]
-    return _table(["attack", "what it does", "forward passes", "backward passes"], rows)
 
 
 def _attack_passes(method: AttackMethod) -> tuple[str, str]:
@@ -150,18 +141,6 @@ def _attack(field: FieldDescriptor) -> Iterator[str]:
     yield f"### {title}"
     picture = f"![{title} on pictures of the bundled network]({PICTURE.format(name=field.name)})"
     yield from _described(_kind(field), _about(field), _spelt(field, "--method"), picture)
-
-
-def _makers_overview(fields: Sequence[FieldDescriptor]) -> str:
-    rows = [
-        (
-            f"[{_title(_kind(field))}](#{_anchor(_title(_kind(field)))})",
-            _about(field),
-            *_maker_passes(_filled(SynthesisMethod, field)),
-        )
-        for field in fields
-    ]
-    return _table(["method", "what it makes", "forward passes", "backward passes"], rows)
 
 
 def _maker_passes(method: SynthesisMethod) -> tuple[str, str]:

@@ -64,9 +64,10 @@ def phi(network: Small, layer: str) -> Callable[[Tensor], Tensor]:
     """A code the plain way: [3, SIZE, SIZE] to any shape."""
     module = network.module
     assert isinstance(module, nn.Sequential)
+    if layer == LOGITS:
+        return lambda x: module(x[None])[0]
     if layer in SCORES:
-        scores = lambda x: module(x[None])[0]  # noqa: E731
-        return scores if layer == LOGITS else lambda x: scores(x).log_softmax(0)
+        return lambda x: module(x[None])[0].log_softmax(0)
     return lambda x: module[: int(layer) + 1](x[None])[0]
 
 

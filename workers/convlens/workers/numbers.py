@@ -19,9 +19,9 @@ def numbers_in(tensor: tensor_pb2.Tensor, path: str) -> Tensor:
     shape = list(tensor.shape)
     needed = 4 * math.prod(shape)
     if tensor.dtype != tensor_pb2.DATA_TYPE_FLOAT32:
-        raise _wrong(path, "has another dtype; must be DATA_TYPE_FLOAT32")
+        raise _wrong(path, "has another dtype; must be float32")
     if len(tensor.data) != needed:
-        words = f"has {len(tensor.data)} bytes; its shape {shape} takes {needed}"
+        words = f"has {len(tensor.data)} bytes; must have {needed}, 4 for each of its shape {shape}"
         raise _wrong(path, words)
     values = np.frombuffer(tensor.data, "<f4")
     if not bool(np.isfinite(values).all()):

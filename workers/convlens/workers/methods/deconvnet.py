@@ -65,17 +65,7 @@ def check(layer: MapLayer, p: methods.Deconvnet, path: str) -> None:
 
     `path` names the parameters: "methods[0].deconvnet".
     """
-    count, height, width = layer.maps
-    broken: list[Violation] = []
-
-    def limit(field: str, value: int, end: int, what: str) -> None:
-        if value >= end:
-            words = f"is {value}; must be below {end}, the {what} of {layer.name!r}"
-            broken.append(Violation(field=f"{path}.{field}", description=words))
-
-    limit("map", p.map, count, "number of maps")
-    limit("position.row", p.position.row, height, "height of the maps")
-    limit("position.column", p.position.column, width, "width of the maps")
+    broken = layer.missing(p.map, p.position.row, p.position.column, path)
     if p.HasField("position") and not p.HasField("map"):
         words = "must be set with position: the map whose unit it is"
         broken.append(Violation(field=f"{path}.map", description=words))

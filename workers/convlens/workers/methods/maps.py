@@ -6,6 +6,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from convlens.contract import ErrorReason, Failure
+from convlens.contract.validation import Violation
 from convlens.workers.anatomy.fields import Extent
 
 
@@ -46,6 +47,26 @@ class MapLayer:
         """How many maps it has, and their height and width."""
         count, height, width = (*self.shape, 1, 1)[:3]
         return count, height, width
+
+    def missing(self, map: int, row: int, column: int, path: str) -> list[Violation]:
+        """What is wrong with a map, and a unit of it, that the layer does not have.
+
+        `path` stands before the names of their fields.
+        """
+        count, height, width = self.maps
+        limits = (
+            ("map", map, count, "number of maps"),
+            ("position.row", row, height, "height of the maps"),
+            ("position.column", column, width, "width of the maps"),
+        )
+        return [
+            Violation(
+                field=f"{path}.{field}",
+                description=f"is {value}; must be below {end}, the {what} of {self.name!r}",
+            )
+            for field, value, end, what in limits
+            if value >= end
+        ]
 
     def field(self, position: tuple[int, int] | None, size: tuple[int, int]) -> Box:
         """What a unit sees of a picture of this height and width, or all units of a map together.

@@ -1,16 +1,14 @@
 """Unit maximization: the picture that a map, a unit or a direction of a layer answers to most."""
 
-import math
 from dataclasses import dataclass
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from convlens.contract.validation import Violation, invalid
 from convlens.v1 import synthesis_methods_pb2 as methods
 from convlens.v1 import tensor_pb2
 from convlens.workers.methods.maps import MapLayer
+from convlens.workers.numbers import numbers_in
 from convlens.workers.runner import Outputs, Steps
 from convlens.workers.synthesizers.ascent import Wish, ascend
 from convlens.workers.synthesizers.growth import Growth
@@ -67,37 +65,21 @@ def aim(layer: MapLayer, p: methods.UnitMaximization, path: str) -> Unit | Direc
     """
     if p.WhichOneof("objective") == "direction":
         return _direction(layer, p.direction, f"{path}.direction")
-    unit, (count, height, width) = p.unit, layer.maps
-    broken: list[Violation] = []
-
-    def limit(field: str, value: int, end: int, what: str) -> None:
-        if value >= end:
-            words = f"is {value}; must be below {end}, the {what} of {layer.name!r}"
-            broken.append(Violation(field=f"{path}.unit.{field}", description=words))
-
-    limit("map", unit.map, count, "number of maps")
-    limit("position.row", unit.position.row, height, "height of the maps")
-    limit("position.column", unit.position.column, width, "width of the maps")
-    if broken:
+    place = p.unit.position
+    if broken := layer.missing(p.unit.map, place.row, place.column, f"{path}.unit"):
         raise invalid(broken)
-    place = unit.position
-    return Unit(unit.map, (place.row, place.column) if unit.HasField("position") else None)
+    return Unit(p.unit.map, (place.row, place.column) if p.unit.HasField("position") else None)
 
 
 def _direction(layer: MapLayer, tensor: tensor_pb2.Tensor, path: str) -> Direction:
     count, *_ = layer.maps
+    numbers = numbers_in(tensor, path).double()
     words = ""
-    if tensor.dtype != tensor_pb2.DATA_TYPE_FLOAT32:
-        words = "has another dtype; must be float32"
-    elif list(tensor.shape) != [count]:
-        words = f"has the shape {list(tensor.shape)}; must be [{count}], the maps of {layer.name!r}"
-    elif len(tensor.data) != 4 * count:
-        words = f"has {len(tensor.data)} bytes; must have {4 * count}, 4 for each number"
+    if list(numbers.shape) != [count]:
+        shape = list(numbers.shape)
+        words = f"has the shape {shape}; must be [{count}], the maps of {layer.name!r}"
+    elif not numbers.any():
+        words = "has only zeros; one must not be zero"
     if words:
         raise invalid([Violation(field=path, description=words)])
-    numbers = np.frombuffer(tensor.data, "<f4").astype(np.float64)
-    length = math.sqrt(float(np.square(numbers).sum()))
-    if not 0 < length < math.inf:
-        words = "has NaN or infinite numbers, or only zeros; must be finite, and one not zero"
-        raise invalid([Violation(field=path, description=words)])
-    return Direction(torch.from_numpy(numbers / length))
+    return Direction(numbers / numbers.square().sum().sqrt())
