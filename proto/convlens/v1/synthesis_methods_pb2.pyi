@@ -537,33 +537,41 @@ class FoolingGradient(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     LEARNING_RATE_FIELD_NUMBER: _builtins.int
     L2_WEIGHT_FIELD_NUMBER: _builtins.int
+    RESTART_EVERY_FIELD_NUMBER: _builtins.int
     steps: _builtins.int
     """Steps at most for each class."""
     learning_rate: _builtins.float
     """Adam's step size."""
     l2_weight: _builtins.float
     """Weight of the squared distance from the mean colour; a large one keeps pictures from being done."""
+    restart_every: _builtins.int
+    """Steps after which a picture that is not done begins again from other noise; the surest one is kept."""
     def __init__(
         self,
         *,
         steps: _builtins.int | None = ...,
         learning_rate: _builtins.float | None = ...,
         l2_weight: _builtins.float | None = ...,
+        restart_every: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_l2_weight", b"_l2_weight", "_learning_rate", b"_learning_rate", "_steps", b"_steps", "l2_weight", b"l2_weight", "learning_rate", b"learning_rate", "steps", b"steps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_l2_weight", b"_l2_weight", "_learning_rate", b"_learning_rate", "_restart_every", b"_restart_every", "_steps", b"_steps", "l2_weight", b"l2_weight", "learning_rate", b"learning_rate", "restart_every", b"restart_every", "steps", b"steps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_l2_weight", b"_l2_weight", "_learning_rate", b"_learning_rate", "_steps", b"_steps", "l2_weight", b"l2_weight", "learning_rate", b"learning_rate", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_l2_weight", b"_l2_weight", "_learning_rate", b"_learning_rate", "_restart_every", b"_restart_every", "_steps", b"_steps", "l2_weight", b"l2_weight", "learning_rate", b"learning_rate", "restart_every", b"restart_every", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__l2_weight: _TypeAlias = _typing.Literal["l2_weight"]  # noqa: Y015
     _WhichOneofArgType__l2_weight: _TypeAlias = _typing.Literal["_l2_weight", b"_l2_weight"]  # noqa: Y015
     _WhichOneofReturnType__learning_rate: _TypeAlias = _typing.Literal["learning_rate"]  # noqa: Y015
     _WhichOneofArgType__learning_rate: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate"]  # noqa: Y015
+    _WhichOneofReturnType__restart_every: _TypeAlias = _typing.Literal["restart_every"]  # noqa: Y015
+    _WhichOneofArgType__restart_every: _TypeAlias = _typing.Literal["_restart_every", b"_restart_every"]  # noqa: Y015
     _WhichOneofReturnType__steps: _TypeAlias = _typing.Literal["steps"]  # noqa: Y015
     _WhichOneofArgType__steps: _TypeAlias = _typing.Literal["_steps", b"_steps"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__l2_weight) -> _WhichOneofReturnType__l2_weight | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__learning_rate) -> _WhichOneofReturnType__learning_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__restart_every) -> _WhichOneofReturnType__restart_every | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__steps) -> _WhichOneofReturnType__steps | None: ...
 

@@ -55,6 +55,7 @@ class Watched:
         self.steps = steps
         self.told: list[Growth | None] = []
         self.shown: list[Tensor] = []
+        self.passes: list[Pass] = []
 
     def watch(self) -> Steps[Growth]:
         answer: Any = None
@@ -65,6 +66,7 @@ class Watched:
                 return end.value
             assert isinstance(wanted, Pass)
             assert wanted.so_far is not None
+            self.passes.append(wanted)
             told: Any = wanted.so_far()
             self.told.append(told)
             self.shown.append(wanted.points[0 : len(wanted.points)])

@@ -17,12 +17,19 @@ TARGET = 3
 UNREACHED = 0.999999999
 
 
-def settings(steps: int, l2_weight: float = 0.01) -> methods.FoolingGradient:
-    return filled(methods.FoolingGradient(steps=steps, l2_weight=l2_weight, learning_rate=0.02))
+def settings(
+    steps: int, l2_weight: float = 0.01, restart_every: int = 1000
+) -> methods.FoolingGradient:
+    return filled(
+        methods.FoolingGradient(
+            steps=steps, l2_weight=l2_weight, learning_rate=0.02, restart_every=restart_every
+        )
+    )
 
 
-def fooled(steps: int, given: Task | None = None, confidence: float = UNREACHED) -> Growth:
-    return grown(network(), fooling_gradient(given or task(), TARGET, confidence, settings(steps)))
+def fooled(steps: int, given: Task | None = None, restart_every: int = 1000) -> Growth:
+    p = settings(steps, restart_every=restart_every)
+    return grown(network(), fooling_gradient(given or task(), TARGET, UNREACHED, p))
 
 
 def by_the_paper(given: Task, p: methods.FoolingGradient) -> Tensor:
@@ -92,7 +99,7 @@ def test_it_ends_at_the_first_picture_that_is_confident() -> None:
     assert sketch is not None
     assert sketch.confident
     assert 5 < growth.step < 500
-    odds = [float(network()(shown).softmax(1)[0, TARGET]) for shown in watched.shown]
+    odds = odds_of(watched)
     assert odds[-1] >= 0.9
     assert max(odds[:-1]) < 0.9
 
@@ -120,11 +127,68 @@ def test_pictures_stay_in_their_range() -> None:
     assert float(sketch.pixels.max()) == 1
 
 
+def odds_of(watched: Watched) -> list[float]:
+    return [float(network()(shown).softmax(1)[0, TARGET]) for shown in watched.shown]
+
+
+def test_a_climb_that_is_not_done_begins_again_from_other_noise() -> None:
+    watched = Watched(fooling_gradient(task(), TARGET, UNREACHED, settings(10, restart_every=4)))
+    grown(network(), watched.watch())
+    starts = [watched.shown[step] for step in (0, 4, 8)]
+    for again, start in enumerate(starts):
+        noise = task().start(methods.CANVAS_START_NOISE, again)
+        assert torch.equal(start[0], (noise * 255).round() / 255)
+    assert not torch.equal(starts[0], starts[1])
+
+
+def test_a_climb_from_other_noise_is_one_of_its_own() -> None:
+    watched = Watched(fooling_gradient(task(), TARGET, UNREACHED, settings(10, restart_every=5)))
+    grown(network(), watched.watch())
+    given = task()
+    picture = given.start(methods.CANVAS_START_NOISE, 1).requires_grad_()
+    adam = torch.optim.Adam([picture], lr=0.02)
+    for shown in watched.shown[5:10]:
+        bits = (picture * 255).round() / 255
+        assert (bits - shown[0]).abs().max() < 1e-9
+        seen = picture + (bits - picture).detach()
+        log_probability = network()(given.see(seen)[None]).log_softmax(1)[0, TARGET]
+        adam.zero_grad()
+        (0.01 * (seen - given.mean).square().sum() - log_probability).backward()
+        adam.step()
+        with torch.no_grad():
+            picture.clamp_(0, 1)
+
+
+def test_the_surest_end_of_all_climbs_is_returned() -> None:
+    watched = Watched(fooling_gradient(task(), TARGET, UNREACHED, settings(13, restart_every=6)))
+    growth = grown(network(), watched.watch())
+    [sketch] = growth.sketches
+    assert sketch is not None
+    odds = odds_of(watched)
+    # The last climb had no time.
+    assert odds[13] < max(odds[5], odds[11])
+    assert sketch.probability == pytest.approx(max(odds[5], odds[11]), rel=1e-9)
+    assert torch.equal(sketch.pixels, watched.shown[sketch.steps][0])
+    assert (growth.step, sketch.confident) == (13, False)
+    told = watched.told[12]
+    assert told is not None
+    assert told.sketches[0] is not None
+    assert torch.equal(told.sketches[0].pixels, sketch.pixels)
+
+
+def test_what_begins_again_needs_no_gradient() -> None:
+    watched = Watched(fooling_gradient(task(), TARGET, UNREACHED, settings(7, restart_every=3)))
+    grown(network(), watched.watch())
+    by = [bool(wanted.by) for wanted in watched.passes]
+    assert by == [True, True, False, True, True, False, True, False]
+
+
+@pytest.mark.parametrize("restart_every", [1000, 6, 1])
 @pytest.mark.parametrize("first", [0, 1, 8])
-def test_going_on_is_as_if_it_had_never_ended(first: int) -> None:
-    begun = fooled(first)
-    resumed = fooled(20, task(memory=Memory(begun.state)))
-    whole = fooled(20)
+def test_going_on_is_as_if_it_had_never_ended(first: int, restart_every: int) -> None:
+    begun = fooled(first, restart_every=restart_every)
+    resumed = fooled(20, task(memory=Memory(begun.state)), restart_every)
+    whole = fooled(20, restart_every=restart_every)
     assert not torch.equal(whole.state["pixels"], begun.state["pixels"])
     same_growth(resumed, whole)
 
@@ -143,6 +207,14 @@ def test_it_goes_on_from_what_it_told_on_the_way() -> None:
     same_growth(fooled(12, task(memory=Memory(told.state))), whole)
 
 
+def test_it_goes_on_from_what_it_told_between_two_climbs() -> None:
+    watched = Watched(fooling_gradient(task(), TARGET, UNREACHED, settings(12, restart_every=4)))
+    whole = grown(network(), watched.watch())
+    for told in watched.told[1:]:
+        assert told is not None
+        same_growth(fooled(12, task(memory=Memory(told.state)), 4), whole)
+
+
 def test_a_state_that_it_never_wrote_is_refused() -> None:
     state = fooled(3).state
     wrong = [
@@ -154,6 +226,9 @@ def test_a_state_that_it_never_wrote_is_refused() -> None:
         {"square": -state["square"]},
         {"step": torch.tensor(-1)},
         {"step": torch.tensor(3.0)},
+        {"best": state["best"] + 1},
+        {"best_told": state["best_told"] * float("nan")},
+        {"best_told": state["best_told"][:2]},
     ]
     for change in wrong:
         with pytest.raises(Failure):

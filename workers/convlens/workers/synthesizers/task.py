@@ -37,13 +37,13 @@ class Task:
         """A canvas in the mean colour."""
         return self.mean.expand(self.canvas).clone()
 
-    def start(self, kind: methods.CanvasStart.ValueType) -> Tensor:
-        """What a picture grows from, in [0, 1]."""
+    def start(self, kind: methods.CanvasStart.ValueType, again: int = 0) -> Tensor:
+        """What a picture grows from, in [0, 1]; noise is other noise for each time `again`."""
         if kind == methods.CANVAS_START_BLACK:
             return torch.zeros_like(self.blank())
         if kind == methods.CANVAS_START_MEAN:
             return self.blank()
-        noise = normal(self.blank(), self.seed, "canvas", self.number)
+        noise = normal(self.blank(), self.seed, "canvas", self.number, again)
         return (self.mean + NOISE * self.std * noise).clamp(0, 1)
 
     def see(self, pixels: Tensor) -> Tensor:
