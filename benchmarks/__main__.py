@@ -65,6 +65,7 @@ def explain(json_file: Path | None) -> None:
 @click.option("--attack", "attacks", multiple=True, help="Only those with these words in a name.")
 @click.option("--epsilon", default=4.0, help="The budget, in 255ths.")
 @click.option("--queries", default=200, help="Queries of attacks without gradients.")
+@click.option("--seed", default=0, help="Of what is drawn on both sides.")
 def fooling(
     json_file: Path | None,
     networks: tuple[str, ...],
@@ -72,9 +73,10 @@ def fooling(
     attacks: tuple[str, ...],
     epsilon: float,
     queries: int,
+    seed: int,
 ) -> None:
     """Attacks beside foolbox's and torchattacks': successes, distances, time."""
-    fooling_benchmark.run(json_file, networks, pictures, attacks, epsilon / 255, queries)
+    fooling_benchmark.run(json_file, networks, pictures, attacks, epsilon / 255, queries, seed)
 
 
 @program.command()

@@ -77,8 +77,8 @@ class Row:
 class Bench:
     """A network in this process, and pictures that it answers as they are labelled."""
 
-    def __init__(self, name: str, count: int) -> None:
-        self.name = name
+    def __init__(self, name: str, count: int, seed: int) -> None:
+        self.name, self.seed = name, seed
         self.module: nn.Module = load_network(NetworkEntry(name=name), "cpu").module
         drawn = dataset(HELD_OUT[: count + 64])
         pictures = torch.from_numpy(drawn.images).permute(0, 3, 1, 2).float() / 255
@@ -93,14 +93,14 @@ class Bench:
 
     def foolbox(self, attack: Any, epsilon: float | None) -> Found:
         """What an attack of foolbox finds."""
-        torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType]
+        torch.manual_seed(self.seed)  # pyright: ignore[reportUnknownMemberType]
         model = foolbox.PyTorchModel(self.module, bounds=(0, 1))
         _, found, success = attack(model, self.x, criterion=self.labels, epsilons=epsilon)
         return found, success
 
     def torchattacks(self, name: str, **given: Any) -> Found:
         """What an attack of torchattacks finds."""
-        attack = getattr(torchattacks, name)(self.module, seed=0, **given)
+        attack = getattr(torchattacks, name)(self.module, seed=self.seed, **given)
         found = attack(self.x, self.labels)
         with torch.no_grad():
             return found, self.module(found).argmax(1) != self.labels
@@ -171,7 +171,7 @@ def _attacked(client: Client, bench: Bench, case: Case, part: slice) -> Iterator
     """Our verdicts on some pictures, each when it is there."""
     stream: Any = client.attack_stream
     options: dict[str, Any] = {"network": bench.name, "min_interval_ms": 60_000, **case.options}
-    options["timeout"] = 36_000
+    options |= {"timeout": 36_000, "seed": bench.seed}
     for event in stream(bench.files[part], case.ours, labels=bench.classes[part], **options):
         if isinstance(event, AttackItem):
             if event.verdict is None:
@@ -208,6 +208,7 @@ def run(
     wanted: Sequence[str],
     epsilon: float,
     queries: int,
+    seed: int,
 ) -> None:
     """Every case on every network; `wanted` are words of the names of cases."""
     chosen = {
@@ -218,9 +219,9 @@ def run(
     rows: list[Row] = []
     with server("embedded", SERVED) as address, Client(address.server, timeout=36_000) as client:
         for network in networks:
-            bench = Bench(network, count)
+            bench = Bench(network, count, seed)
             # What is slow at the first time shall not count.
-            measure(client, Bench(network, 2), "", next(iter(chosen.values())))
+            measure(client, Bench(network, 2, seed), "", next(iter(chosen.values())))
             for name, case in chosen.items():
                 rows.append(measure(client, bench, name, case))
                 Console().print(table(rows))
