@@ -1,7 +1,8 @@
 """One `convlens synthesize`: asks, shows, writes and prints."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
@@ -15,33 +16,43 @@ from convlens.client.cli._synthesis_files import Album
 from convlens.client.cli._synthesis_output import print_document, print_made, tell_files
 from convlens.client.cli._synthesis_run import Run, shown_growth
 from convlens.client.cli._synthesis_settings import set_parameters
-from convlens.contract import Failure, check, with_defaults
+from convlens.contract import Failure, check
 from convlens.v1 import synthesis_pb2 as pb
 
 
-def made(
-    ctx: click.Context, name: str, asked: methods.SynthesisMethod, question: dict[str, Any]
-) -> None:
-    """Runs the command of that name; `asked` has all but what --set and --steps say."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one way to make pictures asks for, before --set.
+
+    `numbers` are parameters of the method that have an option of their own; None where not given.
+    """
+
+    method: methods.SynthesisMethod
+    numbers: Mapping[str, int | None] = field(default_factory=dict[str, int | None])
+
+
+def made(ctx: click.Context, asked: Asked, question: dict[str, Any]) -> None:
+    """Runs a command; `question` is what all of them are told."""
+    method = asked.method
     out, gif, checkpoint = (question.pop(each) for each in ("out", "gif", "checkpoint"))
     server, timeout, estimate = (question.pop(each) for each in ("server", "timeout", "estimate"))
     as_json, overwrite = question.pop("as_json"), question.pop("overwrite")
-    _set(ctx, asked, question.pop("settings"), question.pop("steps"))
-    _check(ctx, asked, question)
+    numbers = {**asked.numbers, "steps": question.pop("steps")}
+    _set(ctx, method, question.pop("settings"), numbers)
+    _check(ctx, method, question)
     with Client(server) as client:
         if estimate:
             del question["preview_every"]
-            cost = client.estimate_synthesis(asked, timeout=timeout, **question)
+            cost = client.estimate_synthesis(method, timeout=timeout, **question)
             print_estimate(Estimate(cost, 1, 0), as_json=as_json)
             return
         if out is None and gif is None:
             raise click.UsageError("Missing option '--out'; nothing would be left.", ctx)
         album = Album(out, gif, checkpoint, overwrite=overwrite)
         started = time.monotonic()
-        confidence = with_defaults(asked.fooling).confidence
-        method = str(asked.WhichOneof("method"))
-        with shown_growth(name, method, confidence) as show:
-            done = _done(Run(client, asked, question, timeout, album, show))
+        name = str(ctx.info_name)
+        with shown_growth(name, method) as show:
+            done = _done(Run(client, method, question, timeout, album, show))
         places = album.done(done)
     seconds = time.monotonic() - started
     if as_json:
@@ -56,12 +67,13 @@ def _set(
     ctx: click.Context,
     asked: methods.SynthesisMethod,
     settings: Sequence[str],
-    steps: int | None,
+    numbers: Mapping[str, int | None],
 ) -> None:
-    """Gives the method what --set and --steps say."""
+    """Gives the method what --set says, and the options for single parameters."""
     inner: Any = getattr(asked, str(asked.WhichOneof("method")))
+    given = [f"{name}={number}" for name, number in numbers.items() if number is not None]
     try:
-        set_parameters(inner, [*settings, *([] if steps is None else [f"steps={steps}"])])
+        set_parameters(inner, [*settings, *given])
     except ValueError as error:
         raise click.UsageError(f"{error}.", ctx) from error
 

@@ -1,14 +1,17 @@
 """What all ways of `convlens synthesize` can be told."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import wraps
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 from google.protobuf.message import Message
 
 from convlens.client.cli import _options as options
-from convlens.client.cli._synthesis_settings import Setting
+from convlens.client.cli._synthesis_call import Asked, made
+from convlens.client.cli._synthesis_settings import Setting, settings_document, settings_help
 from convlens.contract import rule_of
 from convlens.v1 import synthesis_pb2 as pb
 
@@ -18,7 +21,6 @@ else:
     # They have no type parameters before click 8.4.
     CanvasType = click.ParamType
 
-F = TypeVar("F", bound=Callable[..., Any])
 PREVIEW = rule_of(pb.SynthesizeRequest.DESCRIPTOR.fields_by_name["preview_every"])
 
 
@@ -40,10 +42,36 @@ class Size(CanvasType):
             self.fail(f"{value!r} is no size; write HEIGHTxWIDTH, or one number.", param, ctx)
 
 
-def shared(*several: Message) -> Callable[[F], F]:
-    """The options that all ways to make pictures have; --set is of one of `several` methods."""
+def making(
+    several: Mapping[str, Message],
+) -> Callable[[Callable[..., Asked]], Callable[..., None]]:
+    """Makes what a function asks for, with the options that all ways to make pictures have.
+
+    --set is of one of `several` methods, by the names that --help-methods gives them.
+    """
+
+    def decorated(asks: Callable[..., Asked]) -> Callable[..., None]:
+        own = list(signature(asks).parameters)
+
+        @wraps(asks)
+        def command(ctx: click.Context, *, help_methods: bool, **given: Any) -> None:
+            if help_methods:
+                write = settings_document if given["as_json"] else settings_help
+                click.echo(write(several))
+                return
+            asked = asks(**{name: given.pop(name) for name in own})
+            made(ctx, asked, given)
+
+        return _with_options(command, several)
+
+    return decorated
+
+
+def _with_options(
+    command: Callable[..., None], several: Mapping[str, Message]
+) -> Callable[..., None]:
     file = click.Path(path_type=Path)
-    decorators = [
+    decorators: list[Callable[..., Any]] = [
         click.option(
             "--out",
             type=file,
@@ -66,7 +94,7 @@ def shared(*several: Message) -> Callable[[F], F]:
             "--set",
             "settings",
             multiple=True,
-            type=Setting(*several),
+            type=Setting(*several.values()),
             metavar="PARAM=VALUE,...",
             help="Any other parameter, priors too; --help-methods lists them.",
         ),
@@ -92,10 +120,6 @@ def shared(*several: Message) -> Callable[[F], F]:
         click.pass_context,
     ]
 
-    def decorated(command: F) -> F:
-        found: Any = command
-        for decorator in reversed(decorators):
-            found = decorator(found)
-        return found
-
-    return decorated
+    for decorator in reversed(decorators):
+        command = decorator(command)
+    return command

@@ -15,11 +15,13 @@ from convlens.client import (
     SynthesisPreview,
     SynthesisProgress,
     Unavailable,
+    methods,
 )
 from convlens.client._transport import Patience
 from convlens.client.cli._progress import progress
 from convlens.client.cli._rows import percent, printable
 from convlens.client.cli._synthesis_files import Album
+from convlens.contract import with_defaults
 
 # How long a server that went away may take to come back, in seconds and attempts.
 PATIENCE, ATTEMPTS = 180.0, 11
@@ -86,13 +88,15 @@ class Run:
 
 
 @contextmanager
-def shown_growth(name: str, method: str, confidence: float) -> Generator[Show, None, None]:
-    """Shows how far the pictures are; `method` is the field of the contract's method."""
+def shown_growth(name: str, method: methods.SynthesisMethod) -> Generator[Show, None, None]:
+    """Shows how far the pictures are."""
+    objective = OBJECTIVES.get(str(method.WhichOneof("method")), "score")
+    confidence = with_defaults(method.fooling).confidence
     with progress(f"{name}{{task.description}}") as bar:
         task = bar.add_task("", total=None)
 
         def show(event: SynthesisProgress) -> None:
-            words = standing(event, OBJECTIVES.get(method, "score"), confidence)
+            words = standing(event, objective, confidence)
             bar.update(task, completed=event.step, total=event.steps, description=f" {words}")
 
         yield show

@@ -1,22 +1,20 @@
 """`convlens synthesize`."""
 
-from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-from google.protobuf.message import Message
 
 from convlens.client import methods
 from convlens.client._images import read_file, to_image
 from convlens.client._operations.synthesizing import numbers_of
 from convlens.client.cli._program import Commands
 from convlens.client.cli._rows import shown
-from convlens.client.cli._synthesis_call import made
-from convlens.client.cli._synthesis_options import shared
-from convlens.client.cli._synthesis_settings import ENCODINGS, settings_document, settings_help
+from convlens.client.cli._synthesis_call import Asked
+from convlens.client.cli._synthesis_options import making
+from convlens.client.cli._synthesis_settings import ENCODINGS
 from convlens.client.cli._targets import Target
 from convlens.v1.explanation_methods_pb2 import Position
 from convlens.v1.tensor_pb2 import Tensor
@@ -44,14 +42,11 @@ def synthesize() -> None:
 
 @synthesize.command("class-model")
 @click.option("--target", type=Target(), metavar="LABEL|INDEX", help="The class.")
-@shared(methods.ClassModel())
-def class_model(ctx: click.Context, target: Any, **question: Any) -> None:
+@making({"class-model": methods.ClassModel()})
+def class_model(target: Any) -> Asked:
     """Make the picture that scores highest for a class."""
-    method = methods.ClassModel()
-    if _explained(question, {"class-model": method}):
-        return
-    method.target.CopyFrom(_needed(ctx, target, "--target"))
-    made(ctx, "class-model", methods.SynthesisMethod(class_model=method), question)
+    method = methods.ClassModel(target=_needed(target, "--target"))
+    return Asked(methods.SynthesisMethod(class_model=method))
 
 
 @synthesize.command("unit")
@@ -65,32 +60,27 @@ def class_model(ctx: click.Context, target: Any, **question: Any) -> None:
     metavar="FILE.npy",
     help="In place of --map: a direction among the maps, [channels].",
 )
-@shared(methods.UnitMaximization())
+@making({"unit": methods.UnitMaximization()})
 def unit(
-    ctx: click.Context,
     layer: str | None,
     channel: int | None,
     row: int | None,
     column: int | None,
     direction: Path | None,
-    **question: Any,
-) -> None:
+) -> Asked:
     """Make the picture that a map or a unit answers to most."""
-    method = methods.UnitMaximization()
-    if _explained(question, {"unit": method}):
-        return
-    method.layer = _needed(ctx, layer, "--layer")
+    method = methods.UnitMaximization(layer=_needed(layer, "--layer"))
     if (channel is None) == (direction is None):
-        raise click.UsageError("Give either --map or --direction.", ctx)
+        raise click.UsageError("Give either --map or --direction.")
     if (row is None) != (column is None) or (row is not None and channel is None):
-        raise click.UsageError("--row and --column go together, with --map.", ctx)
+        raise click.UsageError("--row and --column go together, with --map.")
     if direction is not None:
         method.direction.CopyFrom(_numbers("direction", direction))
     else:
         place = Position(row=row or 0, column=column or 0)
         found = methods.FeatureUnit(map=channel or 0, position=place if row is not None else None)
         method.unit.CopyFrom(found)
-    made(ctx, "unit", methods.SynthesisMethod(unit_maximization=method), question)
+    return Asked(methods.SynthesisMethod(unit_maximization=method))
 
 
 @synthesize.command("invert")
@@ -103,31 +93,22 @@ def unit(
     metavar="FILE.npy",
     help="In place of PHOTO: a code in the layer's own shape.",
 )
-@shared(methods.Inversion())
+@making({"invert": methods.Inversion()})
 def invert(
-    ctx: click.Context,
-    photo: Path | None,
-    layer: str | None,
-    reconstructions: int | None,
-    code: Path | None,
-    **question: Any,
-) -> None:
+    photo: Path | None, layer: str | None, reconstructions: int | None, code: Path | None
+) -> Asked:
     """Make the picture whose code is nearest to that of PHOTO."""
-    method = methods.Inversion()
-    if _explained(question, {"invert": method}):
-        return
     if photo is None and code is None:
-        raise click.UsageError("Missing argument 'PHOTO', or option '--code'.", ctx)
+        raise click.UsageError("Missing argument 'PHOTO', or option '--code'.")
     if photo is not None and code is not None:
-        raise click.UsageError("PHOTO and --code exclude each other.", ctx)
-    method.layer = _needed(ctx, layer, "--layer")
+        raise click.UsageError("PHOTO and --code exclude each other.")
+    method = methods.Inversion(layer=_needed(layer, "--layer"))
     if photo is not None:
         method.image.CopyFrom(to_image(photo))
     elif code is not None:
         method.code.CopyFrom(_numbers("code", code))
-    if reconstructions is not None:
-        question["settings"] = (*question["settings"], f"reconstructions={reconstructions}")
-    made(ctx, "invert", methods.SynthesisMethod(inversion=method), question)
+    asked = methods.SynthesisMethod(inversion=method)
+    return Asked(asked, numbers={"reconstructions": reconstructions})
 
 
 @synthesize.command("fool")
@@ -146,32 +127,20 @@ def invert(
     show_default=True,
     help="Ascend the gradient, evolve pixels, or evolve networks that draw patterns.",
 )
-@shared(*ENCODINGS.values())
-def fool(ctx: click.Context, targets: tuple[Any, ...], by: str, **question: Any) -> None:
+@making({f"fool --by {name}": each for name, each in ENCODINGS.items()})
+def fool(targets: tuple[Any, ...], by: str) -> Asked:
     """Make pictures of nothing that the network is sure of.
 
     One that does not reach the wanted confidence is no error; it is said.
     """
-    if _explained(question, {f"fool --by {name}": each for name, each in ENCODINGS.items()}):
-        return
-    method = methods.Fooling()
-    method.CopyFrom(ENCODINGS[by])
-    method.targets.extend(targets)
-    made(ctx, "fool", methods.SynthesisMethod(fooling=method), question)
+    asked = methods.SynthesisMethod(fooling=ENCODINGS[by])
+    asked.fooling.targets.extend(targets)
+    return Asked(asked)
 
 
-def _explained(question: dict[str, Any], several: Mapping[str, Message]) -> bool:
-    """Prints what --set takes, where that was asked for."""
-    if question.pop("help_methods"):
-        write = settings_document if question["as_json"] else settings_help
-        click.echo(write(several))
-        return True
-    return False
-
-
-def _needed(ctx: click.Context, value: Any, option: str) -> Any:
+def _needed(value: Any, option: str) -> Any:
     if value is None:
-        raise click.UsageError(f"Missing option '{option}'.", ctx)
+        raise click.UsageError(f"Missing option '{option}'.")
     return value
 
 
