@@ -2,8 +2,6 @@
 
 import io
 import threading
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +37,7 @@ from convlens.client.methods import (
 )
 from convlens.client.testing import FakeServer
 from convlens.v1 import adversarial_pb2 as pb
+from tests.clients.streaming import endless
 
 PROGRESS = pb.AttackStreamResponse(progress=pb.AttackProgress(images=1))
 
@@ -338,16 +337,7 @@ def test_an_answer_that_makes_no_sense(connect: Any, answers: list[Any], words: 
 
 def test_giving_up_cancels_the_call(connect: Any) -> None:
     ended = threading.Event()
-
-    def endless(_: Any) -> Iterator[pb.AttackStreamResponse]:
-        try:
-            while True:
-                yield PROGRESS
-                time.sleep(0.01)
-        finally:
-            ended.set()
-
-    with FakeServer({"AttackStream": endless}) as server:
+    with FakeServer({"AttackStream": endless(PROGRESS, ended)}) as server:
         client = connect(server.address)
         assert len(list(client.stream(b"x", FGSM(), method="attack_stream", take=2))) == 2
         assert ended.wait(5)

@@ -1,8 +1,6 @@
 """Explanations as they are finished: events, order, ends."""
 
-import asyncio
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +8,6 @@ import numpy as np
 import pytest
 
 from convlens.client import (
-    AsyncClient,
     Cancelled,
     Client,
     DeadlineExceeded,
@@ -28,6 +25,7 @@ from convlens.client.methods import Saliency, SmoothGrad
 from convlens.client.testing import FakeServer
 from convlens.contract import ErrorReason, Failure
 from convlens.v1 import explanation_pb2 as pb
+from tests.clients.streaming import check_cancelled_task, endless
 
 STREAM = "explain_stream"
 FULL = Failure(ErrorReason.ERROR_REASON_QUEUE_FULL, retry_after=0.01, pool="p", limit=1)
@@ -155,21 +153,9 @@ def test_an_answer_that_makes_no_sense(connect: Any, answers: list[Any], words: 
         list(connect(server.address).stream(b"x", Saliency(), method=STREAM))
 
 
-def endless(ended: threading.Event) -> Any:
-    def answer(_: Any) -> Iterator[pb.ExplainStreamResponse]:
-        try:
-            while True:
-                yield PROGRESS
-                time.sleep(0.01)
-        finally:
-            ended.set()
-
-    return answer
-
-
 def test_giving_up_cancels_the_call(connect: Any) -> None:
     ended = threading.Event()
-    with FakeServer({"ExplainStream": endless(ended)}) as server:
+    with FakeServer({"ExplainStream": endless(PROGRESS, ended)}) as server:
         client = connect(server.address)
         assert len(list(client.stream(b"x", Saliency(), method=STREAM, take=2))) == 2
         assert ended.wait(5)
@@ -177,7 +163,7 @@ def test_giving_up_cancels_the_call(connect: Any) -> None:
 
 def test_closing_the_client_ends_the_stream(connect: Any) -> None:
     ended = threading.Event()
-    with FakeServer({"ExplainStream": endless(ended)}) as server:
+    with FakeServer({"ExplainStream": endless(PROGRESS, ended)}) as server:
         client = connect(server.address)
         events = client.stream(b"x", Saliency(), method=STREAM)
         next(events)
@@ -189,7 +175,10 @@ def test_closing_the_client_ends_the_stream(connect: Any) -> None:
 
 def test_the_time_of_a_stream_ends_it(connect: Any) -> None:
     ended = threading.Event()
-    with FakeServer({"ExplainStream": endless(ended)}) as server, pytest.raises(DeadlineExceeded):
+    with (
+        FakeServer({"ExplainStream": endless(PROGRESS, ended)}) as server,
+        pytest.raises(DeadlineExceeded),
+    ):
         list(connect(server.address).stream(b"x", Saliency(), method=STREAM, timeout=0.3))
 
 
@@ -206,17 +195,6 @@ def test_a_blocking_stream_is_refused_when_it_is_asked_for(server: FakeServer) -
 
 
 async def test_a_cancelled_task_ends_its_stream() -> None:
-    ended, begun = threading.Event(), asyncio.Event()
-    with FakeServer({"ExplainStream": endless(ended)}) as server:
-        async with AsyncClient(server.address) as client:
-
-            async def consume() -> None:
-                async for _ in client.explain_stream(b"x", Saliency()):
-                    begun.set()
-
-            task = asyncio.create_task(consume())
-            await begun.wait()
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            assert await asyncio.to_thread(ended.wait, 5)
+    await check_cancelled_task(
+        "ExplainStream", PROGRESS, lambda client: client.explain_stream(b"x", Saliency())
+    )

@@ -29,9 +29,10 @@ from convlens.client import (
 from convlens.client._fake_robustness import evaluate
 from convlens.client.methods import FGSM, PGD, DeepFool, Target
 from convlens.client.testing import FakeServer
-from convlens.contract import ErrorReason, Failure, with_defaults
+from convlens.contract import with_defaults
 from convlens.contract.robustness import robustness_cost
 from convlens.v1 import adversarial_pb2 as pb
+from tests.clients.streaming import breaking, endless
 
 EPSILONS = [1 / 255, 2 / 255, 4 / 255, 8 / 255]
 PLAN = with_defaults(
@@ -39,7 +40,6 @@ PLAN = with_defaults(
 )
 # What one image costs at most.
 ONE = robustness_cost(PLAN, classes=2)
-STOPPING = Failure(ErrorReason.ERROR_REASON_SERVER_STOPPING, retry_after=0.1)
 
 
 def labelled(*numbers: int) -> list[LabeledImage]:
@@ -238,23 +238,9 @@ def test_an_error_of_the_source_keeps_the_end_back(connect: Any, server: FakeSer
         list(run(connect(server.address), 3))
 
 
-def breaking(after: int) -> Any:
-    """A server that stops after so many messages, the first time."""
-    calls: list[int] = []
-
-    def answer(requests: Iterator[Any]) -> Iterator[Any]:
-        calls.append(1)
-        for number, response in enumerate(evaluate(requests)):
-            if len(calls) == 1 and number == after:
-                raise STOPPING
-            yield response
-
-    return answer
-
-
 def test_a_broken_stream_is_gone_on_from(connect: Any, server: FakeServer) -> None:
     whole = list(run(connect(server.address), labelled(*range(100)), [FGSM(), PGD()]))[-1]
-    with FakeServer({"EvaluateRobustness": breaking(40)}) as other:
+    with FakeServer({"EvaluateRobustness": breaking(evaluate, 40)}) as other:
         client = connect(other.address)
         events: list[Any] = []
         with pytest.raises(Unavailable, match="stopping"):
@@ -307,28 +293,16 @@ def test_an_answer_that_makes_no_sense(connect: Any, answers: list[Any], words: 
         list(run(connect(server.address), labelled(1)))
 
 
-def endless(ended: threading.Event) -> Any:
-    def answer(requests: Iterator[Any]) -> Iterator[Any]:
-        try:
-            while True:
-                yield PROGRESS
-                time.sleep(0.01)
-        finally:
-            ended.set()
-
-    return answer
-
-
 def test_giving_up_cancels_the_call(connect: Any) -> None:
     ended = threading.Event()
-    with FakeServer({"EvaluateRobustness": endless(ended)}) as server:
+    with FakeServer({"EvaluateRobustness": endless(PROGRESS, ended)}) as server:
         assert len(list(run(connect(server.address), labelled(1), take=2))) == 2
         assert ended.wait(5)
 
 
 def test_the_time_of_an_evaluation_ends_it(connect: Any) -> None:
     with (
-        FakeServer({"EvaluateRobustness": endless(threading.Event())}) as server,
+        FakeServer({"EvaluateRobustness": endless(PROGRESS, threading.Event())}) as server,
         pytest.raises(DeadlineExceeded),
     ):
         list(run(connect(server.address), labelled(1), timeout=0.2))

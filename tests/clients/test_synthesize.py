@@ -1,10 +1,7 @@
 """What the SDK sends to make pictures, what it makes of the answer, and how it goes on."""
 
-import asyncio
 import io
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,6 @@ import pytest
 from PIL import Image
 
 from convlens.client import (
-    AsyncClient,
     Client,
     Cost,
     DeadlineExceeded,
@@ -43,13 +39,12 @@ from convlens.client.methods import (
     UnitMaximization,
 )
 from convlens.client.testing import FakeServer
-from convlens.contract import ErrorReason, Failure
 from convlens.v1 import synthesis_pb2 as pb
 from convlens.v1 import tensor_pb2
+from tests.clients.streaming import breaking, check_cancelled_task, endless
 
 PROGRESS = pb.SynthesizeResponse(progress=pb.SynthesisProgress(steps=1))
 BROKEN = pb.SynthesizedPicture(pixels=tensor_pb2.Tensor(shape=[3]))
-STOPPING = Failure(ErrorReason.ERROR_REASON_SERVER_STOPPING, retry_after=0.01)
 UNIT = UnitMaximization(layer="avgpool", unit=FeatureUnit(map=1))
 
 # Every method of the contract, with what is said beside it, and the pictures that it makes.
@@ -354,13 +349,7 @@ def test_the_cost_is_estimated_without_a_picture(connect: Any, server: FakeServe
 
 
 def test_a_server_that_stops(connect: Any, server: FakeServer) -> None:
-    def answer(request: Any) -> Iterator[pb.SynthesizeResponse]:
-        for number, response in enumerate(synthesize(request)):
-            if number == 3:
-                raise STOPPING
-            yield response
-
-    server.answers["Synthesize"] = answer
+    server.answers["Synthesize"] = breaking(synthesize, 3)
     events = connect(server.address).stream(FoolingGradient(), method="synthesize", preview_every=2)
     kinds: list[str] = []
     with pytest.raises(Unavailable):
@@ -388,28 +377,16 @@ def test_an_answer_that_makes_no_sense(connect: Any, answers: list[Any], words: 
         run(connect(server.address), FoolingGradient())
 
 
-def endless(ended: threading.Event) -> Any:
-    def answer(_: Any) -> Iterator[pb.SynthesizeResponse]:
-        try:
-            while True:
-                yield PROGRESS
-                time.sleep(0.01)
-        finally:
-            ended.set()
-
-    return answer
-
-
 def test_closing_the_iterator_cancels_the_call(connect: Any) -> None:
     ended = threading.Event()
-    with FakeServer({"Synthesize": endless(ended)}) as server:
+    with FakeServer({"Synthesize": endless(PROGRESS, ended)}) as server:
         client = connect(server.address)
         assert len(list(client.stream(FoolingGradient(), method="synthesize", take=2))) == 2
         assert ended.wait(5)
 
 
 def test_the_time_of_a_call(connect: Any) -> None:
-    with FakeServer({"Synthesize": endless(threading.Event())}) as server:
+    with FakeServer({"Synthesize": endless(PROGRESS, threading.Event())}) as server:
         client = connect(server.address)
         with pytest.raises(DeadlineExceeded):
             run(client, FoolingGradient(), timeout=0.3)
@@ -424,17 +401,6 @@ def test_a_blocking_call_is_refused_when_it_is_made(server: FakeServer) -> None:
 
 
 async def test_a_cancelled_task_ends_its_call() -> None:
-    ended, begun = threading.Event(), asyncio.Event()
-    with FakeServer({"Synthesize": endless(ended)}) as server:
-        async with AsyncClient(server.address) as client:
-
-            async def consume() -> None:
-                async for _ in client.synthesize(FoolingGradient()):
-                    begun.set()
-
-            task = asyncio.create_task(consume())
-            await begun.wait()
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            assert await asyncio.to_thread(ended.wait, 5)
+    await check_cancelled_task(
+        "Synthesize", PROGRESS, lambda client: client.synthesize(FoolingGradient())
+    )

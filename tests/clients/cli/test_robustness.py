@@ -15,10 +15,10 @@ from convlens.client._fake_robustness import evaluate
 from convlens.client.testing import FakeServer
 from convlens.contract import ErrorReason, Failure
 from convlens.v1 import adversarial_pb2 as pb
+from tests.clients.streaming import breaking
 
 EPSILONS = "1/255,2/255,4/255,8/255"
 ASKED = ("--attack", "pgd", "--attack", "fgsm", "--epsilons", EPSILONS)
-STOPPING = Failure(ErrorReason.ERROR_REASON_SERVER_STOPPING, retry_after=0.01)
 
 
 @pytest.fixture
@@ -283,24 +283,10 @@ def test_no_picture_has_an_answer(run: Any, folder: Path, tmp_path: Path) -> Non
     assert "No image has an answer." in out.read_text()
 
 
-def breaking(after: int) -> Any:
-    """A server that stops after so many messages, once."""
-    calls: list[int] = []
-
-    def answer(requests: Iterator[Any]) -> Iterator[Any]:
-        calls.append(1)
-        for number, response in enumerate(evaluate(requests)):
-            if len(calls) == 1 and number == after:
-                raise STOPPING
-            yield response
-
-    return answer
-
-
 def test_a_server_that_stops_is_waited_for(run: Any, server: FakeServer, folder: Path) -> None:
     whole = run("robustness", folder, *ASKED)
     server.requests.clear()
-    server.answers["EvaluateRobustness"] = breaking(6)
+    server.answers["EvaluateRobustness"] = breaking(evaluate, 6)
     result = run("robustness", folder, *ASKED)
     assert result.exit_code == 0
     assert "The server is stopping" in result.stderr and "Trying again." in result.stderr

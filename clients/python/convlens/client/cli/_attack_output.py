@@ -7,7 +7,7 @@ from typing import Any
 
 from convlens.client import AttackVerdict
 from convlens.client.cli._attack_calls import AttackOutcome
-from convlens.client.cli._bits import digests_of_verdict
+from convlens.client.cli._bits import digests_of_picture
 from convlens.client.cli._folder import Folder
 from convlens.client.cli._output import Output
 from convlens.client.cli._receipts import ATTACK_FORMAT, picture_json
@@ -141,7 +141,7 @@ def verdict_json(verdict: AttackVerdict, files: Mapping[str, str]) -> dict[str, 
         "cost": asdict(verdict.cost),
         "succeeded_by": verdict.succeeded_by,
         "flags": list(verdict.flags),
-        "arrays": digests_of_verdict(verdict),
+        "arrays": digests_of_picture(verdict),
         "files": dict(files),
     }
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from convlens.client import AttackVerdict, Attribution
+from convlens.client import AttackVerdict, Attribution, SynthesizedPicture
 from convlens.contract import digest
 
 
@@ -24,10 +24,10 @@ def digests_of(answer: Attribution) -> dict[str, str]:
     return {name: digest_of(array) for name, array in arrays_of(answer).items()}
 
 
-def digests_of_verdict(verdict: AttackVerdict) -> dict[str, str]:
+def digests_of_picture(found: AttackVerdict | SynthesizedPicture) -> dict[str, str]:
     """BLAKE2b-256 of the PNG's bytes, and of the pixels where they came, in hexadecimal."""
-    pixels = {} if verdict.pixels is None else {"pixels": digest_of(verdict.pixels)}
-    return {"png": digest(verdict.png), **pixels}
+    pixels = {} if found.pixels is None else {"pixels": digest_of(found.pixels)}
+    return {"png": digest(found.png), **pixels}
 
 
 def digest_of(array: NDArray[Any]) -> str:

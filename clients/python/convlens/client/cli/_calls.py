@@ -14,6 +14,7 @@ from convlens.client import (
     ConvLensError,
     ExplainDone,
     ExplainProgress,
+    SynthesisProgress,
 )
 from convlens.client._images import read_file
 from convlens.client.cli._outcomes import end_if_of_all
@@ -25,7 +26,8 @@ from convlens.contract import digest
 MOST_PICTURES, MOST_BYTES = 16, 16 * 2**20
 
 T = TypeVar("T")
-Show: TypeAlias = Callable[[ExplainProgress | AttackProgress], None]
+Progress: TypeAlias = ExplainProgress | AttackProgress | SynthesisProgress
+Show: TypeAlias = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +97,14 @@ def batches(pictures: Iterator[Picture]) -> Iterator[list[Picture]]:
 
 @contextmanager
 def shown_progress(what: str) -> Generator[Show, None, None]:
-    """Shows how far a call is, in passes through the network."""
+    """Shows how far a call is, in passes through the network, or in steps of a synthesis."""
     with progress(what) as bar:
         task = bar.add_task("", total=None)
 
-        def show(event: ExplainProgress | AttackProgress) -> None:
+        def show(event: Progress) -> None:
+            if isinstance(event, SynthesisProgress):
+                bar.update(task, completed=event.step, total=event.steps)
+                return
             spent, most = event.cost, event.estimated_cost
             bar.update(
                 task,

@@ -1,16 +1,17 @@
 """Compares answers with what a receipt has of them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from convlens.client import Attribution, ConvLensError, Receipt
+from convlens.client import Attribution, ConvLensError, Receipt, SynthesizedPicture
 from convlens.client._results import receipt_of
 from convlens.client.cli._attack_calls import AttackCall
-from convlens.client.cli._bits import difference, digests_of, digests_of_verdict
+from convlens.client.cli._bits import difference, digests_of, digests_of_picture
 from convlens.client.cli._calls import Call
 from convlens.client.cli._receipts import Recorded
 
@@ -19,6 +20,7 @@ CAUSES = (
     *("network", "network_version", "network_digest", "convlens_version", "torch_version"),
     *("device_kind", "threads", "precision", "rows", "channels_last", "compiled", "opencv_version"),
 )
+GONE, NEW = "is not there any more", "was not there"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def compared(recorded: Recorded, call: Call, folder: Path) -> Iterator[Compariso
             place = (then["method_index"], then["target_index"])
             yield _of_answer(entry["path"], then, now.pop(place, None), folder)
         for found in now.values():
-            yield Comparison(entry["path"], found.method, _label(found), False, "was not there")
+            yield Comparison(entry["path"], found.method, _label(found), False, NEW)
 
 
 def compared_verdicts(recorded: Recorded, call: AttackCall) -> Iterator[Comparison]:
@@ -67,14 +69,42 @@ def compared_verdicts(recorded: Recorded, call: AttackCall) -> Iterator[Comparis
             yield _of_picture(entry, outcome.error)
             continue
         then: Mapping[str, Any] = entry["verdict"]
-        pairs = {
-            "status": (then["status"], now.status),
-            **{name: (then["arrays"].get(name), d) for name, d in digests_of_verdict(now).items()},
-        }
-        differing = tuple(name for name, (before, after) in pairs.items() if before != after)
-        words = f"differs in {', '.join(differing)}" if differing else "equal"
+        status = ("status",) if then["status"] != now.status else ()
+        differing = (*status, *_differing(then["arrays"], digests_of_picture(now)))
         label = then["before"][0]["label"] if then["before"] else ""
+        words = _said(differing)
         yield Comparison(entry["path"], then["method"], label, not differing, words, differing)
+
+
+def compared_pictures(
+    method: str, made: Sequence[Mapping[str, Any]], pictures: Sequence[SynthesizedPicture]
+) -> Iterator[Comparison]:
+    """Every picture that a synthesis `made`; `method` is its title."""
+    for number, (then, now) in enumerate(zip_longest(made, pictures), start=1):
+        name = (then or {}).get("file") or f"picture {number}"
+        yield _of_made(name, method, then, now)
+
+
+def _of_made(
+    name: str, method: str, then: Mapping[str, Any] | None, now: SynthesizedPicture | None
+) -> Comparison:
+    if then is None:
+        label = _label(now) if now else ""
+        return Comparison(name, method, label, False, NEW)
+    label: str = then["target"]["label"] if then["target"] else ""
+    if now is None:
+        return Comparison(name, method, label, False, GONE)
+    differing = _differing(then["arrays"], digests_of_picture(now))
+    return Comparison(name, method, label, not differing, _said(differing), differing)
+
+
+def _differing(then: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
+    """The names of the arrays that differ."""
+    return tuple(name for name in sorted({*then, *now}) if then.get(name) != now.get(name))
+
+
+def _said(differing: Sequence[str]) -> str:
+    return f"differs in {', '.join(differing)}" if differing else "equal"
 
 
 def _of_picture(entry: Mapping[str, Any], now: ConvLensError | None) -> Comparison:
@@ -87,13 +117,11 @@ def _of_answer(
 ) -> Comparison:
     label: str = then["target"]["label"] if then.get("target") else ""
     if now is None:
-        return Comparison(picture, then["method"], label, False, "is not there any more")
+        return Comparison(picture, then["method"], label, False, GONE)
     if "error" in then or now.error is not None:
         equal, words = _same_error(then.get("error"), now.error)
         return Comparison(picture, then["method"], label, equal, words)
-    digests = digests_of(now)
-    names = sorted({*digests, *then["arrays"]})
-    differing = tuple(name for name in names if digests.get(name) != then["arrays"].get(name))
+    differing = _differing(then["arrays"], digests_of(now))
     if not differing:
         return Comparison(picture, then["method"], label, True, "equal")
     about_map = "map" in differing or now.values is None
@@ -122,7 +150,7 @@ def _relative(then: Mapping[str, Any], now: Attribution, folder: Path) -> float 
 
 
 def _in_words(then: Mapping[str, Any], differing: tuple[str, ...], relative: float | None) -> str:
-    words = f"differs in {', '.join(differing)}"
+    words = _said(differing)
     if relative is not None:
         words += f"; by at most {relative:.1e} of the largest value"
     if then["is_partial"]:
@@ -134,5 +162,5 @@ def _place(found: Attribution) -> tuple[int, int | None]:
     return found.method_index, found.target_index
 
 
-def _label(found: Attribution) -> str:
+def _label(found: Attribution | SynthesizedPicture) -> str:
     return found.target.label if found.target else ""

@@ -49,8 +49,7 @@ class Folder:
         """Writes down one more call."""
         self._calls.append(call)
         self._make()
-        with _writing(self.receipt):
-            write_receipts(self._path, self._form, self._calls)
+        write_receipts(self.receipt, self._form, self._calls)
 
     def _make(self) -> None:
         with _writing(self._path):

@@ -26,13 +26,7 @@ def check_document(document: object) -> None:
 
 def check_call(call: object, where: str, found: str) -> None:
     """One call; a picture that has no error has what was `found`: "answers" or a "verdict"."""
-    given = _has(where, call, receipt=OBJECT, pictures=LIST)
-    _check_kind(f"{where}.receipt.parameters", given["receipt"].get("parameters", {}), OBJECT)
-    for number, entry in enumerate(given["pictures"]):
-        place = f"{where}.pictures[{number}]"
-        picture = _has(place, entry, path=TEXT, digest=TEXT)
-        if "path_hex" in picture:
-            _check_hex(f"{place}.path_hex", picture["path_hex"])
+    for place, picture in _pictures(call, where):
         if "error" in picture:
             _check_error(place, picture)
         elif found == "verdict":
@@ -41,6 +35,32 @@ def check_call(call: object, where: str, found: str) -> None:
             answers = _has(place, picture, answers=LIST)["answers"]
             for place_of, answer in enumerate(answers):
                 _check_answer(f"{place}.answers[{place_of}]", answer)
+
+
+def check_synthesis(call: object, where: str) -> None:
+    """The call of a synthesis: the picture that it began from, if any, and what it made."""
+    _pictures(call, where)
+    given = _has(where, call, made=LIST, is_partial=TRUTH)
+    for number, entry in enumerate(given["made"]):
+        place = f"{where}.made[{number}]"
+        made = _has(place, entry, target=(dict, NULL), arrays=OBJECT, file=(str, NULL))
+        if made["target"] is not None:
+            _has(f"{place}.target", made["target"], label=TEXT)
+        _check_texts(f"{place}.arrays", made["arrays"])
+
+
+def _pictures(call: object, where: str) -> list[tuple[str, dict[str, Any]]]:
+    """The pictures of a call, checked, each with its place."""
+    given = _has(where, call, receipt=OBJECT, pictures=LIST)
+    _check_kind(f"{where}.receipt.parameters", given["receipt"].get("parameters", {}), OBJECT)
+    found: list[tuple[str, dict[str, Any]]] = []
+    for number, entry in enumerate(given["pictures"]):
+        place = f"{where}.pictures[{number}]"
+        picture = _has(place, entry, path=TEXT, digest=TEXT)
+        if "path_hex" in picture:
+            _check_hex(f"{place}.path_hex", picture["path_hex"])
+        found.append((place, picture))
+    return found
 
 
 def _check_answer(where: str, answer: object) -> None:

@@ -1,11 +1,11 @@
-"""receipt.json: what `convlens explain` or `attack` did, and all that `convlens replay` needs."""
+"""receipt.json: what explain, attack or synthesize did, and all that `convlens replay` needs."""
 
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import click
 from google.protobuf.json_format import ParseDict, ParseError
@@ -13,27 +13,43 @@ from google.protobuf.json_format import ParseDict, ParseError
 from convlens.client import ConvLensError
 from convlens.client.cli._bits import digests_of
 from convlens.client.cli._calls import Answer, Picture
+from convlens.client.cli._files import write_whole
 from convlens.client.cli._json import json_text, readable
 from convlens.client.cli._outcomes import error_json
-from convlens.client.cli._receipt_form import check_call, check_document
+from convlens.client.cli._receipt_form import check_call, check_document, check_synthesis
 from convlens.client.cli._rows import shown
-from convlens.v1 import adversarial_pb2, explanation_pb2, receipt_pb2
+from convlens.v1 import (
+    adversarial_pb2,
+    explanation_pb2,
+    receipt_pb2,
+    synthesis_methods_pb2,
+    synthesis_pb2,
+)
 
 NAME = "receipt.json"
 FORMAT, ATTACK_FORMAT = "convlens explain, 1", "convlens attack, 1"
+SYNTHESIS_FORMAT = "convlens synthesize, 1"
 REQUESTS: Mapping[str, type[Any]] = {
     FORMAT: explanation_pb2.ExplainRequest,
     ATTACK_FORMAT: adversarial_pb2.AttackRequest,
+    SYNTHESIS_FORMAT: synthesis_pb2.SynthesizeRequest,
 }
+Request: TypeAlias = (
+    explanation_pb2.ExplainRequest | adversarial_pb2.AttackRequest | synthesis_pb2.SynthesizeRequest
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A call as it was written down; `pictures` are as `picture_json` makes them."""
+    """A call as it was written down; `pictures` are as `picture_json` makes them.
+
+    `made` are the pictures that a synthesis made, as `made_json` has them.
+    """
 
     receipt: receipt_pb2.Receipt
-    request: explanation_pb2.ExplainRequest | adversarial_pb2.AttackRequest
+    request: Request
     pictures: list[dict[str, Any]]
+    made: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
 
 def answer_json(answer: Answer, files: Mapping[str, str]) -> dict[str, Any]:
@@ -86,12 +102,9 @@ def path_of(entry: Mapping[str, Any]) -> Path:
     return Path(os.fsdecode(bytes.fromhex(entry["path_hex"])) if "path_hex" in entry else path)
 
 
-def write_receipts(folder: Path, form: str, calls: Sequence[dict[str, Any]]) -> None:
-    """Writes the file, or leaves the one before as it is."""
-    unfinished = folder / f".{NAME}.partial"
-    document = {"format": form, "calls": calls}
-    unfinished.write_text(json_text(document, indent=1), encoding="utf-8")
-    os.replace(unfinished, folder / NAME)
+def write_receipts(file: Path, form: str, calls: Sequence[dict[str, Any]]) -> None:
+    """Writes the file, or leaves the one before as it is; ClickException says why."""
+    write_whole(file, json_text({"format": form, "calls": calls}, indent=1))
 
 
 def read_receipts(path: Path) -> list[Recorded]:
@@ -106,7 +119,7 @@ def read_receipts(path: Path) -> list[Recorded]:
             raise ValueError(f"its format is {document['format']!r}, not {known}")
         if not isinstance(document.get("calls"), list) or not document["calls"]:
             raise ValueError("it has no calls")
-        return [
+        recorded = [
             _recorded(call, f"calls[{number}]", request)
             for number, call in enumerate(document["calls"])
         ]
@@ -116,8 +129,10 @@ def read_receipts(path: Path) -> list[Recorded]:
         no_json = isinstance(error, json.JSONDecodeError | UnicodeDecodeError | RecursionError)
         words = "it is no JSON, or was cut off" if no_json else error
         raise click.ClickException(
-            f"{shown(path)} is no receipt of convlens explain or attack: {words}."
+            f"{shown(path)} is no receipt of convlens explain, attack or synthesize: {words}."
         ) from error
+    _refuse_partial(path, document["calls"])
+    return recorded
 
 
 def _refuse_evaluation(path: Path, document: Any) -> None:
@@ -133,16 +148,43 @@ def _refuse_evaluation(path: Path, document: Any) -> None:
         )
 
 
+def _refuse_partial(path: Path, calls: Sequence[dict[str, Any]]) -> None:
+    """Raises ClickException where a synthesis was over before its pictures were done."""
+    if any(call.get("is_partial") for call in calls):
+        raise click.ClickException(
+            f"{shown(path)} is of pictures whose time was over before they were done; no run stops "
+            "at the same step again. Give 'convlens synthesize' more time, and replay what it "
+            "writes then."
+        )
+
+
 def _recorded(call: Any, where: str, kind: type[Any]) -> Recorded:
     of_attack = kind is adversarial_pb2.AttackRequest
-    check_call(call, where, "verdict" if of_attack else "answers")
+    of_synthesis = kind is synthesis_pb2.SynthesizeRequest
+    if of_synthesis:
+        check_synthesis(call, where)
+    else:
+        check_call(call, where, "verdict" if of_attack else "answers")
     receipt = ParseDict(call["receipt"], receipt_pb2.Receipt(), ignore_unknown_fields=True)
     request = kind()
     if not receipt.parameters.Unpack(request):
         raise ValueError(f"it is of a {receipt.parameters.TypeName() or 'call without parameters'}")
+    if of_synthesis:
+        _check_source(request.method, len(call["pictures"]), where)
+        return Recorded(receipt, request, call["pictures"], call["made"])
     truths = request.labels if of_attack else request.true_regions
     if truths and len(truths) != len(call["pictures"]):
         what = "labels" if of_attack else "true regions"
         found = f"{len(call['pictures'])} pictures and {len(truths)} {what}"
         raise ValueError(f"{where} has {found}; there must be as many")
     return Recorded(receipt, request, call["pictures"])
+
+
+def _check_source(method: synthesis_methods_pb2.SynthesisMethod, count: int, where: str) -> None:
+    """ValueError where it is not said what to make, or not what of."""
+    name = method.WhichOneof("method")
+    if name is None:
+        raise ValueError(f"{where} has no method")
+    wanted = int(name == "inversion" and not method.inversion.HasField("code"))
+    if count != wanted:
+        raise ValueError(f"{where} has {count} pictures; it must have {wanted}")

@@ -9,11 +9,13 @@ import click
 
 from convlens.client import Client, InvalidRequest, SynthesisDone, methods
 from convlens.client._errors import from_status
+from convlens.client.cli._calls import Picture
 from convlens.client.cli._output import Estimate, print_estimate
+from convlens.client.cli._receipts import SYNTHESIS_FORMAT, write_receipts
 from convlens.client.cli._rows import printable, shown
 from convlens.client.cli._specs import short
 from convlens.client.cli._synthesis_files import Album
-from convlens.client.cli._synthesis_output import print_document, print_made, tell_files
+from convlens.client.cli._synthesis_output import call_json, print_document, print_made, tell_files
 from convlens.client.cli._synthesis_run import Run, shown_growth
 from convlens.client.cli._synthesis_settings import set_parameters
 from convlens.contract import Failure, check
@@ -24,10 +26,12 @@ from convlens.v1 import synthesis_pb2 as pb
 class Asked:
     """What one way to make pictures asks for, before --set.
 
-    `numbers` are parameters of the method that have an option of their own; None where not given.
+    `source` is the picture that is inverted, if any. `numbers` are parameters of the method that
+    have an option of their own; None where not given.
     """
 
     method: methods.SynthesisMethod
+    source: Picture | None = None
     numbers: Mapping[str, int | None] = field(default_factory=dict[str, int | None])
 
 
@@ -54,12 +58,14 @@ def made(ctx: click.Context, asked: Asked, question: dict[str, Any]) -> None:
         with shown_growth(name, method) as show:
             done = _done(Run(client, method, question, timeout, album, show))
         places = album.done(done)
+        call = call_json(done, places, asked.source)
+        write_receipts(album.receipt, SYNTHESIS_FORMAT, [call])
     seconds = time.monotonic() - started
     if as_json:
-        files = {"out": out, "gif": gif, "checkpoint": checkpoint}
+        files = {"out": out, "gif": gif, "checkpoint": checkpoint, "receipt": album.receipt}
         print_document(name, done, places, files, seconds)
         return
-    print_made(done, places, seconds)
+    print_made(done, places, album.receipt, seconds)
     tell_files(out, gif, len(places))
 
 

@@ -12,6 +12,7 @@ from convlens.client import ConvLensError, SynthesisDone, SynthesisPreview
 from convlens.client._images import read_file
 from convlens.client._synthesis import sheet_of
 from convlens.client.cli._files import check_folder, check_new, write_whole
+from convlens.client.cli._receipts import NAME
 from convlens.client.cli._rows import shown
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ class Album:
     """Writes the pictures, their growth and the checkpoint, each where a file is named for it.
 
     Where there are several pictures, the file named for them shows all, and each lies beside it
-    with its number. `file` is that of the checkpoint, `checkpoint` what is in it.
+    with its number. `file` is that of the checkpoint, `checkpoint` what is in it; `receipt` is the
+    file that says what was done, which only what is done gets.
     """
 
     def __init__(
@@ -52,6 +54,10 @@ class Album:
                     raise click.UsageError(words)
                 check_folder(path)
                 check_new(path, overwrite=self._overwrite)
+        first = out or gif
+        assert first is not None
+        self.receipt = first.with_name(f"{first.stem}.{NAME}")
+        check_new(self.receipt, overwrite=self._overwrite)
         self._last: SynthesisPreview | None = None
         self._next = 0.0
         self._expected = False
@@ -66,6 +72,8 @@ class Album:
     def preview(self, preview: SynthesisPreview) -> None:
         """Keeps what the pictures look like so far."""
         self._last = preview
+        # It would be that of other pictures from here on.
+        self.receipt.unlink(missing_ok=True)
         self._keep(preview.checkpoint)
         self._growth.add(preview.pngs)
         if self._out is not None and time.monotonic() >= self._next:

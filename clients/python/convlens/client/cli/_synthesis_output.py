@@ -8,20 +8,20 @@ from typing import Any
 import click
 
 from convlens.client import ClassScore, SynthesisDone, SynthesizedPicture
-from convlens.client.cli._bits import digest_of
+from convlens.client.cli._bits import digests_of_picture
+from convlens.client.cli._calls import Picture
 from convlens.client.cli._json import json_text
+from convlens.client.cli._receipts import picture_json
 from convlens.client.cli._rows import fitted, percent, printable, shown
 from convlens.client.cli._tables import Column, Table
-from convlens.contract import digest
 
-FORMAT = "convlens synthesize, 1"
 LABEL_WIDTH = 12
 SAID_WIDTH = LABEL_WIDTH + len(" 100.0 %")
 # Numbers that a picture may have, with the titles of their columns.
 NUMBERS = {"activation": "activation", "code_distance": "distance", "psnr": "PSNR"}
 
 
-def print_made(done: SynthesisDone, places: Sequence[Path], seconds: float) -> None:
+def print_made(done: SynthesisDone, places: Sequence[Path], receipt: Path, seconds: float) -> None:
     """The table of the pictures, and what their reader must know."""
     has_target = any(picture.target for picture in done.pictures)
     numbers = [name for name in NUMBERS if any(getattr(p, name) is not None for p in done.pictures)]
@@ -43,7 +43,8 @@ def print_made(done: SynthesisDone, places: Sequence[Path], seconds: float) -> N
     name = f"{done.receipt.network}@{done.receipt.network_version}"
     click.echo(
         f"{printable(name)}: {cost.forward_passes} of {most.forward_passes} forward and "
-        f"{cost.backward_passes} of {most.backward_passes} backward passes, {seconds:.1f} s"
+        f"{cost.backward_passes} of {most.backward_passes} backward passes, {seconds:.1f} s; "
+        f"receipt: {shown(receipt)}"
     )
     for sentence in _notes(done):
         click.echo(f"convlens: note: {sentence}", err=True)
@@ -85,12 +86,11 @@ def print_document(
 ) -> None:
     """Everything as one JSON document; `files` by their kind."""
     document = {
-        "format": FORMAT,
         "command": command,
         "network": f"{done.receipt.network}@{done.receipt.network_version}",
         "pictures": [
-            _document(picture, str(places[number]) if places and picture.png else None)
-            for number, picture in enumerate(done.pictures)
+            made_json(picture, str(place) if place else None)
+            for picture, place in zip(done.pictures, _files(done, places), strict=True)
         ],
         "is_partial": done.is_partial,
         "files": {kind: str(path) if path else None for kind, path in files.items()},
@@ -102,12 +102,35 @@ def print_document(
     click.echo(json_text(document))
 
 
-def _document(picture: SynthesizedPicture, file: str | None) -> dict[str, Any]:
+def call_json(
+    done: SynthesisDone, places: Sequence[Path], source: Picture | None
+) -> dict[str, Any]:
+    """The call as a receipt has it; `source` is the picture that was inverted, if any."""
+    return {
+        "receipt": done.receipt.to_dict(),
+        "pictures": [picture_json(source, None)] if source else [],
+        "made": [
+            made_json(picture, place.name if place else None)
+            for picture, place in zip(done.pictures, _files(done, places), strict=True)
+        ],
+        "is_partial": done.is_partial,
+    }
+
+
+def _files(done: SynthesisDone, places: Sequence[Path]) -> list[Path | None]:
+    """The file of each picture that has one."""
+    if not places:
+        return [None] * len(done.pictures)
+    pairs = zip(done.pictures, places, strict=True)
+    return [place if picture.png else None for picture, place in pairs]
+
+
+def made_json(picture: SynthesizedPicture, file: str | None) -> dict[str, Any]:
+    """A picture as JSON, with the digests of what it is, and the name of its file."""
     target, said, rounded = (
         asdict(score) if score else None
         for score in (picture.target, picture.prediction, picture.rounded_prediction)
     )
-    pixels = {} if picture.pixels is None else {"pixels": digest_of(picture.pixels)}
     return {
         "target": target,
         "prediction": said,
@@ -117,7 +140,7 @@ def _document(picture: SynthesizedPicture, file: str | None) -> dict[str, Any]:
         "psnr": picture.psnr,
         "confident": picture.confident,
         "steps": picture.steps,
-        "arrays": {"png": digest(picture.png), **pixels},
+        "arrays": digests_of_picture(picture),
         "file": file,
     }
 

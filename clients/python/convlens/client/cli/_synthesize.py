@@ -10,6 +10,7 @@ import numpy as np
 from convlens.client import methods
 from convlens.client._images import read_file, to_image
 from convlens.client._operations.synthesizing import numbers_of
+from convlens.client.cli._calls import Picture
 from convlens.client.cli._program import Commands
 from convlens.client.cli._rows import shown
 from convlens.client.cli._synthesis_call import Asked
@@ -27,6 +28,9 @@ def synthesize() -> None:
     A bar shows step, score and probability. Ctrl-C, or the end of --timeout, leaves the last
     preview in --out and --gif; with --checkpoint the same command goes on from there, and one
     with more --steps goes on from the end.
+
+    FILE.receipt.json, beside the pictures, keeps what 'convlens replay' needs to make them again,
+    from the beginning, and compare the bits.
 
     \b
     Examples:
@@ -102,13 +106,16 @@ def invert(
         raise click.UsageError("Missing argument 'PHOTO', or option '--code'.")
     if photo is not None and code is not None:
         raise click.UsageError("PHOTO and --code exclude each other.")
-    method = methods.Inversion(layer=_needed(layer, "--layer"))
+    method, source = methods.Inversion(layer=_needed(layer, "--layer")), None
     if photo is not None:
-        method.image.CopyFrom(to_image(photo))
+        source = Picture.read(photo)
+        if source.error is not None:
+            raise source.error
+        method.image.CopyFrom(to_image(source.data))
     elif code is not None:
         method.code.CopyFrom(_numbers("code", code))
     asked = methods.SynthesisMethod(inversion=method)
-    return Asked(asked, numbers={"reconstructions": reconstructions})
+    return Asked(asked, source, {"reconstructions": reconstructions})
 
 
 @synthesize.command("fool")
