@@ -76,6 +76,30 @@ def test_what_is_asked(run: Any, server: FakeServer, tmp_path: Path) -> None:
     assert pixels(tmp_path / "dog.png").shape == (24, 16, 3)
 
 
+def test_the_natural_recipe(run: Any, server: FakeServer, tmp_path: Path) -> None:
+    given = ("--natural", "--out", tmp_path / "a.png", "--overwrite", "--steps", "2")
+    # As in docs/synthesis_pictures.py.
+    natural = methods.Priors(
+        parametrization=methods.Parametrization.Value("PARAMETRIZATION_FOURIER"),
+        decorrelate_colors=True,
+        jitter=4,
+    )
+    noise = methods.CanvasStart.Value("CANVAS_START_NOISE")
+    assert run(*CAT, *given).exit_code == 0
+    assert question(server).method.class_model == methods.ClassModel(
+        target=Target(label="cat"), priors=natural, start=noise, steps=2
+    )
+    assert run("synthesize", "unit", "--layer", "avgpool", "--map", 1, *given).exit_code == 0
+    asked = question(server).method.unit_maximization
+    assert asked.priors == natural and not asked.start
+    wishes = "jitter=8,start=mean,decorrelate-colors=false"
+    assert run(*CAT, *given, "--set", wishes).exit_code == 0
+    asked = question(server).method.class_model
+    assert (asked.priors.jitter, asked.priors.decorrelate_colors) == (8, False)
+    assert asked.priors.parametrization == natural.parametrization
+    assert asked.start == methods.CanvasStart.Value("CANVAS_START_MEAN")
+
+
 def test_a_unit(run: Any, server: FakeServer, tmp_path: Path) -> None:
     asked = ("synthesize", "unit", "--layer", "avgpool", "--out", tmp_path / "unit.png")
     result = run(*asked, "--map", "3", "--row", "0", "--column", "2", "--steps", "9")

@@ -76,7 +76,7 @@ def _with_options(
             "--out",
             type=file,
             metavar="FILE.png",
-            help="The picture, beside FILE.receipt.json; of several a sheet, and FILE-1.png, ….",
+            help="The picture, and FILE.receipt.json; of several a sheet, FILE-1.png and so on.",
         ),
         click.option(
             "--gif", type=file, metavar="FILE.gif", help="How it grew; every preview is a frame."

@@ -17,8 +17,15 @@ from convlens.client.cli._synthesis_call import Asked
 from convlens.client.cli._synthesis_options import making
 from convlens.client.cli._synthesis_settings import ENCODINGS
 from convlens.client.cli._targets import Target
+from convlens.client.methods import CanvasStart, Parametrization
 from convlens.v1.explanation_methods_pb2 import Position
 from convlens.v1.tensor_pb2 import Tensor
+
+# What keeps pictures natural: Olah et al. 2017, doi:10.23915/distill.00007.
+NATURAL = methods.Priors(
+    parametrization=Parametrization.PARAMETRIZATION_FOURIER, decorrelate_colors=True, jitter=4
+)
+NATURAL_HELP = "Keep it natural: Fourier coefficients, decorrelated colours, jitter 4"
 
 
 @click.group(cls=Commands)
@@ -35,8 +42,8 @@ def synthesize() -> None:
     \b
     Examples:
       convlens synthesize class-model --target star --out star.png --gif star.gif
-      convlens synthesize class-model --target star --out star.png \\
-          --set parametrization=fourier,decorrelate-colors,jitter=8,rotation=5
+      convlens synthesize class-model --target star --natural --out star.png \\
+          --set jitter=8,rotation=5
       convlens synthesize unit --layer conv3 --map 3 --out unit.png
       convlens synthesize invert photo.jpg --layer pool1 --out inverted.png
       convlens synthesize fool --by cppn --out fooled.png --checkpoint fooled.run
@@ -46,10 +53,14 @@ def synthesize() -> None:
 
 @synthesize.command("class-model")
 @click.option("--target", type=Target(), metavar="LABEL|INDEX", help="The class.")
+@click.option("--natural", is_flag=True, help=f"{NATURAL_HELP}, from noise; --set wins.")
 @making({"class-model": methods.ClassModel()})
-def class_model(target: Any) -> Asked:
+def class_model(target: Any, natural: bool) -> Asked:
     """Make the picture that scores highest for a class."""
     method = methods.ClassModel(target=_needed(target, "--target"))
+    if natural:
+        method.priors.CopyFrom(NATURAL)
+        method.start = CanvasStart.CANVAS_START_NOISE
     return Asked(methods.SynthesisMethod(class_model=method))
 
 
@@ -64,6 +75,7 @@ def class_model(target: Any) -> Asked:
     metavar="FILE.npy",
     help="In place of --map: a direction among the maps, [channels].",
 )
+@click.option("--natural", is_flag=True, help=f"{NATURAL_HELP}; --set wins.")
 @making({"unit": methods.UnitMaximization()})
 def unit(
     layer: str | None,
@@ -71,9 +83,12 @@ def unit(
     row: int | None,
     column: int | None,
     direction: Path | None,
+    natural: bool,
 ) -> Asked:
     """Make the picture that a map or a unit answers to most."""
     method = methods.UnitMaximization(layer=_needed(layer, "--layer"))
+    if natural:
+        method.priors.CopyFrom(NATURAL)
     if (channel is None) == (direction is None):
         raise click.UsageError("Give either --map or --direction.")
     if (row is None) != (column is None) or (row is not None and channel is None):
