@@ -262,6 +262,8 @@ def failed(stub: Any, parameters: Message, **fields: Any) -> Any:
             "finite",
         ),
         (methods.Fooling(targets=[STAR]), "method.fooling", "one of"),
+        (direct(evaluations=7), "fooling.direct.evaluations", "at least offspring, 8"),
+        (cppn(evaluations=7), "fooling.cppn.evaluations", "at least offspring, 8"),
     ],
     ids=lambda each: each if isinstance(each, str) else "",
 )
@@ -272,6 +274,11 @@ def test_what_cannot_be_made_is_refused_by_name(
     assert reason_name(failure.reason) == "INVALID_REQUEST"
     [violation] = failure.violations
     assert field in violation.field and words in violation.description
+
+
+def test_what_would_not_fit_is_not_estimated_either(synthesizing: Any) -> None:
+    failure = failed(synthesizing, cppn(evaluations=7), estimate_only=True)
+    assert reason_name(failure.reason) == "INVALID_REQUEST"
 
 
 @pytest.mark.parametrize(
@@ -296,6 +303,30 @@ def test_what_is_too_much_or_not_there_has_its_own_reason(
     synthesizing: Any, parameters: Message, fields: dict[str, Any], reason: str
 ) -> None:
     assert reason_name(failed(synthesizing, parameters, **fields).reason) == reason
+
+
+@pytest.mark.parametrize(
+    ("parameters", "advice"),
+    [
+        (methods.ClassModel(target=STAR, steps=100_000), "ask for fewer steps ("),
+        (
+            methods.Inversion(
+                layer="logits", code=numbers([1] * 10), reconstructions=16, steps=9000
+            ),
+            "ask for fewer steps or reconstructions (",
+        ),
+        (
+            methods.Fooling(gradient=methods.FoolingGradient(steps=100_000)),
+            "ask for fewer steps or targets (",
+        ),
+        (cppn(evaluations=500_000), "ask for fewer evaluations ("),
+    ],
+    ids=["class model", "inversion", "by gradient", "by evolution"],
+)
+def test_too_much_work_says_what_to_ask_for_fewer_of(
+    synthesizing: Any, parameters: Message, advice: str
+) -> None:
+    assert advice in str(failed(synthesizing, parameters))
 
 
 def test_checkpoints_are_not_trusted(synthesizing: Any) -> None:

@@ -1,6 +1,6 @@
 """What a synthesis asks of a network at most, in passes of one picture, before it is begun."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from convlens.contract.cost import FORWARD, GRADIENT, Passes
@@ -46,6 +46,18 @@ def steps_of(method: methods.SynthesisMethod) -> int:
             return method.inversion.steps
         case _:
             return _fooling_steps(method.fooling)
+
+
+def spending_of(method: methods.SynthesisMethod) -> Sequence[str]:
+    """The parameters that a method's cost grows with."""
+    match method.WhichOneof("method"):
+        case "inversion":
+            return ("steps", "reconstructions")
+        case "fooling":
+            by_gradient = method.fooling.HasField("gradient")
+            return ("steps", "targets") if by_gradient else ("evaluations",)
+        case _:
+            return ("steps",)
 
 
 def _fooling_steps(p: methods.Fooling) -> int:

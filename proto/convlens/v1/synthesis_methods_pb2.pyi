@@ -591,7 +591,7 @@ class FoolingDirect(_message.Message):
     HALF_LIFE_FIELD_NUMBER: _builtins.int
     MUTATION_INDEX_FIELD_NUMBER: _builtins.int
     evaluations: _builtins.int
-    """Pictures shown to the network at most, in whole generations."""
+    """Pictures shown to the network at most, in whole generations; not fewer than offspring."""
     offspring: _builtins.int
     """Pictures of one generation."""
     mutation_rate: _builtins.float
@@ -649,7 +649,7 @@ class FoolingCppn(_message.Message):
     OFFSPRING_FIELD_NUMBER: _builtins.int
     MAX_NODES_FIELD_NUMBER: _builtins.int
     evaluations: _builtins.int
-    """Pictures shown to the network at most, in whole generations."""
+    """Pictures shown to the network at most, in whole generations; not fewer than offspring."""
     offspring: _builtins.int
     """Pictures of one generation."""
     max_nodes: _builtins.int

@@ -258,7 +258,7 @@ class LossTerm(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name: "score", "l2", "total variation"."""
+    """Its name: "score", "activation", "l2", "total variation"."""
     value: _builtins.float
     """Its value, with its weight and sign."""
     def __init__(

@@ -236,6 +236,10 @@ def test_the_estimate(run: Any, server: FakeServer) -> None:
         (["invert", "a.png", "--code", "b.npy"], "exclude each other"),
         (["fool", "--by", "magic"], "'magic' is not one of 'gradient', 'direct', 'cppn'"),
         (["fool", "--by", "cppn", "--steps", "3"], "no parameter of fooling images 'steps'"),
+        (
+            ["fool", "--by", "cppn", "--set", "evaluations=63"],
+            "evaluations is 63; must be at least offspring, 64",
+        ),
         (["fool", "--set", "confidence=1"], "confidence is 1; must be greater than 0 and less"),
         (["fool", "--target", "rank:0"], "rank is 0"),
         (["unti"], "Commands are: class-model, fool, invert, unit."),

@@ -171,13 +171,6 @@ def test_evaluations_that_are_no_whole_generation_are_left() -> None:
     assert len(torch.cat(watched.shown)) == 2 * OFFSPRING
 
 
-def test_evaluations_for_less_than_a_generation_are_refused() -> None:
-    p = settings(1)
-    p.evaluations -= 1
-    with pytest.raises(Failure, match="is 5; must be at least offspring, 6"):
-        grown(network(), fooling_direct(task(), TARGETS, 1.0, p))
-
-
 def test_another_seed_evolves_other_pictures() -> None:
     one, other = fooled(2), fooled(2, task(seed=1))
     assert not torch.equal(one.state["genomes"], other.state["genomes"])

@@ -24,6 +24,7 @@ from convlens.client._fake_basics import (
 )
 from convlens.client._tensors import tensor_of
 from convlens.contract import ErrorReason, Failure, digest, with_defaults
+from convlens.contract.fooling import check_generations
 from convlens.contract.synthesis_cost import picture_count, steps_of, synthesis_cost
 from convlens.v1 import receipt_pb2
 from convlens.v1 import synthesis_pb2 as pb
@@ -99,6 +100,7 @@ def _check(asked: pb.SynthesizeRequest) -> None:
         raise Failure(reason, network=f"{NAME}@1", layer=layer, nearest=nearest)
     if asked.method.HasField("class_model"):
         class_of(f"{path}.target", inner.target)
+    check_generations(asked.method.fooling, "method.fooling")
     for number, target in enumerate(asked.method.fooling.targets):
         class_of(f"{path}.targets[{number}]", target)
     if asked.method.inversion.HasField("image") and not has_pixels(inner.image):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LossTerm:
-    """One term of a loss, with its weight and sign: "score", "l2", "total variation"."""
+    """One term of a loss, with its weight and sign: "score", "activation", "total variation"."""
 
     name: str
     value: float

@@ -69,7 +69,12 @@ def check_work(passes: int, allowed: int, images: int) -> None:
         advice = f"{fewer} image{'' if fewer == 1 else 's'} at a time would fit"
     else:
         advice = f"one image takes {one:,}: ask for fewer methods, targets, measures or steps"
-    raise Failure(
+    raise too_much_work(passes, allowed, advice)
+
+
+def too_much_work(passes: int, allowed: int, advice: str) -> Failure:
+    """WORK_TOO_LARGE, of a request that may need more passes than are allowed."""
+    return Failure(
         ErrorReason.ERROR_REASON_WORK_TOO_LARGE,
         passes=f"{passes:,}",
         allowed=f"{allowed:,}",

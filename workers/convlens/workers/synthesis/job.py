@@ -7,10 +7,10 @@ from functools import partial
 import torch
 
 from convlens.contract import Failure, with_defaults
-from convlens.contract.synthesis_cost import steps_of, synthesis_cost
+from convlens.contract.synthesis_cost import spending_of, steps_of, synthesis_cost
 from convlens.v1 import synthesis_pb2 as pb
 from convlens.v1.receipt_pb2 import Receipt
-from convlens.workers.explain import Subject, check_work
+from convlens.workers.explain import Subject, too_much_work
 from convlens.workers.images.encoding import in_8_bits
 from convlens.workers.jobs import Ticket, guarded
 from convlens.workers.lane import Lane
@@ -41,8 +41,9 @@ class SynthesizeJob(AnalysisJob[Made]):
         self.estimate = synthesis_cost(self.request, len(subject.network.labels))
         cost = self.estimate.forward_passes + self.estimate.backward_passes
         super().__init__(ticket, cost, allow_partial=self.request.allow_partial)
-        if not self.request.estimate_only:
-            check_work(cost, allowed, count)
+        if cost > allowed and not self.request.estimate_only:
+            fewer = " or ".join(spending_of(self.request.method))
+            raise too_much_work(cost, allowed, f"ask for fewer {fewer}")
         self._question = question_of(self.request, subject.network)
         self._memories = self._remembered()
         self._picture: Picture | None = None

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from convlens.contract.fooling import check_generations
 from convlens.contract.rules import title_of
 from convlens.v1 import network_pb2
 from convlens.v1 import synthesis_methods_pb2 as methods
@@ -83,6 +84,7 @@ def _inversion(p: methods.Inversion, subject: Subject) -> list[Making]:
 
 
 def _fooling(p: methods.Fooling, subject: Subject) -> list[Making]:
+    check_generations(p, "method.fooling")
     classes, sure = range(len(subject.network.labels)), p.confidence
     targets = _classes(p.targets, subject, "method.fooling.targets[{}]") if p.targets else classes
     match p.WhichOneof("encoding"):

@@ -7,7 +7,6 @@ from typing import Generic, TypeAlias, TypeVar, cast
 import torch
 from torch import Generator, Tensor
 
-from convlens.contract.validation import Violation, invalid
 from convlens.v1 import synthesis_methods_pb2 as methods
 from convlens.workers.methods.randomness import generator_of
 from convlens.workers.runner import Pass, Steps
@@ -52,11 +51,8 @@ def evolve(
     """MAP-Elites over the classes `targets`, until the evaluations do not suffice for a generation.
 
     It ends before where each has a picture of probability `confidence`. Pictures are shown in 8
-    bits, so that a PNG holds what the network saw. Raises Failure INVALID_REQUEST where there is
-    not a single generation. Nguyen et al. 2014, arXiv:1412.1897, section 2.
+    bits, so that a PNG holds what the network saw. Nguyen et al. 2014, arXiv:1412.1897, section 2.
     """
-    if p.evaluations < p.offspring:
-        raise _too_few(p)
     evolution = _Evolution(task, targets, confidence, encoding)
     while evolution.generation < p.evaluations // p.offspring:
         if evolution.archive.is_done(confidence):
@@ -65,12 +61,6 @@ def evolve(
         answer = yield Pass(brood, so_far=evolution.growth)
         evolution.take(brood, answer.scores.softmax(1)[:, list(targets)])
     return evolution.growth()
-
-
-def _too_few(p: Settings) -> Exception:
-    name = "direct" if isinstance(p, methods.FoolingDirect) else "cppn"
-    words = f"is {p.evaluations}; must be at least offspring, {p.offspring}"
-    return invalid([Violation(field=f"method.fooling.{name}.evaluations", description=words)])
 
 
 class Brood(Generic[G]):

@@ -18,7 +18,8 @@ from convlens.client.cli._synthesis_files import Album
 from convlens.client.cli._synthesis_output import call_json, print_document, print_made, tell_files
 from convlens.client.cli._synthesis_run import Run, shown_growth
 from convlens.client.cli._synthesis_settings import set_parameters
-from convlens.contract import Failure, check
+from convlens.contract import Failure, check, with_defaults
+from convlens.contract.fooling import check_generations
 from convlens.v1 import synthesis_pb2 as pb
 
 
@@ -90,6 +91,7 @@ def _check(ctx: click.Context, asked: methods.SynthesisMethod, question: dict[st
     try:
         canvas = pb.Canvas(height=height, width=width)
         check(pb.SynthesizeRequest(method=asked, canvas=canvas, network=question["network"]))
+        check_generations(with_defaults(asked.fooling), "method.fooling")
     except ValueError as error:
         raise click.UsageError(f"--canvas is {height}x{width}: {error}.", ctx) from error
     except Failure as failure:
