@@ -137,9 +137,9 @@ def cases(epsilon: float, queries: int) -> Mapping[str, Case]:
             {},
         ),
         f"Square, {queries} queries": Case(
-            methods.Square(epsilon=e, queries=queries),
+            methods.Square(epsilon=e, queries=queries, rescale_schedule=True),
             "torchattacks",
-            _torchattacks("Square", e, n_queries=queries),
+            _torchattacks("Square", e, n_queries=queries, resc_schedule=True),
             {},
         ),
         "DeepFool": Case(

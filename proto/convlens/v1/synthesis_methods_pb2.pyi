@@ -648,31 +648,41 @@ class FoolingCppn(_message.Message):
     EVALUATIONS_FIELD_NUMBER: _builtins.int
     OFFSPRING_FIELD_NUMBER: _builtins.int
     MAX_NODES_FIELD_NUMBER: _builtins.int
+    LOOK_BINS_FIELD_NUMBER: _builtins.int
     evaluations: _builtins.int
     """Pictures shown to the network at most, in whole generations; not fewer than offspring."""
     offspring: _builtins.int
     """Pictures of one generation."""
     max_nodes: _builtins.int
     """Nodes that a pattern-producing network has at most, its inputs not counted."""
+    look_bins: _builtins.int
+    """Bins of brightness, and as many of detail, by which pictures are told apart; the archive keeps the best
+    of each bin and class. Left out, 4 for up to 64 classes and 1 for more, which are unlike enough.
+    """
     def __init__(
         self,
         *,
         evaluations: _builtins.int | None = ...,
         offspring: _builtins.int | None = ...,
         max_nodes: _builtins.int | None = ...,
+        look_bins: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_evaluations", b"_evaluations", "_max_nodes", b"_max_nodes", "_offspring", b"_offspring", "evaluations", b"evaluations", "max_nodes", b"max_nodes", "offspring", b"offspring"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_evaluations", b"_evaluations", "_look_bins", b"_look_bins", "_max_nodes", b"_max_nodes", "_offspring", b"_offspring", "evaluations", b"evaluations", "look_bins", b"look_bins", "max_nodes", b"max_nodes", "offspring", b"offspring"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_evaluations", b"_evaluations", "_max_nodes", b"_max_nodes", "_offspring", b"_offspring", "evaluations", b"evaluations", "max_nodes", b"max_nodes", "offspring", b"offspring"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_evaluations", b"_evaluations", "_look_bins", b"_look_bins", "_max_nodes", b"_max_nodes", "_offspring", b"_offspring", "evaluations", b"evaluations", "look_bins", b"look_bins", "max_nodes", b"max_nodes", "offspring", b"offspring"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__evaluations: _TypeAlias = _typing.Literal["evaluations"]  # noqa: Y015
     _WhichOneofArgType__evaluations: _TypeAlias = _typing.Literal["_evaluations", b"_evaluations"]  # noqa: Y015
+    _WhichOneofReturnType__look_bins: _TypeAlias = _typing.Literal["look_bins"]  # noqa: Y015
+    _WhichOneofArgType__look_bins: _TypeAlias = _typing.Literal["_look_bins", b"_look_bins"]  # noqa: Y015
     _WhichOneofReturnType__max_nodes: _TypeAlias = _typing.Literal["max_nodes"]  # noqa: Y015
     _WhichOneofArgType__max_nodes: _TypeAlias = _typing.Literal["_max_nodes", b"_max_nodes"]  # noqa: Y015
     _WhichOneofReturnType__offspring: _TypeAlias = _typing.Literal["offspring"]  # noqa: Y015
     _WhichOneofArgType__offspring: _TypeAlias = _typing.Literal["_offspring", b"_offspring"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__evaluations) -> _WhichOneofReturnType__evaluations | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__look_bins) -> _WhichOneofReturnType__look_bins | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_nodes) -> _WhichOneofReturnType__max_nodes | None: ...
     @_typing.overload

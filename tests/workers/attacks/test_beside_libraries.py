@@ -123,7 +123,12 @@ def test_as_often_as_foolbox_within_a_budget(parameters: Any, name: str, given: 
     ("parameters", "name", "given"),
     [
         ({"apgd": {"epsilon": EPSILON, "steps": 20}}, "APGD", {"steps": 20}),
-        ({"square": {"epsilon": 4 * EPSILON, "queries": 150}}, "Square", {"n_queries": 150}),
+        # Both shrink their squares by the queries there are.
+        (
+            {"square": {"epsilon": 4 * EPSILON, "queries": 150, "rescale_schedule": True}},
+            "Square",
+            {"n_queries": 150, "resc_schedule": True},
+        ),
     ],
 )
 def test_as_often_as_torchattacks(parameters: Any, name: str, given: Any) -> None:

@@ -146,7 +146,7 @@ def test_offspring_is_sound_and_becomes_larger() -> None:
 
 
 def test_mutation_changes_each_part_of_a_genome() -> None:
-    parent = evolved(0)
+    parent = evolved(0, 5)
     children = [mutated(parent, MOST_NODES, generator_of("child", n)) for n in range(40)]
     assert any(len(child.nodes) > len(parent.nodes) for child in children)
     assert any(len(child.wires) == len(parent.wires) + 1 for child in children)

@@ -11,9 +11,10 @@ from convlens.contract import Failure
 from convlens.v1 import synthesis_methods_pb2 as methods
 from convlens.workers.synthesizers.cppn import GENOMES
 from convlens.workers.synthesizers.cppn_drawing import draw, inputs_of
-from convlens.workers.synthesizers.fooling_cppn import fooling_cppn
+from convlens.workers.synthesizers.fooling_cppn import check_archive, fooling_cppn
 from convlens.workers.synthesizers.growth import Growth
 from convlens.workers.synthesizers.hsv import colors_of
+from convlens.workers.synthesizers.looks import looks_of
 from convlens.workers.synthesizers.memory import Memory
 from convlens.workers.synthesizers.task import Task
 from tests.workers.synthesizers.fooled import Watched, filled, grown, network, same_growth, task
@@ -22,22 +23,31 @@ TARGETS = [3, 0, 1]
 OFFSPRING = 6
 
 
-def settings(generations: int) -> methods.FoolingCppn:
-    evaluations = generations * OFFSPRING
-    return filled(methods.FoolingCppn(evaluations=evaluations, offspring=OFFSPRING, max_nodes=12))
+def settings(generations: int, bins: int = 2) -> methods.FoolingCppn:
+    return filled(
+        methods.FoolingCppn(
+            evaluations=generations * OFFSPRING,
+            offspring=OFFSPRING,
+            max_nodes=12,
+            look_bins=bins,
+        )
+    )
 
 
-def fooled(generations: int, given: Task | None = None) -> Growth:
+def fooled(generations: int, given: Task | None = None, bins: int = 2) -> Growth:
     given = given or task()
-    steps = fooling_cppn(given, TARGETS, 1.0, settings(generations))
+    steps = fooling_cppn(given, TARGETS, 1.0, settings(generations, bins))
     return grown(network(given.canvas[0]), steps)
 
 
 def test_pictures_are_what_their_genomes_draw() -> None:
     growth = fooled(5)
     genomes = GENOMES.validate_json(written(growth.state["genomes"]))
-    values = draw(genomes, 3, inputs_of(task().blank()))
-    for sketch, value in zip(growth.sketches, values, strict=True):
+    odds, positions = growth.state["probabilities"], growth.state["cells"][:, 0]
+    assert len(genomes) > len(TARGETS)
+    for position, sketch in enumerate(growth.sketches):
+        best = int(odds.where(positions == position, -1).argmax())
+        [value] = draw([genomes[best]], 3, inputs_of(task().blank()))
         assert sketch is not None
         hue, saturation, brightness = value.abs()
         seen = torch.stack([hue % 1, saturation.clamp(max=1), brightness.clamp(max=1)])
@@ -60,12 +70,46 @@ def test_the_archive_is_the_best_of_all_that_was_ever_shown(channels: int, canva
     assert max(s.steps for s in growth.sketches if s) > 1, "nothing was ever replaced"
 
 
+@pytest.mark.parametrize("bins", [1, 4])
 @pytest.mark.parametrize("first", [1, 4])
-def test_going_on_is_as_if_it_had_never_ended(first: int) -> None:
-    begun = fooled(first)
-    whole = fooled(10)
+def test_going_on_is_as_if_it_had_never_ended(first: int, bins: int) -> None:
+    begun = fooled(first, bins=bins)
+    whole = fooled(10, bins=bins)
     assert not torch.equal(whole.state["probabilities"], begun.state["probabilities"])
-    same_growth(fooled(10, task(memory=Memory(begun.state))), whole)
+    same_growth(fooled(10, task(memory=Memory(begun.state)), bins), whole)
+
+
+def test_the_archive_has_the_best_of_each_look() -> None:
+    watched = Watched(fooling_cppn(task(), TARGETS, 1.0, settings(12, 3)))
+    state = grown(network(), watched.watch()).state
+    shown = torch.cat(watched.shown)
+    odds, looks = network()(shown).softmax(1)[:, TARGETS], torch.tensor(looks_of(shown, 3))
+    cells = [(int(position), int(look)) for position, look in state["cells"]]
+    assert cells == [(c, look) for c in range(3) for look in sorted(set(looks.tolist()))]
+    assert len(set(looks.tolist())) > 2
+    for (position, look), probability in zip(cells, state["probabilities"], strict=True):
+        best = odds[looks == look, position].max()
+        assert float(probability) == pytest.approx(float(best), rel=1e-9)
+
+
+def test_few_classes_have_many_looks_and_many_one() -> None:
+    p = filled(methods.FoolingCppn(evaluations=200, offspring=20))
+    state = grown(network(), fooling_cppn(task(), TARGETS, 1.0, p)).state
+    assert len(state["cells"]) > 2 * len(TARGETS)
+    # Classes may be asked for again and again.
+    many = [0] * 65
+    state = grown(network(), fooling_cppn(task(), many, 1.0, p)).state
+    assert len(state["cells"]) == len(many)
+
+
+def test_an_archive_that_no_checkpoint_can_hold_is_refused() -> None:
+    p = filled(methods.FoolingCppn())
+    check_archive(p, 1000, 48 << 20, "cppn")
+    p.look_bins = 2
+    with pytest.raises(Failure, match=r"cppn.look_bins are 2: with 1000 classes and max_nodes 64"):
+        check_archive(p, 1000, 48 << 20, "cppn")
+    p.max_nodes = 40
+    check_archive(p, 1000, 48 << 20, "cppn")
 
 
 def written(state: Tensor) -> bytes:
@@ -132,7 +176,15 @@ def test_a_genome_that_it_never_wrote_is_refused(what: str) -> None:
 
 def test_a_state_of_something_else_is_refused() -> None:
     state = fooled(3).state
+    cells = state["cells"]
     for change in (
+        {"cells": cells + torch.tensor([3, 0])},
+        {"cells": cells + torch.tensor([0, 4])},
+        {"cells": cells - 1},
+        {"cells": cells * 0},
+        {"cells": cells[:, :1]},
+        {"count": state["count"] - 1},
+        {"count": torch.tensor(10**12)},
         {"genomes": state["genomes"].float()},
         {"genomes": state["genomes"][None]},
         {"probabilities": state["probabilities"] * 0 - 1},

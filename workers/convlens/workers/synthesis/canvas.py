@@ -7,9 +7,9 @@ from convlens.v1 import synthesis_pb2 as pb
 from convlens.workers.network import ServedNetwork
 from convlens.workers.synthesizers import Memory, Task
 
-# For each value of a picture: in a checkpoint the picture and two moments of its gradient, and at
-# the end the picture once more, with its PNG.
-BYTES = 3 * 4 + 4 + 1
+# For each value of a picture: in a checkpoint the picture, two moments of its gradient and the best
+# one so far, and at the end the picture once more, with its PNG.
+BYTES = 4 * 4 + 4 + 1
 OTHER_BYTES = 65_536
 
 

@@ -183,7 +183,7 @@ def _below(count: int, generator: Generator) -> int:
 
 _ACTIVATIONS: Sequence[Activation] = tuple(Activation)
 # How often offspring gets another one of each; of weights, how many of them.
-_NODE, _WIRE, _ACTIVATION, _WEIGHT = 0.2, 0.3, 0.2, 0.3
+_NODE, _WIRE, _ACTIVATION, _WEIGHT = 0.5, 0.5, 0.2, 0.3
 # That of a new wire at most.
-_NEW = 3.0
+_NEW = 6.0
 _WEIGHT_INDEX = 15.0

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from typing import Generic, TypeAlias, TypeVar, cast
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from convlens.v1 import synthesis_methods_pb2 as methods
 from convlens.workers.methods.randomness import generator_of
 from convlens.workers.runner import Pass, Steps
-from convlens.workers.synthesizers.archive import NONE, Archive, Drawing, Elite, probability_of
+from convlens.workers.synthesizers.archive import Archive, Elite
 from convlens.workers.synthesizers.growth import Growth, Sketch
+from convlens.workers.synthesizers.looks import looks_of
 from convlens.workers.synthesizers.memory import Memory, broken
 from convlens.workers.synthesizers.task import Task
 
@@ -20,14 +21,17 @@ Settings: TypeAlias = methods.FoolingDirect | methods.FoolingCppn
 
 
 class Encoding(ABC, Generic[G]):
-    """How pictures are written in genomes."""
+    """How pictures are written in genomes, and how many looks they are told apart by."""
+
+    #: Bins of brightness, and of detail.
+    bins: int = 1
 
     @abstractmethod
-    def random(self, generator: Generator) -> G:
+    def random(self, generator: torch.Generator) -> G:
         """A genome of the first generation."""
 
     @abstractmethod
-    def mutated(self, genome: G, generation: int, generator: Generator) -> G:
+    def mutated(self, genome: G, generation: int, generator: torch.Generator) -> G:
         """A genome like the given one, after so many generations."""
 
     @abstractmethod
@@ -71,20 +75,19 @@ class Brood(Generic[G]):
     ) -> None:
         self._task, self._encoding = task, encoding
         self._generation, self._parents = generation, parents
+        #: The look of each picture, once it was asked for.
+        self.looks = [0] * len(parents)
 
     def __len__(self) -> int:
         return len(self._parents)
 
     def __getitem__(self, rows: slice, /) -> Tensor:
-        genomes = [self._genome(row) for row in range(*rows.indices(len(self)))]
-        return self._task.see(self._encoding.drawn(genomes))
+        drawn = self._encoding.drawn([self.genome(row) for row in range(len(self))[rows]])
+        self.looks[rows] = looks_of(drawn, self._encoding.bins)
+        return self._task.see(drawn)
 
-    def drawing(self, row: int) -> Drawing[G]:
-        """What a row is."""
-        genome = self._genome(row)
-        return Drawing(genome, self._encoding.drawn([genome])[0])
-
-    def _genome(self, row: int) -> G:
+    def genome(self, row: int) -> G:
+        """That of a row, the same each time."""
         generator = generator_of(self._task.seed, "offspring", self._generation, row)
         parent = self._parents[row]
         if parent is None:
@@ -101,69 +104,71 @@ class _Evolution(Generic[G]):
         self._task, self._confidence, self._encoding = task, confidence, encoding
         #: Generations done.
         self.generation = 0
-        self.archive: Archive[G] = Archive([None] * len(targets))
+        self.archive: Archive[G] = Archive(len(targets))
+        # The best picture of each class, as it was last drawn.
+        self._drawn: list[tuple[Elite[G], Tensor] | None] = [None] * len(targets)
         if task.memory:
             self.generation = task.memory.whole("generation", 0, _MOST_GENERATIONS)
-            self.archive = Archive(self._recall(task.memory, len(targets)))
+            self.archive = Archive(len(targets), self._recall(task.memory, len(targets)))
 
     def brood(self, offspring: int) -> Brood[G]:
-        """The next generation; its parents are drawn from the archive, each class as often."""
-        genomes = self.archive.genomes
-        parents: list[G | None] = [None] * offspring
-        if genomes:
+        """The next generation; the first one has no parents."""
+        parents: Sequence[G | None] = [None] * offspring
+        if self.archive.elites:
             generator = generator_of(self._task.seed, "parents", self.generation)
-            drawn = torch.randint(len(genomes), (offspring,), generator=generator)
-            chosen = cast("list[int]", drawn.tolist())
-            parents = [genomes[choice] for choice in chosen]
+            parents = self.archive.parents(offspring, self._confidence, generator)
         return Brood(self._task, self._encoding, self.generation, parents)
 
     def take(self, brood: Brood[G], probabilities: Tensor) -> None:
         """Ends a generation; `probabilities` [offspring, classes] are those of its pictures."""
         self.generation += 1
-        self.archive.offer(probabilities, self.generation, brood.drawing)
+        self.archive.offer(probabilities, brood.looks, self.generation, brood.genome)
 
     def growth(self) -> Growth:
         """The best pictures, and what it takes to go on from them."""
         elites = self.archive.elites
         state = {
             "generation": torch.tensor(self.generation),
-            "probabilities": torch.tensor([probability_of(e) for e in elites], dtype=torch.float64),
-            "generations": torch.tensor([e.generation if e else 0 for e in elites]),
-            "genomes": self._encoding.packed(self.archive.genomes),
+            "count": torch.tensor(len(elites)),
+            "cells": torch.tensor([e.cell for e in elites], dtype=torch.int64).view(-1, 2),
+            "probabilities": torch.tensor([e.probability for e in elites], dtype=torch.float64),
+            "generations": torch.tensor([e.generation for e in elites], dtype=torch.int64),
+            "genomes": self._encoding.packed([elite.genome for elite in elites]),
         }
-        return Growth(self.generation, [self._sketch(elite) for elite in elites], state)
+        sketches = [self._sketch(*each) for each in enumerate(self.archive.best())]
+        return Growth(self.generation, sketches, state)
 
-    def _sketch(self, elite: Elite[G] | None) -> Sketch | None:
+    def _sketch(self, position: int, elite: Elite[G] | None) -> Sketch | None:
         if elite is None:
             return None
         probability = elite.probability
         return Sketch(
-            elite.drawing.pixels,
+            self._pixels(position, elite),
             elite.generation,
             objective=probability,
             probability=probability,
             confident=probability >= self._confidence,
         )
 
-    def _recall(self, memory: Memory, classes: int) -> list[Elite[G] | None]:
-        like = torch.zeros(classes, dtype=torch.float64)
-        chances = memory.take("probabilities", like, NONE, 1)
-        born = memory.take("generations", like.long(), 0, self.generation)
-        probabilities = cast("list[float]", chances.tolist())
-        generations = cast("list[int]", born.tolist())
-        if any(NONE < probability < 0 for probability in probabilities):
-            raise broken()
-        count = sum(probability != NONE for probability in probabilities)
-        genomes = iter(self._encoding.unpacked(memory, "genomes", count))
-        return [
-            None
-            if probability == NONE
-            else Elite(self._drawing(next(genomes)), probability, generation)
-            for probability, generation in zip(probabilities, generations, strict=True)
-        ]
+    def _pixels(self, position: int, elite: Elite[G]) -> Tensor:
+        drawn = self._drawn[position]
+        if drawn is None or drawn[0] is not elite:
+            drawn = self._drawn[position] = elite, self._encoding.drawn([elite.genome])[0]
+        return drawn[1]
 
-    def _drawing(self, genome: G) -> Drawing[G]:
-        return Drawing(genome, self._encoding.drawn([genome])[0])
+    def _recall(self, memory: Memory, classes: int) -> list[Elite[G]]:
+        looks = self._encoding.bins**2
+        count = memory.whole("count", 0, classes * looks)
+        like = torch.zeros(count, dtype=torch.int64)
+        cells = memory.take("cells", torch.zeros(count, 2, dtype=torch.int64), 0)
+        chances = memory.take("probabilities", like.double(), 0, 1)
+        born = memory.take("generations", like, 0, self.generation)
+        found = cast("list[tuple[int, int]]", list(map(tuple, cells.tolist())))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+        if len(set(found)) < count or any(c >= classes or look >= looks for c, look in found):
+            raise broken()
+        numbers = cast("list[float]", chances.tolist()), cast("list[int]", born.tolist())
+        genomes = self._encoding.unpacked(memory, "genomes", count)
+        return [Elite(*each) for each in zip(found, genomes, *numbers, strict=True)]
 
 
 # More than the protos allow.

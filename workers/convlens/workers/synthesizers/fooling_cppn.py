@@ -7,6 +7,7 @@ import torch
 from pydantic import ValidationError
 from torch import Generator, Tensor
 
+from convlens.contract.validation import Violation, invalid
 from convlens.v1 import synthesis_methods_pb2 as methods
 from convlens.workers.runner import Steps
 from convlens.workers.synthesizers.cppn import GENOMES, Genome, mutated, random_genome
@@ -26,12 +27,34 @@ def fooling_cppn(
     A grey picture has a value alone. Nguyen et al. 2014, arXiv:1412.1897, section 2: indirect
     encoding.
     """
-    return (yield from evolve(task, targets, confidence, p, _Patterns(task, p)))
+    patterns = _Patterns(task, p, _bins(p, len(targets)))
+    return (yield from evolve(task, targets, confidence, p, patterns))
+
+
+def check_archive(p: methods.FoolingCppn, classes: int, limit: int, path: str) -> None:
+    """Raises Failure INVALID_REQUEST where the genomes of so many classes may exceed `limit` bytes.
+
+    `path` names the parameters in the request.
+    """
+    bins = _bins(p, classes)
+    most = _GENOME_BYTES + classes * bins**2 * p.max_nodes * _NODE_BYTES
+    if most > limit:
+        words = (
+            f"are {bins}: with {classes} classes and max_nodes {p.max_nodes} a checkpoint may take "
+            f"{most >> 20} MiB; at most {limit >> 20} MiB are allowed, so ask for fewer bins, "
+            "nodes or targets"
+        )
+        raise invalid([Violation(field=f"{path}.look_bins", description=words)])
+
+
+def _bins(p: methods.FoolingCppn, classes: int) -> int:
+    return p.look_bins or (_BINS if classes <= _FEW_CLASSES else 1)
 
 
 class _Patterns(Encoding[Genome]):
-    def __init__(self, task: Task, p: methods.FoolingCppn) -> None:
+    def __init__(self, task: Task, p: methods.FoolingCppn, bins: int) -> None:
         self._outputs, self._most_nodes = task.canvas[0], p.max_nodes
+        self.bins = bins
         self._inputs = inputs_of(task.blank())
 
     def random(self, generator: Generator) -> Genome:
@@ -63,5 +86,7 @@ class _Patterns(Encoding[Genome]):
         return genomes
 
 
+# Few classes are no variety of parents by themselves.
+_BINS, _FEW_CLASSES = 4, 64
 # More than a node takes with its wires, and than an empty genome.
 _NODE_BYTES, _GENOME_BYTES = 256, 1024
