@@ -27,10 +27,10 @@ def foolbox_fools(
 
 
 def torchattacks_fools(
-    network: nn.Module, pictures: Tensor, labels: Tensor, name: str, **given: Any
+    network: nn.Module, pictures: Tensor, labels: Tensor, name: str, seed: int = 0, **given: Any
 ) -> int:
     """How many pictures an attack of torchattacks succeeds on."""
-    attack = getattr(torchattacks, name)(network.eval(), seed=0, **given)
+    attack = getattr(torchattacks, name)(network.eval(), seed=seed, **given)
     found = attack(pictures, labels)
     return int((network(found).argmax(1) != labels).sum())
 

@@ -134,11 +134,15 @@ def test_as_often_as_foolbox_within_a_budget(parameters: Any, name: str, given: 
 def test_as_often_as_torchattacks(parameters: Any, name: str, given: Any) -> None:
     net, pictures, labels = known()
     [own] = parameters.values()
-    theirs = torchattacks_fools(
-        net.float(), pictures.float(), labels, name, eps=own["epsilon"], **given
+    # Square is all chance: six draws of theirs fooled the network on 73 to 91 pictures.
+    draws = 3 if name == "Square" else 1
+    theirs = statistics.mean(
+        torchattacks_fools(
+            net.float(), pictures.float(), labels, name, seed, eps=own["epsilon"], **given
+        )
+        for seed in range(draws)
     )
     net.double()
-    # Square draws at random: of 256 pictures two more or less are chance.
     slack = 2 if name == "Square" else 0
     assert fooled(ours(256, **parameters)) >= theirs - slack > 10
 
