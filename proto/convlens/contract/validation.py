@@ -153,16 +153,25 @@ def _wrong_number(value: float, rule: options_pb2.FieldRule) -> str:
         and (not rule.HasField("greater_than") or value > rule.greater_than)
         and (not rule.HasField("less_than") or value < rule.less_than)
     )
-    return "" if inside else f"is {value:g}; must be {range_text(rule)}"
+    return "" if inside else f"is {_digits(value)}; must be {range_text(rule)}"
 
 
 def range_text(rule: options_pb2.FieldRule) -> str:
     """The allowed range in words, "at least 1 and at most 64 pixels"; empty where there is none."""
     parts = [
-        f"at least {rule.min:g}" if rule.HasField("min") else "",
-        f"greater than {rule.greater_than:g}" if rule.HasField("greater_than") else "",
-        f"at most {rule.max:g}" if rule.HasField("max") else "",
-        f"less than {rule.less_than:g}" if rule.HasField("less_than") else "",
+        f"at least {_digits(rule.min)}" if rule.HasField("min") else "",
+        f"greater than {_digits(rule.greater_than)}" if rule.HasField("greater_than") else "",
+        f"at most {_digits(rule.max)}" if rule.HasField("max") else "",
+        f"less than {_digits(rule.less_than)}" if rule.HasField("less_than") else "",
     ]
     words = " and ".join(part for part in parts if part)
     return f"{words} {rule.unit}".strip() if words else ""
+
+
+def _digits(number: float) -> str:
+    """As people write it: whole numbers in full."""
+    is_whole = number.is_integer() and abs(number) < _LONG
+    return str(int(number)) if is_whole else f"{number:g}"
+
+
+_LONG = 1e15
