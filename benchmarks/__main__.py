@@ -62,6 +62,7 @@ def explain(json_file: Path | None) -> None:
 @JSON
 @click.option("--network", "networks", multiple=True, default=fooling_benchmark.NETWORKS)
 @click.option("--pictures", default=256, help="How many.")
+@click.option("--skip", default=0, help="So many pictures before them, to measure in parts.")
 @click.option("--attack", "attacks", multiple=True, help="Only those with these words in a name.")
 @click.option("--epsilon", default=4.0, help="The budget, in 255ths.")
 @click.option("--queries", default=200, help="Queries of attacks without gradients.")
@@ -74,9 +75,12 @@ def fooling(
     epsilon: float,
     queries: int,
     seed: int,
+    skip: int,
 ) -> None:
     """Attacks beside foolbox's and torchattacks': successes, distances, time."""
-    fooling_benchmark.run(json_file, networks, pictures, attacks, epsilon / 255, queries, seed)
+    fooling_benchmark.run(
+        json_file, networks, pictures, attacks, epsilon / 255, queries, seed, skip
+    )
 
 
 @program.command()

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -56,7 +56,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """What became of a case; distances are Euclidean medians, infinite where half failed.
+    """What became of a case; distances are Euclidean, infinite where a picture did not succeed.
 
     `seconds_to_theirs` is when ours had fooled the network as often as theirs at their end.
     """
@@ -67,25 +67,27 @@ class Row:
     fooled: int
     median: float
     seconds: float
+    distances: Sequence[float]
     library: str = ""
     fooled_theirs: int | None = None
     median_theirs: float | None = None
     seconds_theirs: float | None = None
     seconds_to_theirs: float | None = None
+    distances_theirs: Sequence[float] = ()
 
 
 class Bench:
     """A network in this process, and pictures that it answers as they are labelled."""
 
-    def __init__(self, name: str, count: int, seed: int) -> None:
+    def __init__(self, name: str, count: int, seed: int, skip: int = 0) -> None:
         self.name, self.seed = name, seed
         self.module: nn.Module = load_network(NetworkEntry(name=name), "cpu").module
-        drawn = dataset(HELD_OUT[: count + 64])
+        drawn = dataset(HELD_OUT[: skip + count + 64])
         pictures = torch.from_numpy(drawn.images).permute(0, 3, 1, 2).float() / 255
         labels = torch.from_numpy(drawn.labels)
         with torch.no_grad():
             told = self.module(pictures).argmax(1)
-        kept: list[int] = (told == labels).nonzero()[:count, 0].tolist()  # pyright: ignore[reportUnknownMemberType]
+        kept: list[int] = (told == labels).nonzero()[skip : skip + count, 0].tolist()  # pyright: ignore[reportUnknownMemberType]
         self.x = pictures[kept].contiguous(memory_format=torch.channels_last)
         self.labels = labels[kept]
         self.classes = [int(drawn.labels[index]) for index in kept]
@@ -163,7 +165,8 @@ def measure(client: Client, bench: Bench, name: str, case: Case) -> Row:
             found.append(verdict.distance.l2 if is_fooled else math.inf)
             times += [time.perf_counter() - started] * is_fooled
     seconds = time.perf_counter() - started
-    row = Row(bench.name, name, len(found), len(times), statistics.median_high(found), seconds)
+    median = statistics.median_high(found)
+    row = Row(bench.name, name, len(found), len(times), median, seconds, found)
     return row if case.theirs is None else _beside(row, case.library, case.theirs, bench, times)
 
 
@@ -185,11 +188,13 @@ def _beside(row: Row, library: str, theirs: Theirs, bench: Bench, times: Sequenc
     seconds = time.perf_counter() - started
     distances = (found - bench.x).square().sum((1, 2, 3)).sqrt().masked_fill(~success, math.inf)
     fooled = int(success.sum())
+    each = cast("list[float]", distances.double().tolist())  # pyright: ignore[reportUnknownMemberType]
     return replace(
         row,
         library=library,
         fooled_theirs=fooled,
-        median_theirs=statistics.median_high(distances.double().tolist()),  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+        median_theirs=statistics.median_high(each),
+        distances_theirs=each,
         seconds_theirs=seconds,
         seconds_to_theirs=sorted(times)[fooled - 1] if 0 < fooled <= len(times) else None,
     )
@@ -209,6 +214,7 @@ def run(
     epsilon: float,
     queries: int,
     seed: int,
+    skip: int,
 ) -> None:
     """Every case on every network; `wanted` are words of the names of cases."""
     chosen = {
@@ -219,7 +225,7 @@ def run(
     rows: list[Row] = []
     with server("embedded", SERVED) as address, Client(address.server, timeout=36_000) as client:
         for network in networks:
-            bench = Bench(network, count, seed)
+            bench = Bench(network, count, seed, skip)
             # What is slow at the first time shall not count.
             measure(client, Bench(network, 2, seed), "", next(iter(chosen.values())))
             for name, case in chosen.items():
