@@ -50,8 +50,9 @@ def _forget(message: Message) -> None:
 
 def written(question: str, states: Sequence[Mapping[str, Tensor]]) -> bytes:
     """The states of all items of a job, in their order."""
+    # Copies: safetensors refuses tensors of one memory, as a picture and the best one may be.
     tensors = {
-        f"{number}/{name}": tensor.detach().cpu().contiguous()
+        f"{number}/{name}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for number, state in enumerate(states)
         for name, tensor in state.items()
     }
