@@ -33,4 +33,9 @@ def _render(form: Literal["json", "console"]) -> list[structlog.types.Processor]
     strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if form == "json":
         return [strip, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    return [strip, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    # Rich tracebacks show locals: pictures would land in the log, and large ones take seconds.
+    plain = structlog.dev.plain_traceback
+    return [
+        strip,
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain),
+    ]
