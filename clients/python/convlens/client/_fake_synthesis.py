@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
-from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from convlens.client._drawing import png_of
@@ -26,6 +25,7 @@ from convlens.client._tensors import tensor_of
 from convlens.contract import ErrorReason, Failure, digest, with_defaults
 from convlens.contract.fooling import check_generations
 from convlens.contract.synthesis_cost import picture_count, steps_of, synthesis_cost
+from convlens.contract.synthesis_question import question_alone
 from convlens.v1 import receipt_pb2
 from convlens.v1 import synthesis_pb2 as pb
 from convlens.v1.classification_pb2 import ClassScore
@@ -34,11 +34,6 @@ from convlens.v1.classification_pb2 import ClassScore
 PACE = 64
 # What has a code beside the network's only layer.
 ENDS = ("logits", "log-probabilities")
-# What does not make a question another one.
-IN_PASSING = (
-    *("network", "checkpoint", "progress_every", "preview_every"),
-    *("allow_partial", "estimate_only"),
-)
 
 
 def synthesize(request: pb.SynthesizeRequest) -> Iterator[pb.SynthesizeResponse]:
@@ -133,18 +128,7 @@ def _checkpoint(asked: pb.SynthesizeRequest, step: int) -> bytes:
 
 
 def _question(asked: pb.SynthesizeRequest) -> str:
-    """A digest that requests have in common whose checkpoints fit one another."""
-    copy: Any = pb.SynthesizeRequest()
-    copy.CopyFrom(asked)
-    for name in IN_PASSING:
-        copy.ClearField(name)
-    inner = _inner(copy)
-    encoding = copy.method.fooling.WhichOneof("encoding")
-    part: Message = getattr(inner, encoding) if encoding else inner
-    for name in ("steps", "evaluations"):
-        if name in part.DESCRIPTOR.fields_by_name:
-            part.ClearField(name)
-    return digest(copy.SerializeToString(deterministic=True))
+    return digest(question_alone(asked))
 
 
 def _without_image(asked: pb.SynthesizeRequest) -> pb.SynthesizeRequest:

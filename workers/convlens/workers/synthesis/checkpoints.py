@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from google.protobuf.message import Message
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from convlens.contract import digest
+from convlens.contract.synthesis_question import question_alone
 from convlens.contract.validation import Violation, invalid
 from convlens.v1 import synthesis_pb2 as pb
 from convlens.workers.network import ServedNetwork
@@ -16,13 +16,6 @@ from convlens.workers.synthesizers import Memory
 from convlens.workers.synthesizers.memory import broken
 
 QUESTION = "question"
-# Fields that may be others when a question is asked again: how long to go on, and what to tell.
-FREE = frozenset(
-    {
-        *("steps", "evaluations", "network", "checkpoint"),
-        *("progress_every", "preview_every", "allow_partial", "estimate_only"),
-    }
-)
 OTHER_QUESTION = (
     "is that of another question; go on with the same network, method, parameters, canvas and seed "
     "(only steps and evaluations may be others), or send none to begin anew"
@@ -34,18 +27,7 @@ def question_of(request: pb.SynthesizeRequest, network: ServedNetwork) -> str:
 
     `request` has every default filled in.
     """
-    asked = pb.SynthesizeRequest()
-    asked.CopyFrom(request)
-    _forget(asked)
-    return digest(network.facts.digest.encode(), asked.SerializeToString(deterministic=True))
-
-
-def _forget(message: Message) -> None:
-    for field, value in message.ListFields():
-        if field.name in FREE:
-            message.ClearField(field.name)
-        elif isinstance(value, Message):
-            _forget(value)
+    return digest(network.facts.digest.encode(), question_alone(request))
 
 
 def written(question: str, states: Sequence[Mapping[str, Tensor]]) -> bytes:
