@@ -345,3 +345,15 @@ async def test_a_cancelled_task_is_cancelled():
             with pytest.raises(asyncio.CancelledError):
                 await task
         over.set()
+
+
+@pytest.mark.parametrize(
+    "operation", ["estimate", "estimate_attack", "synthesize_to_end", "estimate_synthesis"]
+)
+def test_a_keyword_that_there_is_not_is_the_operations_own_error(
+    connect: Any, server: FakeServer, operation: str
+) -> None:
+    words = rf"^{operation}\(\) got an unexpected keyword argument 'progress_every'$"
+    with pytest.raises(TypeError, match=words):
+        connect(server.address).call(operation, None, progress_every=5)
+    assert server.requests == []

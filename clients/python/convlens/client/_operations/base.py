@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from inspect import Parameter, Signature, signature
 from math import inf
 from numbers import Integral
@@ -126,16 +127,29 @@ class Last(Generic[T]):
 
 
 def with_options(parameters_of: Callable[..., object]) -> Callable[[F], F]:
-    """Has help() show what `**options` of an operation stands for: the keywords given here."""
+    """Says what `**options` of an operation stands for: the keywords given here.
+
+    help() shows them, and a TypeError for any other names the operation.
+    """
 
     def decorated(build: F) -> F:
         own = list(signature(build).parameters.values())
         first = [p for p in own if p.kind is Parameter.POSITIONAL_OR_KEYWORD]
         last = [p for p in own if p.kind is Parameter.KEYWORD_ONLY]
-        known = signature(parameters_of).parameters.values()
-        options = [p for p in known if p.kind is Parameter.KEYWORD_ONLY]
-        vars(build)["__signature__"] = Signature([*first, *options, *last])
-        return build
+        given = signature(parameters_of).parameters.values()
+        options = [p for p in given if p.kind is Parameter.KEYWORD_ONLY]
+        known = {p.name for p in (*first, *options, *last)}
+
+        @wraps(build)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            for name in kwargs:
+                if name not in known:
+                    words = f"{build.__name__}() got an unexpected keyword argument {name!r}"
+                    raise TypeError(words)
+            return build(*args, **kwargs)
+
+        vars(checked)["__signature__"] = Signature([*first, *options, *last])
+        return cast(F, checked)
 
     return decorated
 

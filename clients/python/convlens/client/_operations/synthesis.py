@@ -45,8 +45,10 @@ def synthesize(
     Gives SynthesisProgress after every `progress_every` steps, a SynthesisPreview with a checkpoint
     after every `preview_every`, 0 for none, and at the end SynthesisDone with the pictures. Closing
     the generator cancels the call, and the server stops within a step. `timeout` is for the whole
-    stream, in seconds; left out, the server's own limit holds; with `allow_partial` the best so far
-    comes then, instead of an error.
+    stream, in seconds; left out, the server's own limit holds. With `allow_partial` what there is
+    by then comes instead of an error: of evolution the best picture of each class, of an inversion
+    the one of the lowest loss, of fooling by gradient the latest or the surer end of an earlier
+    climb, and of the other methods the latest.
 
     Give the `checkpoint` of a preview or of an end, and everything else as before, to go on from
     there: the pictures become what they would have become, bit for bit. More steps may be asked
@@ -68,7 +70,7 @@ def synthesize_to_end(
 ) -> Last[SynthesisDone]:
     """Makes pictures as `synthesize` does, and returns the end alone.
 
-    The parameters are those of `synthesize`.
+    The parameters are those of `synthesize`, less `progress_every` and `preview_every`.
     """
     request = synthesis_request(settings, method, **options)
     request.preview_every = 0
@@ -85,7 +87,7 @@ def estimate_synthesis(
 ) -> Last[Cost]:
     """Says what `synthesize` would ask of the network at most, and computes nothing.
 
-    The parameters are those of `synthesize`.
+    The parameters are those of `synthesize`, less `progress_every` and `preview_every`.
     """
     request = synthesis_request(settings, method, **options)
     request.estimate_only = True
