@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from convlens.client._fake_basics import LABELS
 from convlens.client._fake_synthesis import synthesize
 from convlens.client.testing import FakeServer
 from convlens.v1 import synthesis_pb2 as pb
@@ -41,3 +42,25 @@ def slow(asked: threading.Event | None = None) -> Any:
                 asked.set()
 
     return answer
+
+
+def answering(label: str) -> Any:
+    """A network that answers to every picture with one class."""
+
+    def answer(request: Any) -> Iterator[pb.SynthesizeResponse]:
+        for response in synthesize(request):
+            for picture in response.done.pictures:
+                for said in (picture.prediction, picture.rounded_prediction):
+                    said.class_index, said.label = LABELS.index(label), label
+                    said.probability = 1 - picture.target.probability
+            yield response
+
+    return answer
+
+
+def ended(request: Any) -> Iterator[pb.SynthesizeResponse]:
+    """The end comes with the time over."""
+    for response in synthesize(request):
+        if response.HasField("done"):
+            response.done.is_partial = True
+        yield response

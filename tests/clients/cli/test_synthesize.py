@@ -12,7 +12,7 @@ from convlens.client import Client, methods
 from convlens.client.methods import Target
 from convlens.client.testing import FakeServer
 from convlens.v1 import synthesis_pb2 as pb
-from tests.clients.cli.synthesizing import CAT, FOOL, names, pixels, question
+from tests.clients.cli.synthesizing import CAT, FOOL, answering, names, pixels, question
 
 
 def test_a_picture_is_made(run: Any, server: FakeServer, tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_a_picture_is_made(run: Any, server: FakeServer, tmp_path: Path) -> None
     assert (result.exit_code, result.stderr) == (0, "")
     head, row, last = result.stdout.splitlines()
     assert head.split() == ["made", "for", "answer", "as", "png", "steps", "file"]
-    assert row.split() == [*("cat", "cat", "100.0", "%", "cat", "100.0", "%", "600", "cat.png")]
+    assert row.split() == [*("cat", "100.0", "%") * 3, "600", "cat.png"]
     assert re.fullmatch(
         r"pets@1: (\d+) of \1 forward and (\d+) of \2 backward passes, \d+\.\d s; receipt: (.*)",
         last,
@@ -31,6 +31,20 @@ def test_a_picture_is_made(run: Any, server: FakeServer, tmp_path: Path) -> None
     with Client(server.address) as client:
         made = client.synthesize_to_end(methods.ClassModel(steps=600), target="cat").pictures[0]
     assert out.read_bytes() == made.png
+
+
+def test_a_picture_that_the_network_takes_for_another_class(
+    run: Any, server: FakeServer, tmp_path: Path
+) -> None:
+    server.answers["Synthesize"] = answering("dog")
+    result = run(*CAT, "--out", tmp_path / "cat.png", "--steps", "3")
+    assert result.exit_code == 0
+    row = result.stdout.splitlines()[1].split()
+    assert row[:9] == [*("cat", "4.6", "%", "dog", "95.4", "%", "dog", "95.4", "%")]
+    words = "convlens: note: the network gives another answer to what was made for "
+    assert result.stderr == f"{words}cat.\n"
+    fooled = run(*FOOL, "--out", tmp_path / "all.png", "--set", "steps=3,confidence=0.01")
+    assert fooled.stderr == f"{words}cat.\n", "that of the dog is one to the network"
 
 
 def test_what_is_left_out_is_left_to_the_server(

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from convlens.client._fake_synthesis import synthesize
 from convlens.client.cli import _synthesis_files
 from convlens.client.testing import FakeServer
+from convlens.contract import ErrorReason, Failure
 from convlens.v1 import synthesis_pb2 as pb
-from tests.clients.cli.synthesizing import CAT, FOOL, names, pixels
+from tests.clients.cli.synthesizing import CAT, FOOL, names, pixels, question
+from tests.clients.streaming import breaking
 
 
 def frames(path: Path) -> list[tuple[int, Any]]:
@@ -46,6 +49,54 @@ def test_a_long_growth_keeps_its_last_frame(run: Any, tmp_path: Path, monkeypatc
     assert 3 <= len(found) <= 8
     assert np.abs(found[-1][1].astype(int) - pixels(out)).mean() < 16
     assert np.abs(found[0][1].astype(int) - pixels(out)).mean() > 24
+
+
+@pytest.mark.parametrize(("steps", "every"), [(3, 1), (64, 3), (256, 11), (5000, 32)])
+def test_a_growth_has_frames_enough(
+    run: Any, server: FakeServer, tmp_path: Path, steps: int, every: int
+) -> None:
+    gif = tmp_path / "cat.gif"
+    assert run(*CAT, "--gif", gif, "--steps", steps, "--canvas", "8").exit_code == 0
+    assert question(server).preview_every == every
+    assert len(frames(gif)) >= min(steps, 20)
+
+
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_a_growth_that_goes_on_keeps_its_frames(
+    run: Any, server: FakeServer, tmp_path: Path, is_broken: bool
+) -> None:
+    gif, whole = tmp_path / "cat.gif", tmp_path / "whole.gif"
+    asked = (*CAT, "--preview-every", "4")
+    kept = (*asked, "--gif", gif, "--checkpoint", tmp_path / "cat.run")
+    if is_broken:
+        internal = Failure(ErrorReason.ERROR_REASON_INTERNAL, request_id="42")
+        server.answers["Synthesize"] = breaking(synthesize, 26, internal)
+    assert run(*kept, "--steps", "40" if is_broken else "20").exit_code == is_broken
+    assert len(frames(gif)) == 5
+    run(*kept, "--steps", "40")
+    run(*asked, "--gif", whole, "--steps", "40")
+    assert len(frames(gif)) == len(frames(whole)) == 10
+    for (_, one), (_, other) in zip(frames(gif), frames(whole), strict=True):
+        assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("content", [b"mine", b"GIF89a", b""])
+def test_a_file_that_is_no_growth_is_written_anew(run: Any, tmp_path: Path, content: bytes) -> None:
+    gif = tmp_path / "cat.gif"
+    kept = (*CAT, "--gif", gif, "--checkpoint", tmp_path / "cat.run", "--preview-every", "4")
+    run(*kept, "--steps", "8")
+    gif.write_bytes(content)
+    assert run(*kept, "--steps", "16").exit_code == 0
+    assert len(frames(gif)) == 2
+
+
+def test_a_growth_of_another_size_is_written_anew(run: Any, tmp_path: Path) -> None:
+    gif = tmp_path / "cat.gif"
+    kept = (*CAT, "--gif", gif, "--checkpoint", tmp_path / "cat.run", "--preview-every", "4")
+    run(*kept, "--steps", "8")
+    Image.new("RGB", (9, 7)).save(gif)
+    assert run(*kept, "--steps", "16").exit_code == 0
+    assert len(frames(gif)) == 2
 
 
 def test_files_that_cannot_be_written(run: Any, server: FakeServer, tmp_path: Path) -> None:

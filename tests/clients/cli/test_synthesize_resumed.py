@@ -6,18 +6,19 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from convlens.client._fake_synthesis import synthesize
 from convlens.client.testing import FakeServer
 from convlens.contract import ErrorReason, Failure
-from convlens.v1 import synthesis_pb2 as pb
-from tests.clients.cli.synthesizing import CAT, FOOL, names, pixels, question, slow
+from tests.clients.cli.synthesizing import CAT, FOOL, ended, names, pixels, question, slow
 from tests.clients.streaming import breaking
+
+INVERT = ("synthesize", "invert", "--layer", "avgpool")
 
 
 def test_it_goes_on_from_its_checkpoint(run: Any, server: FakeServer, tmp_path: Path) -> None:
@@ -105,19 +106,26 @@ def test_the_end_of_its_time_leaves_the_last_preview(
     assert pixels(out).shape == (32, 32, 3)
 
 
-def test_the_best_so_far_is_said_to_be_that(run: Any, server: FakeServer, tmp_path: Path) -> None:
-    def partial(request: Any) -> Iterator[pb.SynthesizeResponse]:
-        for response in synthesize(request):
-            if response.HasField("done"):
-                response.done.is_partial = True
-            yield response
-
-    server.answers["Synthesize"] = partial
-    result = run(*CAT, "--out", tmp_path / "a.png", "--steps", "7", "--allow-partial")
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (CAT, "the picture is the latest one"),
+        (("synthesize", "unit", "--layer", "avgpool", "--map", 1), "the picture is the latest one"),
+        (INVERT, "each picture is the one of the lowest loss so far"),
+        (FOOL, "each picture is the latest one, or the end of an earlier climb that was surer"),
+        ((*FOOL, "--by", "direct"), "each picture is the best one of its class so far"),
+        ((*FOOL, "--by", "cppn"), "each picture is the best one of its class so far"),
+    ],
+)
+def test_which_picture_there_is_when_the_time_is_over_is_said(
+    run: Any, server: FakeServer, photo: Path, tmp_path: Path, asked: tuple[Any, ...], words: str
+) -> None:
+    server.answers["Synthesize"] = ended
+    source = (photo,) if asked == INVERT else ()
+    result = run(*asked, *source, "--out", tmp_path / "a.png", "--allow-partial")
     assert result.exit_code == 0
-    assert result.stderr == (
-        "convlens: note: the time was over after step 7; the pictures are the best so far.\n"
-    )
+    first = result.stderr.splitlines()[0]
+    assert first == f"convlens: note: the time was over before all steps were done; {words}."
 
 
 def test_ctrl_c_leaves_the_last_preview(spawn: Any, server: FakeServer, tmp_path: Path) -> None:

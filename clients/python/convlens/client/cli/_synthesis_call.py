@@ -17,10 +17,14 @@ from convlens.client.cli._specs import short
 from convlens.client.cli._synthesis_files import Album
 from convlens.client.cli._synthesis_output import call_json, print_document, print_made, tell_files
 from convlens.client.cli._synthesis_run import Run, shown_growth
-from convlens.client.cli._synthesis_settings import set_parameters
+from convlens.client.cli._synthesis_settings import PREVIEW, set_parameters
 from convlens.contract import Failure, check, with_defaults
 from convlens.contract.fooling import check_generations
+from convlens.contract.synthesis_cost import steps_of
 from convlens.v1 import synthesis_pb2 as pb
+
+# Frames that a growth has about, unless it is said how often previews are to come.
+FRAMES = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ def made(ctx: click.Context, asked: Asked, question: dict[str, Any]) -> None:
             return
         if out is None and gif is None:
             raise click.UsageError("Missing option '--out'; nothing would be left.", ctx)
+        if gif is not None and question["preview_every"] is None:
+            question["preview_every"] = _for_growth(method)
         album = Album(out, gif, checkpoint, overwrite=overwrite)
         started = time.monotonic()
         name = str(ctx.info_name)
@@ -66,8 +72,14 @@ def made(ctx: click.Context, asked: Asked, question: dict[str, Any]) -> None:
         files = {"out": out, "gif": gif, "checkpoint": checkpoint, "receipt": album.receipt}
         print_document(name, done, places, files, seconds)
         return
-    print_made(done, places, album.receipt, seconds)
+    print_made(method, done, places, album.receipt, seconds)
     tell_files(out, gif, len(places))
+
+
+def _for_growth(method: methods.SynthesisMethod) -> int:
+    """Steps between two previews of which some FRAMES make a growth, never more than otherwise."""
+    steps = steps_of(with_defaults(method))
+    return min(int(PREVIEW.default), max(1, round(steps / FRAMES)))
 
 
 def _set(

@@ -38,7 +38,6 @@ class Album:
         self, out: Path | None, gif: Path | None, checkpoint: Path | None, *, overwrite: bool
     ) -> None:
         self._out, self.file, self._overwrite = out, checkpoint, overwrite
-        self._growth = Growth(gif)
         self.checkpoint = b""
         if checkpoint is not None:
             check_folder(checkpoint)
@@ -54,6 +53,7 @@ class Album:
                     raise click.UsageError(words)
                 check_folder(path)
                 check_new(path, overwrite=self._overwrite)
+        self._growth = Growth(gif, goes_on=bool(self.checkpoint))
         first = out or gif
         assert first is not None
         self.receipt = first.with_name(f"{first.stem}.{NAME}")
@@ -135,11 +135,14 @@ class Album:
 
 
 class Growth:
-    """How pictures grew, as a .gif; every preview is a frame."""
+    """How pictures grew, as a .gif; every preview is a frame.
 
-    def __init__(self, file: Path | None) -> None:
+    Where it `goes_on`, those of the file that is there come first.
+    """
+
+    def __init__(self, file: Path | None, *, goes_on: bool) -> None:
         self.file = file
-        self._frames: list[PILImage] = []
+        self._frames: list[PILImage] = _frames(file) if file is not None and goes_on else []
         self._newest: PILImage | None = None
         self._seen, self._stride = 0, 1
 
@@ -148,6 +151,9 @@ class Growth:
         if self.file is None or (sheet := sheet_of(pngs)) is None:
             return
         self._newest = _frame(sheet)
+        if self._frames and self._frames[0].size != self._newest.size:
+            # Those of a file that was of something else.
+            self._frames = []
         if self._seen % self._stride == 0:
             self._frames.append(self._newest)
         self._seen += 1
@@ -176,6 +182,18 @@ def _frame(sheet: bytes) -> "PILImage":
     with Image.open(BytesIO(sheet)) as image:
         image.thumbnail((FRAME_SIDE, FRAME_SIDE))
         return image.convert("RGB").quantize(256)
+
+
+def _frames(file: Path) -> "list[PILImage]":
+    """The frames of a .gif; none where there is no such file."""
+    from PIL import Image, ImageSequence
+
+    try:
+        with Image.open(file, formats=["GIF"]) as image:
+            return [frame.convert("RGB").quantize(256) for frame in ImageSequence.Iterator(image)]
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+        # It is written anew.
+        return []
 
 
 def _read(file: Path) -> bytes:

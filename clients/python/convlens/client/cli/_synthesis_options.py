@@ -11,17 +11,18 @@ from google.protobuf.message import Message
 
 from convlens.client.cli import _options as options
 from convlens.client.cli._synthesis_call import Asked, made
-from convlens.client.cli._synthesis_settings import Setting, settings_document, settings_help
-from convlens.contract import rule_of
-from convlens.v1 import synthesis_pb2 as pb
+from convlens.client.cli._synthesis_settings import (
+    PREVIEW,
+    Setting,
+    settings_document,
+    settings_help,
+)
 
 if TYPE_CHECKING:
     CanvasType: TypeAlias = click.ParamType[tuple[int, int]]
 else:
     # They have no type parameters before click 8.4.
     CanvasType = click.ParamType
-
-PREVIEW = rule_of(pb.SynthesizeRequest.DESCRIPTOR.fields_by_name["preview_every"])
 
 
 class Size(CanvasType):
@@ -102,7 +103,7 @@ def _with_options(
             "--preview-every",
             type=click.IntRange(round(PREVIEW.min), round(PREVIEW.max)),
             metavar="N",
-            help=f"Steps between two previews; {PREVIEW.default} by default.",
+            help=f"Steps between two previews; {PREVIEW.default} by default, fewer with --gif.",
         ),
         options.seed,
         click.option(

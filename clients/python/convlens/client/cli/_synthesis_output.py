@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from convlens.client import ClassScore, SynthesisDone, SynthesizedPicture
+from convlens.client import ClassScore, SynthesisDone, SynthesizedPicture, methods
 from convlens.client.cli._bits import digests_of_picture
 from convlens.client.cli._calls import Picture
 from convlens.client.cli._json import json_text
@@ -19,15 +19,23 @@ LABEL_WIDTH = 12
 SAID_WIDTH = LABEL_WIDTH + len(" 100.0 %")
 # Numbers that a picture may have, with the titles of their columns.
 NUMBERS = {"activation": "activation", "code_distance": "distance", "psnr": "PSNR"}
+# Classes that a note names at most.
+NAMED = 10
 
 
-def print_made(done: SynthesisDone, places: Sequence[Path], receipt: Path, seconds: float) -> None:
+def print_made(
+    method: methods.SynthesisMethod,
+    done: SynthesisDone,
+    places: Sequence[Path],
+    receipt: Path,
+    seconds: float,
+) -> None:
     """The table of the pictures, and what their reader must know."""
     has_target = any(picture.target for picture in done.pictures)
     numbers = [name for name in NUMBERS if any(getattr(p, name) is not None for p in done.pictures)]
     table = Table(
         [
-            *([Column("made for", LABEL_WIDTH)] if has_target else []),
+            *([Column("made for", SAID_WIDTH)] if has_target else []),
             Column("answer", SAID_WIDTH),
             Column("as png", SAID_WIDTH),
             *(Column(NUMBERS[name], 8, is_number=True) for name in numbers),
@@ -36,7 +44,7 @@ def print_made(done: SynthesisDone, places: Sequence[Path], receipt: Path, secon
         ]
     )
     for number, picture in enumerate(done.pictures):
-        first = [picture.target.label if picture.target else "–"] if has_target else []
+        first = [_wanted(picture)] if has_target else []
         last = [places[number].name if picture.png else "–"] if places else []
         table.row(*first, *_cells(picture, numbers), *last)
     cost, most = done.receipt.cost, done.estimated_cost
@@ -46,7 +54,7 @@ def print_made(done: SynthesisDone, places: Sequence[Path], receipt: Path, secon
         f"{cost.backward_passes} of {most.backward_passes} backward passes, {seconds:.1f} s; "
         f"receipt: {shown(receipt)}"
     )
-    for sentence in _notes(done):
+    for sentence in _notes(method, done):
         click.echo(f"convlens: note: {sentence}", err=True)
 
 
@@ -65,16 +73,46 @@ def _said(score: ClassScore | None) -> str:
     return f"{fitted(printable(score.label), LABEL_WIDTH)} {percent(score.probability):>7}"
 
 
-def _notes(done: SynthesisDone) -> Iterator[str]:
+def _wanted(picture: SynthesizedPicture) -> str:
+    """The class that a picture was made for, with its probability where the network was asked."""
+    if picture.target is None or picture.prediction is not None:
+        return _said(picture.target)
+    return printable(picture.target.label)
+
+
+def _notes(method: methods.SynthesisMethod, done: SynthesisDone) -> Iterator[str]:
     if done.is_partial:
-        most = max(picture.steps for picture in done.pictures) if done.pictures else 0
-        yield f"the time was over after step {most}; the pictures are the best so far."
+        yield f"the time was over before all steps were done; {_so_far(method)}."
     unsure = sum(picture.confident is False for picture in done.pictures)
     if unsure:
         yield (
             f"{unsure} of {len(done.pictures)} pictures did not reach the wanted confidence; allow "
             "more steps, or more evaluations."
         )
+    missed = [p.target.label for p in done.pictures if p.target and _is_missed(p, p.target)]
+    if missed:
+        named = ", ".join(printable(label) for label in missed[:NAMED])
+        more = f" and {len(missed) - NAMED} more" if len(missed) > NAMED else ""
+        yield f"the network gives another answer to what was made for {named}{more}."
+
+
+def _so_far(method: methods.SynthesisMethod) -> str:
+    """Which picture there is where the time was over."""
+    match method.WhichOneof("method"), method.fooling.WhichOneof("encoding"):
+        case "inversion", _:
+            return "each picture is the one of the lowest loss so far"
+        case "fooling", "gradient":
+            return "each picture is the latest one, or the end of an earlier climb that was surer"
+        case "fooling", _:
+            return "each picture is the best one of its class so far"
+        case _:
+            return "the picture is the latest one"
+
+
+def _is_missed(picture: SynthesizedPicture, target: ClassScore) -> bool:
+    """Whether the network answers with another class, to the pixels or to the PNG."""
+    answers = (picture.prediction, picture.rounded_prediction)
+    return any(answer and answer.index != target.index for answer in answers)
 
 
 def print_document(

@@ -12,7 +12,8 @@ from google.protobuf.message import Message
 from convlens.client import methods
 from convlens.client.cli._method_help import described, write_entry
 from convlens.client.cli._specs import Place, assign, short
-from convlens.contract.rules import kind_of, title_of
+from convlens.contract.rules import kind_of, rule_of, title_of
+from convlens.v1 import synthesis_pb2 as pb
 
 if TYPE_CHECKING:
     TextType: TypeAlias = click.ParamType[str]
@@ -29,6 +30,7 @@ ENCODINGS: Mapping[str, Any] = {
     "cppn": methods.Fooling(cppn=methods.FoolingCppn()),
 }
 WIDTH = 76
+PREVIEW = rule_of(pb.SynthesizeRequest.DESCRIPTOR.fields_by_name["preview_every"])
 
 
 class Setting(TextType):
