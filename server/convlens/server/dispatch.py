@@ -11,6 +11,7 @@ from convlens.contract import ErrorReason, Failure
 from convlens.contract.pools import POOL_OF_SERVICE
 from convlens.internal.v1.job_pb2 import Job, Reply
 from convlens.server.contract import RPCS, Rpc
+from convlens.server.eager import eagerly
 from convlens.server.engine import Engine
 from convlens.server.metrics import Metrics
 from convlens.server.networks import Networks
@@ -99,7 +100,7 @@ class Dispatcher:
         if POOL_OF_SERVICE.get(rpc.service) != "analysis":
             yield await self._engine.call(network, job)
             return
-        async with aclosing(self._engine.stream(network, job)) as replies:
+        async with aclosing(eagerly(self._engine.stream(network, job))) as replies:
             async for reply in replies:
                 yield reply
 

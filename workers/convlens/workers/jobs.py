@@ -38,9 +38,12 @@ class Ticket:
         """When it is time to put an answer together, for it to be there by the deadline."""
         return self.deadline - margin(self.deadline - self.arrived)
 
-    def tell(self, response: bytes) -> None:
-        """Sends a response's bytes that others will follow, unless an answer was sent before."""
-        self._send(Reply(response=response, more=True))
+    def tell(self, response: bytes, topic: str = "") -> None:
+        """Sends a response's bytes that others will follow, unless an answer was sent before.
+
+        With a topic, it may be lost on its way to a slow caller once another of that topic is told.
+        """
+        self._send(Reply(response=response, more=True, topic=topic))
 
     def answer(self, response: bytes, stages: Stages) -> None:
         """Sends the public response's bytes, unless an answer was sent before."""

@@ -1,9 +1,13 @@
 """Work that is done beside the runner, one piece after the other."""
 
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
 from threading import Condition
+
+from convlens.contract.backlog import Backlog
+
+# Of work that later work replaces, what may wait.
+MOST_BYTES = 64 * 2**20
 
 
 class Lane:
@@ -11,14 +15,18 @@ class Lane:
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
-        self._waiting: deque[Callable[[], object]] = deque()
+        self._waiting: Backlog[Callable[[], object]] = Backlog(MOST_BYTES)
         self._is_busy = False
         self._changed = Condition()
 
-    def submit(self, work: Callable[[], object]) -> None:
-        """Takes a piece of work, which must not raise; any thread may call."""
+    def submit(self, work: Callable[[], object], size: int = 0, topic: str = "") -> None:
+        """Takes a piece of work, which must not raise; any thread may call.
+
+        It holds `size` bytes. With a topic, it may not be done where too much waits and another of
+        that topic came later.
+        """
         with self._changed:
-            self._waiting.append(work)
+            self._waiting.put(work, size, topic)
             if self._is_busy:
                 return
             self._is_busy = True
@@ -38,8 +46,8 @@ class Lane:
 
     def _next(self) -> Callable[[], object] | None:
         with self._changed:
-            if self._waiting:
-                return self._waiting.popleft()
+            if work := self._waiting.take():
+                return work
             self._is_busy = False
             self._changed.notify_all()
             return None

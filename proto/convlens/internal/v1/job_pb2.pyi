@@ -77,10 +77,15 @@ class Reply(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     STAGES_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
     response: _builtins.bytes
     """The public response's bytes."""
     more: _builtins.bool
     """Other replies to the same job follow."""
+    topic: _builtins.str
+    """A later reply of the same topic replaces this one: a caller who lags behind may be spared it.
+    Empty where it must not be lost.
+    """
     @_builtins.property
     def error(self) -> _status_pb2.Status:
         """The status of the call."""
@@ -96,10 +101,11 @@ class Reply(_message.Message):
         error: _status_pb2.Status | None = ...,
         stages: Global___Stages | None = ...,
         more: _builtins.bool = ...,
+        topic: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "response", b"response", "stages", b"stages"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "more", b"more", "outcome", b"outcome", "response", b"response", "stages", b"stages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "more", b"more", "outcome", b"outcome", "response", b"response", "stages", b"stages", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["response", "error"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015

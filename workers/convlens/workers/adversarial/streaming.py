@@ -37,7 +37,7 @@ class AttackStreamJob(AttackJob):
         if time.monotonic() < self._next:
             return ()
         self._next = time.monotonic() + self._stream.min_interval_ms / 1000
-        self._tell(pb.AttackStreamResponse(progress=self._progress()))
+        self._tell(pb.AttackStreamResponse(progress=self._progress()), "progress")
         if self._stream.partial_items:
             for key, so_far in working.items():
                 if len(key) > 1 and isinstance(attempt := so_far(), Attempt):
@@ -60,7 +60,7 @@ class AttackStreamJob(AttackJob):
         if not result.HasField("error"):
             item = pb.AttackItem(image_index=index, result=result)
             event = pb.AttackStreamResponse(item=item)
-            self._previews.tell(index, version, lambda: self._tell(event))
+            self._previews.tell(index, version, lambda: self._tell(event, f"item {index}"))
 
     def _write(self, index: int, outcome: Judged | Failure) -> pb.AttackResult:
         item = pb.AttackItem(image_index=index, is_final=True, result=self.result_of(outcome))
@@ -80,5 +80,5 @@ class AttackStreamJob(AttackJob):
         done = pb.AttackDone(estimated_cost=self.estimate)
         return pb.AttackStreamResponse(done=done).SerializeToString()
 
-    def _tell(self, event: pb.AttackStreamResponse) -> None:
-        self.ticket.tell(event.SerializeToString())
+    def _tell(self, event: pb.AttackStreamResponse, topic: str = "") -> None:
+        self.ticket.tell(event.SerializeToString(), topic)

@@ -43,7 +43,7 @@ class ExplainStreamJob(ExplainJob):
         if time.monotonic() < self._next:
             return settled
         self._next = time.monotonic() + self._stream.min_interval_ms / 1000
-        self._tell(pb.ExplainStreamResponse(progress=self._progress()))
+        self._tell(pb.ExplainStreamResponse(progress=self._progress()), "progress")
         if self._stream.partial_items:
             for key, so_far in working.items():
                 if key not in settled and self._is_preview(found := so_far(), key):
@@ -67,7 +67,7 @@ class ExplainStreamJob(ExplainJob):
         if isinstance(result, Failure) or result.HasField("error"):
             return
         event = pb.ExplainStreamResponse(item=pb.ExplainItem(image_index=index, attribution=result))
-        self._previews.tell(key, version, lambda: self._tell(event))
+        self._previews.tell(key, version, lambda: self._tell(event, f"item {index} {number}"))
 
     def _write(self, index: int, number: int, outcome: Found | Failure) -> pb.AttributionResult:
         result = self._written_result(index, number, outcome)
@@ -88,5 +88,5 @@ class ExplainStreamJob(ExplainJob):
         done = pb.ExplainDone(estimated_cost=self.estimate)
         return pb.ExplainStreamResponse(done=done).SerializeToString()
 
-    def _tell(self, event: pb.ExplainStreamResponse) -> None:
-        self.ticket.tell(event.SerializeToString())
+    def _tell(self, event: pb.ExplainStreamResponse, topic: str = "") -> None:
+        self.ticket.tell(event.SerializeToString(), topic)

@@ -106,27 +106,32 @@ class SynthesizeJob(AnalysisJob[Made]):
         if step - self._told >= self.request.progress_every:
             self._told = step
             progress = progress_of(step, self._steps, growths, self.spent)
-            self._send(lambda: pb.SynthesizeResponse(progress=progress))
+            told = pb.SynthesizeResponse(progress=progress)
+            self._send("progress", told.ByteSize(), lambda: told)
         every = self.request.preview_every
         if every and step - self._previewed >= every:
             self._previewed = step
-            self._send(partial(self._preview, step, growths))
+            size = sum(growth.size for growth in growths)
+            self._send("preview", size, partial(self._preview, step, growths))
 
     def _preview(self, step: int, growths: Sequence[Growth]) -> pb.SynthesizeResponse:
         checkpoint = written(self._question, [growth.state for growth in growths])
         return pb.SynthesizeResponse(preview=preview_of(step, growths, checkpoint))
 
-    def _send(self, write: Callable[[], pb.SynthesizeResponse]) -> None:
-        """Writes a message beside the runner, and sends it after those before it."""
+    def _send(self, topic: str, size: int, write: Callable[[], pb.SynthesizeResponse]) -> None:
+        """Writes a message beside the runner, and sends it after those before it.
+
+        Where too much waits, a later one of its topic is written in its place.
+        """
 
         def send() -> None:
             message = guarded(self.ticket, write)
             if isinstance(message, Failure):
                 self.ticket.fail(message)
             else:
-                self.ticket.tell(message.SerializeToString())
+                self.ticket.tell(message.SerializeToString(), topic)
 
-        self._lane.submit(send)
+        self._lane.submit(send, size, topic)
 
     def accept(self, key: Key, outcome: object) -> None:
         """Takes what came of a method; the whole answer fails where one did."""

@@ -38,3 +38,9 @@ class Growth:
     step: int
     sketches: Sequence[Sketch | None]
     state: Mapping[str, Tensor]
+
+    @property
+    def size(self) -> int:
+        """The bytes that it holds."""
+        pixels = [sketch.pixels for sketch in self.sketches if sketch]
+        return sum(tensor.nbytes for tensor in (*pixels, *self.state.values()))
