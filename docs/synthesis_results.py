@@ -1,11 +1,13 @@
 """What syntheses reach on the bundled networks: tables and pictures, of a server of its own.
 
-uv run python docs/synthesis_results.py
+uv run python docs/synthesis_results.py [SECTION]...
 
-It takes half an hour on two cores, so `make_pictures.py` leaves it out.
+It takes half an hour on two cores, so `make_pictures.py` leaves it out. Of sections that are not
+named, where some are, the page keeps what it has.
 """
 
 import statistics
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +16,7 @@ from typing import Any
 
 import matplotlib
 import torch
-from figures import FAINT, INK, column, grid, save, tile, words
+from figures import FAINT, INK, column, grid, row, save, tile, words
 from matplotlib import pyplot
 from PIL import Image
 from synthesis_pictures import NATURAL, sure, under
@@ -52,7 +54,7 @@ LAYERS = (
 SHOWN, SIDE, GAP = 4, 128, 15
 WAYS: Mapping[str, Any] = {
     "gradient": FoolingGradient(),
-    "CPPN": FoolingCppn(evaluations=100_000),
+    "CPPN": FoolingCppn(evaluations=99_000),
     "direct": FoolingDirect(),
 }
 HEAD = f"""\
@@ -179,15 +181,15 @@ def curve(found: Mapping[str, Sequence[SynthesizedPicture]], path: Path) -> None
 
 def reconstructions(found: Mapping[str, Sequence[SynthesizedPicture]]) -> Image.Image:
     """Some pictures, and what is left of them in the codes of some layers."""
-    tiles: list[Image.Image] = []
+    rows: list[Image.Image] = []
     for number, picture in enumerate(INVERTED[:SHOWN]):
         given = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-        tiles.append(under(given, "the picture"))
+        tiles = [under(given, "the picture")]
         for layer in LAYERS:
             made = found[layer][number]
-            psnr = f"PSNR {made.psnr:.1f} dB, {sure(made)}"
-            tiles.append(under(tile(made.png, SIDE), layer, psnr))
-    return grid(tiles, len(LAYERS) + 1, GAP)
+            tiles.append(under(tile(made.png, SIDE), layer, f"PSNR {made.psnr:.1f} dB", sure(made)))
+        rows.append(row(tiles, GAP, 0))
+    return column(rows, GAP)
 
 
 def fooling(client: Client) -> Iterator[str]:
@@ -225,15 +227,27 @@ def fooled(found: Mapping[str, Sequence[SynthesizedPicture]]) -> Image.Image:
     return column(rows, 18)
 
 
+SECTIONS = {"class_models": class_models, "inversion": inversion, "fooling": fooling}
+
+
 def main() -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
+    wanted = sys.argv[1:] or list(SECTIONS)
+    kept = (
+        dict(zip(SECTIONS, PAGE.read_text().split("\n## ")[1:], strict=False))
+        if PAGE.exists()
+        else {}
+    )
     parts = [HEAD]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "networks.yaml")
         file.write_text("networks:\n" + "".join(f"  - name: {name}\n" for name in NETWORKS))
         command = [*server_command(), "--networks", str(file)]
         with EmbeddedServer(command) as server, Client(server.address, timeout=TIMEOUT) as client:
-            for section in (class_models, inversion, fooling):
+            for name, section in SECTIONS.items():
+                if name not in wanted:
+                    parts.append("## " + kept[name].strip())
+                    continue
                 for part in section(client):
                     print(part, end="\n\n", flush=True)
                     parts.append(part)

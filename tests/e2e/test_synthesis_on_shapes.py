@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from convlens.client import Client, SynthesizedPicture
+from convlens.client import Client, InvalidRequest, SynthesizedPicture
 from convlens.client.methods import ClassModel, FoolingCppn, FoolingGradient, Inversion
 from convlens.workers.shapes.draw import CLASSES
 from tests.conftest import running_server
@@ -57,6 +57,14 @@ def test_less_comes_back_from_deeper_codes_and_the_class_stays(
     assert labels == {client.classify(pictures[0]).top.label}
 
 
+def test_a_checkpoint_of_another_network_is_refused(client: Client) -> None:
+    done = client.synthesize_to_end(ClassModel(steps=1), target="star")
+    with pytest.raises(InvalidRequest, match="another question"):
+        client.synthesize_to_end(
+            ClassModel(steps=1), target="star", checkpoint=done.checkpoint, network="shapes-robust"
+        )
+
+
 def test_every_class_is_fooled_by_gradient_from_noise(client: Client) -> None:
     made = client.synthesize_to_end(FoolingGradient(), target=CLASSES).pictures
     answers = client.classify([picture.png for picture in made])
@@ -67,7 +75,7 @@ def test_every_class_is_fooled_by_gradient_from_noise(client: Client) -> None:
 
 @pytest.mark.slow
 def test_every_class_is_fooled_by_patterns(client: Client) -> None:
-    way = FoolingCppn(evaluations=400_000)
+    way = FoolingCppn(evaluations=99_000)
     made = client.synthesize_to_end(way, target=CLASSES).pictures
     answers = client.classify([picture.png for picture in made])
     assert [answer.top.label for answer in answers] == list(CLASSES)

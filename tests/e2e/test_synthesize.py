@@ -224,6 +224,41 @@ def test_a_deadline_brings_the_best_so_far_to_who_wants_it(synthesizing: Any) ->
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
 
 
+def test_a_large_picture_is_there_by_the_deadline_too(synthesizing: Any) -> None:
+    endless = methods.ClassModel(target=STAR, steps=40_000)
+    canvas = pb.Canvas(height=512, width=512)
+    asked = request(endless, allow_partial=True, preview_every=0, canvas=canvas)
+    *_, done = run(synthesizing, asked, timeout=4)
+    assert done.is_partial and pixels(done.pictures[0]).shape == (512, 512, 3)
+
+
+def test_what_is_known_of_the_class_is_told_in_a_partial_answer_too(synthesizing: Any) -> None:
+    asked = request(cppn(evaluations=90_000), allow_partial=True, preview_every=0)
+    *told, done = run(synthesizing, asked, timeout=2)
+    last = told[-1]
+    assert done.is_partial and isinstance(last, pb.SynthesisProgress)
+    for picture, progress in zip(done.pictures, last.pictures, strict=True):
+        assert picture.target.probability >= progress.probability - 1e-6 > 0
+        assert not picture.HasField("prediction")
+
+
+@pytest.mark.parametrize(
+    ("method", "fewer"),
+    [
+        (methods.ClassModel(target=STAR, steps=6), methods.ClassModel(target=STAR, steps=2)),
+        (cppn(evaluations=48), cppn(evaluations=16)),
+    ],
+    ids=["steps", "evaluations"],
+)
+def test_a_receipt_says_how_many_steps_were_really_done(
+    synthesizing: Any, method: Message, fewer: Message
+) -> None:
+    done = run(synthesizing, request(method))[-1]
+    later = run(synthesizing, request(fewer, checkpoint=done.checkpoint))[-1]
+    assert bits(later) == bits(done)
+    assert later.receipt.parameters == done.receipt.parameters
+
+
 def test_an_estimate_computes_nothing(synthesizing: Any) -> None:
     asked = request(methods.ClassModel(target=STAR, steps=100), estimate_only=True)
     [done] = run(synthesizing, asked)
@@ -242,6 +277,12 @@ def failed(stub: Any, parameters: Message, **fields: Any) -> Any:
         (methods.ClassModel(target=Target(class_index=10)), "target.class_index", "0 to 9"),
         (methods.ClassModel(target=Target(rank=1)), "target.rank", "no picture"),
         (methods.ClassModel(target=STAR, steps=0), "class_model.steps", "at least 1"),
+        (
+            methods.ClassModel(target=STAR, steps=10**6),
+            "class_model.steps",
+            "is 1000000; must be at least 1 and at most 100000",
+        ),
+        (methods.ClassModel(target=STAR, l2_weight=-1), "class_model.l2_weight", "at least 0"),
         (methods.ClassModel(), "class_model.target", "must be set"),
         (
             methods.UnitMaximization(layer="features.5", unit=methods.FeatureUnit(map=999)),
@@ -261,6 +302,18 @@ def failed(stub: Any, parameters: Message, **fields: Any) -> Any:
             "inversion.code",
             "finite",
         ),
+        (methods.Inversion(layer="logits", code=numbers([1e30] * 10)), "inversion.code", "1e+09"),
+        (methods.Inversion(layer="logits", code=numbers([1e-20] * 10)), "inversion.code", "1e-09"),
+        (
+            methods.Inversion(
+                layer="logits",
+                code=tensor_pb2.Tensor(
+                    dtype=tensor_pb2.DATA_TYPE_FLOAT32, shape=[-2, -5], data=bytes(40)
+                ),
+            ),
+            "inversion.code",
+            "negative",
+        ),
         (methods.Fooling(targets=[STAR]), "method.fooling", "one of"),
         (direct(evaluations=7), "fooling.direct.evaluations", "at least offspring, 8"),
         (cppn(evaluations=7), "fooling.cppn.evaluations", "at least offspring, 8"),
@@ -274,6 +327,12 @@ def test_what_cannot_be_made_is_refused_by_name(
     assert reason_name(failure.reason) == "INVALID_REQUEST"
     [violation] = failure.violations
     assert field in violation.field and words in violation.description
+
+
+def test_a_canvas_that_is_too_large_is_refused_by_its_side(synthesizing: Any) -> None:
+    canvas = pb.Canvas(height=4096, width=64)
+    [violation] = failed(synthesizing, methods.ClassModel(target=STAR), canvas=canvas).violations
+    assert violation.field == "canvas.height" and "at most 1024" in violation.description
 
 
 def test_what_would_not_fit_is_not_estimated_either(synthesizing: Any) -> None:

@@ -1,5 +1,7 @@
 """What checkpoints hold, and what they refuse."""
 
+import json
+
 import pytest
 import torch
 
@@ -42,3 +44,39 @@ def test_what_is_cut_off_is_refused(cut: int) -> None:
     data = written(QUESTION, [{"step": torch.tensor(1)}])
     with pytest.raises(Failure, match="checkpoint is damaged"):
         read(data[:cut], QUESTION, 1)
+
+
+def forged(name: str, shape: list[int], data: bytes = b"") -> bytes:
+    """A well-formed file with one tensor more, which may lie about its shape."""
+    words = QUESTION.encode()
+    header = {
+        "question": {"dtype": "U8", "shape": [len(words)], "data_offsets": [0, len(words)]},
+        name: {
+            "dtype": "U8",
+            "shape": shape,
+            "data_offsets": [len(words), len(words) + len(data)],
+        },
+    }
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + words + data
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("9" * 5000 + "/x", [0]),
+        ("1/x", [0]),
+        ("-1/x", [0]),
+        ("00/x", [0]),
+        ("\u0660/x", [0]),
+        ("x", [0]),
+        ("0/x", [0, 2**62, 2**62]),
+        ("0/x", [2**40]),
+        ("0/x", [-1]),
+    ],
+)
+def test_what_lies_about_itself_is_refused(name: str, shape: list[int]) -> None:
+    [memory] = read(forged("0/x", [2], b"ab"), QUESTION, 1)
+    assert memory.state["x"].tolist() == [97, 98]
+    with pytest.raises(Failure, match="checkpoint is damaged"):
+        read(forged(name, shape), QUESTION, 1)

@@ -70,6 +70,21 @@ def _fooling_steps(p: methods.Fooling) -> int:
             return p.cppn.evaluations // p.cppn.offspring
 
 
+def raise_steps(method: methods.SynthesisMethod, done: int) -> None:
+    """Writes into a method the steps or generations that were done, where they are more."""
+    if done <= steps_of(method):
+        return
+    name = method.WhichOneof("method")
+    assert name
+    p = getattr(method, name)
+    if name == "fooling":
+        p = getattr(p, p.WhichOneof("encoding") or "cppn")
+    if isinstance(p, methods.FoolingDirect | methods.FoolingCppn):
+        p.evaluations = done * p.offspring
+    else:
+        p.steps = done
+
+
 def _ascent(p: "methods.ClassModel | methods.UnitMaximization", classes: int) -> Passes:
     # Where rectifiers block the gradient, the first steps ask twice.
     return GRADIENT * (p.steps + min(p.steps, p.priors.redirect_steps)) + FORWARD

@@ -370,7 +370,7 @@ class SynthesizedPicture(_message.Message):
     png: _builtins.bytes
     """The picture, rounded to 8 bits."""
     activation: _builtins.float
-    """Activation that a unit maximization reached; absent elsewhere."""
+    """Activation that a unit maximization reached; absent elsewhere, and in a partial answer."""
     code_distance: _builtins.float
     """Squared distance of the codes relative to the given one, of an inversion; absent elsewhere."""
     psnr: _builtins.float
@@ -385,7 +385,9 @@ class SynthesizedPicture(_message.Message):
 
     @_builtins.property
     def target(self) -> _classification_pb2.ClassScore:
-        """The class that it was made for; absent where the method knows none."""
+        """The class that it was made for; absent where the method knows none. In a partial answer its
+        probability is that of the last look, where there was one, and its logit is left out.
+        """
 
     @_builtins.property
     def prediction(self) -> _classification_pb2.ClassScore:

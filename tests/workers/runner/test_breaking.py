@@ -24,6 +24,7 @@ from tests.workers.runner.jobs import (
     Wrong,
     broken_at,
     held,
+    passes,
     picture,
     running,
     saliency,
@@ -151,4 +152,25 @@ def test_a_job_is_prepared_before_it_begins(network: ServedNetwork) -> None:
             runner.submit(job)
         reasons = [job.wait() for job in (bad, late, good)]
     assert reasons == ["NOT_IMPLEMENTED", "DEADLINE_EXCEEDED", "done"]
+    assert runner.is_idle()
+
+
+def test_a_job_that_cannot_be_prepared_is_not_begun(runner: Runner) -> None:
+    begun: list[bool] = []
+
+    class Broken(Asked):
+        def prepare(self) -> None:
+            raise Failure(ErrorReason.ERROR_REASON_IMAGE_EMPTY, formats="PNG")
+
+        def begin(self) -> Mapping[Key, Steps[Any]]:
+            begun.append(True)
+            return super().begin()
+
+    job = Broken(passes(1, [], ""))
+    runner.submit(job)
+    assert job.wait() == "IMAGE_EMPTY"
+    well = Asked(passes(1, [], ""))
+    runner.submit(well)
+    assert well.wait() == "done"
+    assert not begun
     assert runner.is_idle()

@@ -215,6 +215,14 @@ def test_it_goes_on_from_what_it_told_between_two_climbs() -> None:
         same_growth(fooled(12, task(memory=Memory(told.state)), 4), whole)
 
 
+def told(step: float, value: float, probability: float) -> Tensor:
+    return torch.tensor([step, value, probability], dtype=torch.float64)
+
+
+# After three steps.
+UNTOLD = [(3, -1, 0.5), (1e300, -1, 0.5), (0.5, -1, 0.5), (-2, -1, 0.5), (1, 1, 0.5), (1, -1, 1.5)]
+
+
 def test_a_state_that_it_never_wrote_is_refused() -> None:
     state = fooled(3).state
     wrong = [
@@ -229,6 +237,7 @@ def test_a_state_that_it_never_wrote_is_refused() -> None:
         {"best": state["best"] + 1},
         {"best_told": state["best_told"] * float("nan")},
         {"best_told": state["best_told"][:2]},
+        *({"best_told": told(*each)} for each in UNTOLD),
     ]
     for change in wrong:
         with pytest.raises(Failure):

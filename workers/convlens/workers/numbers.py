@@ -18,6 +18,8 @@ def numbers_in(tensor: tensor_pb2.Tensor, path: str) -> Tensor:
     """
     shape = list(tensor.shape)
     needed = 4 * math.prod(shape)
+    if any(size < 0 for size in shape):
+        raise _wrong(path, f"has the shape {shape}; no size may be negative")
     if tensor.dtype != tensor_pb2.DATA_TYPE_FLOAT32:
         raise _wrong(path, "has another dtype; must be float32")
     if len(tensor.data) != needed:

@@ -47,6 +47,8 @@ class AnalysisJob(ABC, Generic[R]):
         self.ticket = ticket
         self.cost = cost
         self.allow_partial = allow_partial
+        #: Seconds that putting the answer together may take beyond what is usual.
+        self.ending = 0.0
         #: Most rows of a micro-batch of the network itself; fewer than asked for where memory ends.
         self.rows = 2**31
         #: What was computed for it so far, in rows.
@@ -137,6 +139,9 @@ class Runner:
         with alone(job.ticket):
             if job.ticket.is_open("before the work began"):
                 job.prepare()
+        if job.ticket.answered:
+            self._release(job)
+            return
         job.stages.wait_us = round((started - job.ticket.arrived) * 1e6)
         job.stages.decode_us = round((time.monotonic() - started) * 1e6)
         with self._changed:
@@ -184,7 +189,8 @@ class Runner:
         if running.done:
             return True
         # One more micro-batch must not outlast the time.
-        if job.allow_partial and time.monotonic() + max(self._took) >= job.ticket.soon:
+        ahead = max(self._took) + job.ending
+        if job.allow_partial and time.monotonic() + ahead >= job.ticket.soon:
             with alone(job.ticket):
                 self._hurry(running)
         if running.done:

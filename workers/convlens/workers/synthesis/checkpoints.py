@@ -50,14 +50,16 @@ def read(data: bytes, question: str, count: int) -> list[Memory]:
     try:
         tensors = load(data)
         found = tensors.pop(QUESTION).numpy().tobytes()
-    except (SafetensorError, KeyError, ValueError, TypeError):
+    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError):
+        # A RuntimeError is torch's, of a shape that no tensor can have.
         raise broken() from None
     if found != question.encode():
         raise invalid([Violation(field="checkpoint", description=OTHER_QUESTION)])
     states: list[dict[str, Tensor]] = [{} for _ in range(count)]
+    positions = {str(number): number for number in range(count)}
     for name, tensor in tensors.items():
         number, _, own = name.partition("/")
-        if not number.isdecimal() or int(number) >= count:
+        if number not in positions:
             raise broken()
-        states[int(number)][own] = tensor
+        states[positions[number]][own] = tensor
     return [Memory(state) for state in states]

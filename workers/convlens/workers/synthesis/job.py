@@ -7,7 +7,7 @@ from functools import partial
 import torch
 
 from convlens.contract import Failure, with_defaults
-from convlens.contract.synthesis_cost import spending_of, steps_of, synthesis_cost
+from convlens.contract.synthesis_cost import raise_steps, spending_of, steps_of, synthesis_cost
 from convlens.v1 import synthesis_pb2 as pb
 from convlens.v1.receipt_pb2 import Receipt
 from convlens.workers.explain import Subject, too_much_work
@@ -17,7 +17,7 @@ from convlens.workers.lane import Lane
 from convlens.workers.pictures import Picture, read_picture
 from convlens.workers.receipts import analysis_receipt
 from convlens.workers.runner import AnalysisJob, Key, Pass, Steps
-from convlens.workers.synthesis.canvas import canvas_of, fill_in, task_of
+from convlens.workers.synthesis.canvas import canvas_of, ending_of, fill_in, task_of
 from convlens.workers.synthesis.checkpoints import question_of, read, written
 from convlens.workers.synthesis.makings import Making, makings_of
 from convlens.workers.synthesis.messages import Made, picture_of, preview_of, progress_of
@@ -41,6 +41,7 @@ class SynthesizeJob(AnalysisJob[Made]):
         self.estimate = synthesis_cost(self.request, len(subject.network.labels))
         cost = self.estimate.forward_passes + self.estimate.backward_passes
         super().__init__(ticket, cost, allow_partial=self.request.allow_partial)
+        self.ending = ending_of(self._canvas, count)
         if cost > allowed and not self.request.estimate_only:
             fewer = " or ".join(spending_of(self.request.method))
             raise too_much_work(cost, allowed, f"ask for fewer {fewer}")
@@ -173,6 +174,8 @@ class SynthesizeJob(AnalysisJob[Made]):
         parameters.ClearField("checkpoint")
         if parameters.method.inversion.HasField("image"):
             parameters.method.inversion.ClearField("image")
+        # Going on with fewer steps than were done takes none of them back.
+        raise_steps(parameters.method, max(each.step for each in self._growths.values()))
         network = self._subject.network
         return analysis_receipt(network, self.request, parameters, self.spent, self.rows)
 

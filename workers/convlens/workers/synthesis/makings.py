@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from convlens.contract.fooling import check_generations
-from convlens.contract.rules import rule_of, title_of
+from convlens.contract.rules import title_of
 from convlens.v1 import network_pb2
 from convlens.v1 import synthesis_methods_pb2 as methods
-from convlens.v1.synthesis_pb2 import SynthesizeRequest
 from convlens.workers.explain import Subject
 from convlens.workers.numbers import numbers_in
 from convlens.workers.pictures import Picture
 from convlens.workers.runner import Steps
+from convlens.workers.synthesis.canvas import MOST_CHECKPOINT_BYTES
 from convlens.workers.synthesizers import Growth, Task
 from convlens.workers.synthesizers.class_model import class_model
 from convlens.workers.synthesizers.code import SCORES, code_at
@@ -94,7 +94,7 @@ def _fooling(p: methods.Fooling, subject: Subject) -> list[Making]:
         case "direct":
             return [Making(lambda task, _: fooling_direct(task, targets, sure, p.direct), targets)]
         case _:
-            check_archive(p.cppn, len(targets), MOST_BYTES, "method.fooling.cppn")
+            check_archive(p.cppn, len(targets), MOST_CHECKPOINT_BYTES, "method.fooling.cppn")
             return [Making(lambda task, _: fooling_cppn(task, targets, sure, p.cppn), targets)]
 
 
@@ -105,8 +105,6 @@ def _fooled(p: methods.Fooling, target: int) -> Making:
     return Making(begin, [target])
 
 
-# Of a checkpoint that the next request may bring.
-MOST_BYTES = rule_of(SynthesizeRequest.DESCRIPTOR.fields_by_name["checkpoint"]).max_length
 MAKERS: Mapping[str, Callable[[Any, Subject], list[Making]]] = {
     "class_model": _class_model,
     "unit_maximization": _unit_maximization,

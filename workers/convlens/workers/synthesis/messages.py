@@ -74,6 +74,8 @@ def picture_of(
     made = pb.SynthesizedPicture()
     if target is not None:
         made.target.class_index, made.target.label = target, labels[target]
+        if sketch and sketch.probability is not None:
+            made.target.probability = sketch.probability
     if sketch is None:
         return made
     made.png = png(in_8_bits(sketch.pixels))

@@ -44,6 +44,13 @@ class Code:
             raise invalid([Violation(field="method.inversion.code", description=words)])
         if not code.count_nonzero():
             raise self.nothing("code")
+        most = float(code.abs().max())
+        if not _LEAST <= most <= _MOST:
+            words = (
+                f"has {most:g} as its largest magnitude; must have one from {_LEAST:g} to "
+                f"{_MOST:g}, whose squares float32 can tell apart"
+            )
+            raise invalid([Violation(field="method.inversion.code", description=words)])
         return replace(self, given=code)
 
     def nothing(self, source: str) -> Exception:
@@ -70,6 +77,10 @@ class Code:
         """Asks for the code of one picture; it goes no deeper than it must."""
         capture = () if self.call is None else (self.call,)
         return Pass(pixels[None], objective, capture, stops=bool(capture), so_far=so_far)
+
+
+# Of the largest number of a code that a caller gives.
+_LEAST, _MOST = 1e-9, 1e9
 
 
 def code_at(layer: str, selected: Selected | None, trace: Trace, classes: int) -> Code:

@@ -10,7 +10,7 @@ from convlens.workers.anatomy import INPUT
 from convlens.workers.runner import Answer, Objective, Outputs, Pass, Steps
 from convlens.workers.synthesizers.adam import moments
 from convlens.workers.synthesizers.growth import Growth, Sketch
-from convlens.workers.synthesizers.memory import Memory
+from convlens.workers.synthesizers.memory import Memory, broken
 from convlens.workers.synthesizers.regularizers import squared_distance
 from convlens.workers.synthesizers.task import Task
 
@@ -148,17 +148,21 @@ class _Climb:
         pixels = memory.take("best", self._task.blank(), 0, 1)
         told = memory.take("best_told", torch.zeros(3, dtype=torch.float64))
         step, value, probability = (float(number) for number in told)
-        if step < 0:
+        if step == _NEVER:
             return None
+        if not (step in range(self.step) and value <= 0 <= probability <= 1):
+            raise broken()
         return self._sketch(pixels, int(step), value, probability, None)
 
 
 def _told(best: Sketch | None) -> tuple[float, float, float]:
-    """Its step, log-probability and probability; a step below 0 where there is none."""
+    """Its step, log-probability and probability."""
     if best is None or best.probability is None:
-        return -1.0, 0.0, 0.0
+        return _NEVER, 0.0, 0.0
     return float(best.steps), best.objective, best.probability
 
 
+# The step of a picture that there is none of.
+_NEVER = -1.0
 # More than the proto allows.
 _MOST_STEPS = 10**6
