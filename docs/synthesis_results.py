@@ -54,15 +54,14 @@ LAYERS = (
 SHOWN, SIDE, GAP = 4, 128, 15
 WAYS: Mapping[str, Any] = {
     "gradient": FoolingGradient(),
-    "CPPN": FoolingCppn(evaluations=99_000),
+    "CPPN": FoolingCppn(),
     "direct": FoolingDirect(),
 }
 HEAD = f"""\
 # Results of syntheses
 
-What the methods of [Synthesis](synthesis.md) reach on the bundled networks with seed 0 and their
-defaults, but for as many evaluations of CPPN as it takes. Written by `docs/synthesis_results.py`
-(torch {torch.__version__}, two CPU cores)."""
+What the methods of [Synthesis](synthesis.md) reach on the bundled networks with their defaults and
+seed 0. Written by `docs/synthesis_results.py` (torch {torch.__version__}, two CPU cores)."""
 
 
 def each_made(
