@@ -75,8 +75,7 @@ def test_every_class_is_fooled_by_gradient_from_noise(client: Client) -> None:
 
 @pytest.mark.slow
 def test_every_class_is_fooled_by_patterns(client: Client) -> None:
-    way = FoolingCppn(evaluations=99_000)
-    made = client.synthesize_to_end(way, target=CLASSES).pictures
+    made = client.synthesize_to_end(FoolingCppn(), target=CLASSES).pictures
     answers = client.classify([picture.png for picture in made])
     assert [answer.top.label for answer in answers] == list(CLASSES)
     assert all(answer.top.probability >= 0.99 for answer in answers)
