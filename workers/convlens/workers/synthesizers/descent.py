@@ -29,7 +29,8 @@ class Weights:
     variation 0.5 in the layers of the first two convolutions of AlexNet, 5 in those of the next
     two, and 50 from there. A picture's total variation weighs here what it does there, whatever its
     size, and so does the mean of |x|^alpha: the sum of squared differences of a picture hardly
-    depends on its size, while a sum over pixels grows with it.
+    depends on its size, while a sum over pixels grows with it. That holds for the paper's powers, 6
+    and 2; for others it is our choice that the weights stay, and pixels are measured in spreads.
     """
 
     def __init__(self, task: Task, depth: float, p: methods.Inversion) -> None:
