@@ -42,7 +42,8 @@ class AttackStreamJob(AttackJob):
             for key, so_far in working.items():
                 if len(key) > 1 and isinstance(attempt := so_far(), Attempt):
                     judged = replace(self._begun[key[0]], attempt=attempt)
-                    self._executor.submit(self._preview, key[0], self._previews.number(), judged)
+                    version = self._previews.number(key[0])
+                    self._executor.submit(self._preview, key[0], version, judged)
         return ()
 
     def _progress(self) -> pb.AttackProgress:
@@ -55,7 +56,9 @@ class AttackStreamJob(AttackJob):
         )
 
     def _preview(self, index: int, version: int, judged: Judged) -> None:
-        """Tells of the best so far, unless a later version or the end was told of meanwhile."""
+        """Tells of the best so far, unless a later version or the end came meanwhile."""
+        if not self._previews.is_newest(index, version):
+            return
         result = self.result_of(judged)
         if not result.HasField("error"):
             item = pb.AttackItem(image_index=index, result=result)

@@ -31,7 +31,8 @@ class ExplainStreamJob(ExplainJob):
             self._tell(pb.ExplainStreamResponse(item=item))
         elif self.request.measures and self._is_preview(outcome, key):
             # The map is there, and its scores are not yet.
-            self._executor.submit(self._preview, key[:2], self._previews.number(), outcome)
+            version = self._previews.number(key[:2])
+            self._executor.submit(self._preview, key[:2], version, outcome)
 
     def _is_preview(self, found: object, key: Key) -> TypeGuard[Found]:
         """Whether it is what a method itself found, and the caller wants to see it at once."""
@@ -47,8 +48,8 @@ class ExplainStreamJob(ExplainJob):
         if self._stream.partial_items:
             for key, so_far in working.items():
                 if key not in settled and self._is_preview(found := so_far(), key):
-                    number = self._previews.number()
-                    self._executor.submit(self._preview, key[:2], number, found)
+                    version = self._previews.number(key[:2])
+                    self._executor.submit(self._preview, key[:2], version, found)
         return settled
 
     def _progress(self) -> pb.ExplainProgress:
@@ -61,7 +62,9 @@ class ExplainStreamJob(ExplainJob):
         )
 
     def _preview(self, key: Key, version: int, found: Found) -> None:
-        """Tells of a map that still improves, unless a later version was told of meanwhile."""
+        """Tells of a map that still improves, unless a later version came meanwhile."""
+        if not self._previews.is_newest(key, version):
+            return
         index, number = key
         result = guarded(self.ticket, lambda: self._written_result(index, number, found))
         if isinstance(result, Failure) or result.HasField("error"):
