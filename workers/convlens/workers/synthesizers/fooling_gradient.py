@@ -20,10 +20,11 @@ def fooling_gradient(
 ) -> Steps[Growth]:
     """Adam's ascent of log softmax_c(I) - l2_weight * |I - mean|^2 from noise, in [0, 1].
 
-    It ends where softmax_c(I) is at least `confidence`, or after its steps with the surest picture.
-    A climb that stalls short of it begins again from other noise. I is in 8 bits, so that a PNG
-    holds what the network saw; the steps are those of pixels that it is rounded from. Nguyen et
-    al. 2014, arXiv:1412.1897, section 3.4; the logarithm still rises where the probability is flat.
+    It ends where softmax_c(I) is at least `confidence`. A climb that is not there after a while
+    begins again from other noise, and after all steps the surest of their ends counts. I is in 8
+    bits, so that a PNG holds what the network saw; the steps are those of pixels that it is rounded
+    from. Nguyen et al. 2014, arXiv:1412.1897, section 3.4; the logarithm still rises where the
+    probability is flat.
     """
     climb, objective = _Climb(task, target, p), _log_probability(target)
     while True:
