@@ -56,7 +56,11 @@ def test_every_kind_of_image_means_the_same(client: Client, pictures: list[Path]
     ]
     answers = client.classify(forms)
     for answer in answers:
-        assert answer.classes == answers[0].classes
+        # Rows of one batch may differ in their last bits, as the processor shares them out.
+        assert [each.index for each in answer.classes] == [
+            each.index for each in answers[0].classes
+        ]
+        assert answer.top.logit == pytest.approx(answers[0].top.logit, rel=1e-5)
     assert answers[0].top.label == label_of(path)
 
 

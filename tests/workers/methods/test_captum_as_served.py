@@ -27,6 +27,8 @@ from tests.workers.test_judging import ask, attributions, within
 
 SIZE, TARGET = 64, 2
 CLASSES = [f"class {number}" for number in range(10)]
+# Of the largest value, by method; those of occlusion are differences of scores, which loses digits.
+LIMITS = [1e-5, 1e-5, 1e-5, 1e-5, 5e-5]
 LAYERS = {"alexnet": "features.11", "vgg11": "features.19", "resnet18": "layer4"}
 NONE: Any = {"reduction": pb.CHANNEL_REDUCTION_NONE}
 
@@ -115,7 +117,7 @@ def test_what_is_served_is_what_captum_finds(worker: AnalysisWorker, count: int)
         assert all(a.shape == b.shape and b.abs().max() > 0 for a, b in pairs)
         apart.append([float((a - b).abs().max() / b.abs().max()) for a, b in pairs])
         alike.append([cosine(a, b) for a, b in pairs])
-    assert (np.median(apart, axis=0) <= 1e-5).all(), np.median(apart, axis=0)
+    assert (np.median(apart, axis=0) <= LIMITS).all(), np.median(apart, axis=0)
     assert ((np.array(alike) >= 0.999).mean(axis=0) >= 0.99).all(), np.array(alike)
 
 
