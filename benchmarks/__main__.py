@@ -10,6 +10,7 @@ from benchmarks import features as features_benchmark
 from benchmarks import fooling as fooling_benchmark
 from benchmarks import isolation as isolation_benchmark
 from benchmarks import latency as latency_benchmark
+from benchmarks import occlusion as occlusion_benchmark
 from benchmarks import start as start_benchmark
 from benchmarks import truth as truth_benchmark
 
@@ -81,6 +82,15 @@ def fooling(
     fooling_benchmark.run(
         json_file, networks, pictures, attacks, epsilon / 255, queries, seed, skip
     )
+
+
+@program.command()
+@JSON
+@click.option("--network", "networks", multiple=True, default=occlusion_benchmark.NETWORKS)
+@click.option("--rounds", default=3, help="How often each side is measured.")
+def occlusion(json_file: Path | None, networks: tuple[str, ...], rounds: int) -> None:
+    """Exact occlusion against captum's and whole passes."""
+    occlusion_benchmark.run(json_file, networks, rounds)
 
 
 @program.command()

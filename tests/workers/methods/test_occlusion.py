@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from convlens.v1 import explanation_methods_pb2 as pb
 from convlens.workers.anatomy.fields import maps
+from convlens.workers.incremental import FullPasses
 from convlens.workers.methods.fills import filled
 from convlens.workers.methods.occlusion import OcclusionResult, occlusion
 from convlens.workers.methods.occlusion.grid import Grid
@@ -20,6 +21,7 @@ from tests.workers.methods.calibrated import calibrated, picture
 from tests.workers.methods.small import Small, run
 
 TARGET = 2
+WHOLE = FullPasses("whole passes are what is tested")
 HEIGHT, WIDTH = 12, 10
 # Sides and strides that tile the picture, that do not, that overlap, and that hardly fit.
 GEOMETRIES = [(2, 2), (4, 4), (4, 3), (5, 2), (3, 1), (7, 5), (9, 2), (10, 10), (10, 7)]
@@ -74,7 +76,7 @@ def steps_of(
     call = None if layer is None else network.trace.call(layer)
     place = None if call is None else maps(network.trace)[call]
     axes = place.axes if layer and place and len(network.trace.output(layer).shape) > 1 else None
-    return occlusion(x, TARGET, p, fill, call, axes)
+    return occlusion(x, TARGET, p, fill, call, axes, WHOLE)
 
 
 def same(a: Tensor, b: Tensor, limit: float = 1e-9) -> None:
@@ -131,7 +133,7 @@ def test_occlusion(network: Small, x: Tensor, fill: Tensor, window: int, stride:
     assert found.center_columns == tuple((left + min(left + window, WIDTH)) / 2 for left in lefts)
     assert (found.windows, found.windows_saved) == (len(tops) * len(lefts), 0)
     assert found.refinement is None
-    assert found.full_passes_reason
+    assert found.full_passes_reason == WHOLE.reason
 
 
 def test_some_window_changes_the_predicted_class(network: Small, x: Tensor, fill: Tensor) -> None:

@@ -9,6 +9,7 @@ from convlens.workers.anatomy.bottleneck import last_bottleneck
 from convlens.workers.anatomy.fields import Map, maps
 from convlens.workers.dense import FullyConvolutional, fully_convolutional
 from convlens.workers.images import Limits
+from convlens.workers.incremental import Incremental
 from convlens.workers.methods.maps import MapLayer
 from convlens.workers.network import ServedNetwork
 from convlens.workers.quality import Variants
@@ -41,6 +42,11 @@ class Subject:
     def layers(self) -> Layers:
         """Its layers by name."""
         return Layers(self.network)
+
+    @cached_property
+    def incremental(self) -> Incremental:
+        """Plans sweeps that compute only what a window changes."""
+        return Incremental(self.network, self.network.steady)
 
     @cached_property
     def _maps(self) -> list[Map | None]:

@@ -10,9 +10,27 @@ from torch import Tensor
 from convlens.contract import Failure
 from convlens.workers.anatomy import INPUT
 from convlens.workers.body import Body
+from convlens.workers.incremental import Course, Rows
+from convlens.workers.incremental.clean import Clean
 from convlens.workers.rectifiers import Rule
 
 R = TypeVar("R")
+
+
+class Patched(Protocol):
+    """Points that differ from clean pictures in patches, as a course needs them."""
+
+    def clean(self) -> Clean:
+        """What the network computes for the clean picture."""
+        ...
+
+    def seen(self, rows: slice, /) -> Rows:
+        """The windows that some of the points are about, as the course counts them."""
+        ...
+
+    def patches(self, windows: Rows, /) -> Tensor:
+        """What is changed [n, channels, height, width], on the device."""
+        ...
 
 
 class Points(Protocol):
@@ -106,6 +124,7 @@ class Kind:
     rule: Rule | None
     stops: bool
     body: Body | None
+    course: Course | None = None
 
     @property
     def gradient(self) -> bool:
@@ -119,7 +138,8 @@ class Pass:
 
     Layers are given by their call in the network's trace. The gradient is `by` the pixels, or by
     layers. `rule` says how rectifiers let it through. A pass that `stops` ends after the deepest of
-    its layers and has no scores. `body` runs in place of the network.
+    its layers and has no scores. `body` runs in place of the network. With a `course`, what the
+    points, which are Patched, change of a picture is computed alone.
 
     With `each`, the answer is handed over part by part, in the order of the points, and nothing of
     it is kept: what the yield gives is then the last part alone. `so_far` gives what the method
@@ -133,6 +153,7 @@ class Pass:
     rule: Rule | None = None
     stops: bool = False
     body: Body | None = None
+    course: Course | None = None
     each: Callable[[Answer], None] | None = None
     so_far: Callable[[], object] | None = None
     kind: Kind = field(init=False)
@@ -144,7 +165,7 @@ class Pass:
             raise ValueError("a pass that stops needs a layer to stop at")
         by = () if self.objective is None else tuple(sorted(set(self.by)))
         capture = tuple(sorted(set(self.capture)))
-        kind = Kind(by, capture, self.rule, self.stops, self.body)
+        kind = Kind(by, capture, self.rule, self.stops, self.body, self.course)
         object.__setattr__(self, "kind", kind)
 
 

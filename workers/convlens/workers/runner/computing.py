@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -12,13 +12,11 @@ from convlens.workers.anatomy import INPUT, Reading, Tap, Value
 from convlens.workers.body import Body
 from convlens.workers.rectifiers import applied
 from convlens.workers.runner.asking import Answer, Kind, Objective, Outputs
+from convlens.workers.runner.patching import Outcome, compute_patches
 from convlens.workers.runner.rounds import MicroBatch, Segment
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-# The answer for one segment, or what its own points or objective raised.
-Outcome: TypeAlias = Answer | Exception
 
 
 def compute(network: Body, batch: MicroBatch) -> list[list[Outcome]]:
@@ -28,6 +26,8 @@ def compute(network: Body, batch: MicroBatch) -> list[list[Outcome]]:
     """
     segments = batch.segments
     body = batch.kind.body or network
+    if batch.kind.course and not batch.kind.course.obstacle:
+        return compute_patches(body, batch.kind.course, batch)
     made = [_attempt(_points, body, segment) for segment in segments]
     good = [
         (segment, points)

@@ -9,12 +9,17 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from convlens.workers.anatomy.costs import multiply_adds
 from convlens.workers.body import Body
+from convlens.workers.incremental import Course
 from convlens.workers.network import ServedNetwork
 from convlens.workers.runner.asking import Kind
 from convlens.workers.runner.computing import forward
 
 log = logging.getLogger(__name__)
+
+# More patches than that are no faster together.
+MOST_PATCHES = 64
 
 
 class MemoryPlan:
@@ -31,18 +36,31 @@ class MemoryPlan:
         self._budget = budget
         # Variants are remembered as long as their methods are at work.
         self._planned: WeakKeyDictionary[Body, dict[Kind, int]] = WeakKeyDictionary()
+        # Where memory ended before what was planned.
+        self._lowered: WeakKeyDictionary[Course, int] = WeakKeyDictionary()
 
     def rows(self, kind: Kind) -> int:
         """Rows of a full micro-batch; the first time, one row is computed to find out."""
+        if kind.course and not kind.course.obstacle:
+            return self._of_patches(kind.course)
         planned, key = self._known(kind)
         if key not in planned:
             planned[key] = self._fitting(kind)
         return planned[key]
 
+    def _of_patches(self, course: Course) -> int:
+        """As many as take the time of a micro-batch of whole passes, where memory holds them."""
+        whole = sum(map(multiply_adds, self._network.trace.calls))
+        rows = round(self._rows * whole / max(1, course.multiply_adds))
+        rows = max(self._rows, min(rows, MOST_PATCHES))
+        if self._budget:
+            rows = min(rows, max(1, self._budget // course.row_bytes))
+        return min(rows, self._lowered.get(course, rows))
+
     def _known(self, kind: Kind) -> tuple[dict[Kind, int], Kind]:
         """What is planned for the kinds of a body, and a kind's key in it, which keeps no body."""
         body = kind.body or self._network
-        return self._planned.setdefault(body, {}), replace(kind, body=None)
+        return self._planned.setdefault(body, {}), replace(kind, body=None, course=None)
 
     def _fitting(self, kind: Kind) -> int:
         rows = self._rows
@@ -58,9 +76,12 @@ class MemoryPlan:
 
     def lower(self, kind: Kind, rows: int) -> None:
         """Plans no more than so many rows from now on: more did not fit."""
-        planned, key = self._known(kind)
-        planned[key] = min(rows, self.rows(kind))
-        log.warning("memory does not hold a micro-batch", extra={"rows": planned[key]})
+        if kind.course and not kind.course.obstacle:
+            self._lowered[kind.course] = rows
+        else:
+            planned, key = self._known(kind)
+            planned[key] = min(rows, self.rows(kind))
+        log.warning("memory does not hold a micro-batch", extra={"rows": rows})
 
 
 def footprint(body: Body, kind: Kind) -> int:

@@ -5,8 +5,9 @@ wait for the end of long ones.
 
 The cut depends on the job alone, so the bits of its answers do not depend on company: what fills
 `rows` rows is computed in that shape. What is left over is computed one row at a time, because a
-padded row costs as much as a real one; or, where rows cost little, in a micro-batch of `rows` that
-is shared with others and padded, whose shape is the same whoever is in it.
+padded row costs as much as a real one; patches, which cost little each, as many as there are. Or,
+where rows cost little, in a micro-batch of `rows` that is shared with others and padded, whose
+shape is the same whoever is in it.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -168,6 +169,8 @@ def cut(items: Sequence[Item], rows_of: Callable[[Kind], int], share: bool) -> I
             for batch in filled(kind, rows, alike):
                 if share or not batch.free:
                     yield batch
+                elif kind.course:
+                    yield MicroBatch(kind, batch.rows - batch.free, batch.segments)
                 else:
                     yield from filled(kind, 1, batch.segments)
 

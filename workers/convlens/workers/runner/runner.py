@@ -4,6 +4,7 @@ Jobs come and go between two micro-batches. Each takes its turn with one, so a s
 long one is answered at its own time.
 """
 
+import logging
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -17,6 +18,7 @@ import torch
 from convlens.contract import ErrorReason, Failure
 from convlens.internal.v1.job_pb2 import Stages
 from convlens.v1.receipt_pb2 import Cost
+from convlens.workers.incremental import in_the_way
 from convlens.workers.jobs import Ticket, alone, broken
 from convlens.workers.network import ServedNetwork
 from convlens.workers.runner.asking import Answer, Fork, Kind, Pass, Steps
@@ -31,6 +33,8 @@ from convlens.workers.runner.rounds import (
     filled,
     interleaved,
 )
+
+log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 # A pass of so many full micro-batches does not hold up the other methods of its job.
@@ -277,7 +281,8 @@ class Runner:
             self._drop(running)
             self._executor.submit(self._answer, running.job)
             return
-        plain = [item.wanted.kind for item in asking if item.wanted.body is None]
+        kinds = [item.wanted.kind for item in asking]
+        plain = [kind for kind in kinds if kind.body is None and kind.course is None]
         running.job.rows = min([running.job.rows, *map(self._plan.rows, plain)])
         new = cut(asking, self._plan.rows, self._share)
         running.batches = deque(interleaved(left, new))
@@ -313,7 +318,13 @@ class Runner:
         if not batch.segments:
             return
         outcomes = self._attempt(batch)
-        if outcomes is None:
+        course = batch.kind.course
+        if isinstance(outcomes, Exception) and course and not course.obstacle:
+            # Its code does not go along with patches; with whole passes it may.
+            course.obstacle = in_the_way(outcomes)
+            log.warning("patches do not go through", extra={"obstacle": course.obstacle})
+            self._compute(batch)
+        elif outcomes is None:
             self._compute_in_halves(batch)
         elif isinstance(outcomes, Exception):
             self._compute_apart(batch, outcomes)

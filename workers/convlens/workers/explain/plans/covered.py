@@ -15,7 +15,7 @@ from convlens.workers.explain.plans.gradients import fill_of
 from convlens.workers.explain.plans.plan import Planned, Wanted
 from convlens.workers.explain.subject import Subject
 from convlens.workers.methods.dense_map import dense_map
-from convlens.workers.methods.occlusion import OcclusionResult, occlusion
+from convlens.workers.methods.occlusion import Grid, OcclusionResult, occlusion
 from convlens.workers.pictures import Picture
 from convlens.workers.runner import Steps
 from convlens.workers.selection import Selected
@@ -31,9 +31,12 @@ def plan_occlusion(subject: Subject, wanted: Wanted) -> Planned:
     name = layer.name if layer else ""
 
     fill = fill_of(subject, p.fill, p, wanted)
+    grid = Grid(height, width, p.window, p.stride)
+    capture = () if call is None else (call,)
+    way = subject.incremental.plan(grid.rows, grid.columns, capture, p.projective_threshold)
 
     def begin(picture: Picture, target: int) -> Steps[Found]:
-        steps = occlusion(picture.x, target, p, fill(picture), call, axes)
+        steps = occlusion(picture.x, target, p, fill(picture), call, axes, way)
         whole = partial(_covered, layer=name, dtype=wanted.dtype)
         return converted(steps, whole, partial(whole, is_partial=True))
 
@@ -72,21 +75,22 @@ def _covered(result: OcclusionResult, *, layer: str, dtype: int, is_partial: boo
         "score lost when covered",
         samples=result.windows,
         layer=layer,
-        error=_refinement(result),
+        error=_error(result),
         details=pb.Attribution(occlusion=details),
         is_partial=is_partial,
     )
 
 
-def _refinement(result: OcclusionResult) -> pb.ErrorEstimate | None:
-    if result.refinement is None:
+def _error(result: OcclusionResult) -> pb.ErrorEstimate | None:
+    """That of patches that are cut, else that of windows that are missing."""
+    absolute, kind = result.approximation, pb.ERROR_KIND_APPROXIMATION
+    if absolute is None:
+        absolute, kind = result.refinement, pb.ERROR_KIND_REFINEMENT
+    if absolute is None:
         return None
     largest = float(result.map.abs().max())
-    return pb.ErrorEstimate(
-        kind=pb.ERROR_KIND_REFINEMENT,
-        absolute=result.refinement,
-        relative=result.refinement / largest if largest else 0.0,
-    )
+    relative = absolute / largest if largest else 0.0
+    return pb.ErrorEstimate(kind=kind, absolute=absolute, relative=relative)
 
 
 def plan_dense_map(subject: Subject, wanted: Wanted) -> Planned:

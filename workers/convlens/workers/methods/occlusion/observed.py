@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from convlens.workers.incremental import FullPasses, Plan
 from convlens.workers.methods.occlusion.grid import Grid
-from convlens.workers.methods.occlusion.sweep import FULL_PASSES_REASON
 from convlens.workers.runner import Answer
+
+# So many windows are computed exactly too, or a fiftieth of them, to say how far others are off.
+AUDITED = 8
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,8 @@ class OcclusionResult:
     window that was not computed are NaN and -1. Centres are of windows as they are cut, in pixels
     from the upper left corner. `refinement` is the largest change that the windows between the
     coarse ones made; None where the map is exact, or is still that of the coarse ones.
+    `approximation` is the largest error of a score at windows that were computed exactly too; None
+    where all were.
     """
 
     map: Tensor
@@ -35,6 +41,7 @@ class OcclusionResult:
     windows: int
     windows_saved: int
     refinement: float | None
+    approximation: float | None
     full_passes_reason: str
 
 
@@ -59,7 +66,16 @@ class Observed:
     Of the watched layer, the map is followed that is strongest in the clean picture.
     """
 
-    def __init__(self, grid: Grid, target: int, clean: Answer, watched: Watched | None) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        target: int,
+        clean: Answer,
+        watched: Watched | None,
+        way: Plan | FullPasses,
+    ) -> None:
+        self._way = way
+        self._approximation: float | None = None
         self._grid = grid
         self._target = target
         self._clean = float(clean.scores[0, target])
@@ -84,6 +100,24 @@ class Observed:
         self._predicted.view(-1)[where] = scores.argmax(dim=1)
         if self._watched:
             self._activation.view(-1)[where] = self._watched.totals(answer)[:, self._strongest]
+
+    @property
+    def is_approximate(self) -> bool:
+        """Whether less is computed than what the windows change."""
+        return isinstance(self._way, Plan) and self._way.threshold < 1
+
+    def audited(self) -> list[int]:
+        """Some of the windows that were covered, evenly spread, by number."""
+        windows = self._seen.flatten().nonzero().flatten()
+        count = min(len(windows), max(AUDITED, len(windows) // 50))
+        places = torch.linspace(0, len(windows) - 1, count).round().long()
+        return cast("list[int]", windows[places].tolist())
+
+    def audit(self, windows: Sequence[int], exact: Answer) -> None:
+        """Compares what was found for windows, by number, with the exact answers."""
+        found = self._scores.view(-1)[torch.tensor(windows)]
+        apart = (found - exact.scores[:, self._target].double().cpu()).abs()
+        self._approximation = float(apart.max())
 
     def map(self, seen: Tensor) -> Tensor:
         """How the score falls [height, width], from those of the windows [rows, columns]."""
@@ -112,5 +146,11 @@ class Observed:
             windows=int(seen.sum()),
             windows_saved=self.saved,
             refinement=float((found - self.map(self._coarse)).abs().max()) if refined else None,
-            full_passes_reason=FULL_PASSES_REASON,
+            approximation=self._approximation,
+            full_passes_reason=self._reason,
         )
+
+    @property
+    def _reason(self) -> str:
+        """Why there were whole passes, for some of the windows at least."""
+        return self._way.reason if isinstance(self._way, FullPasses) else self._way.obstacle

@@ -1,15 +1,15 @@
-"""What the network says while each window is covered in turn: whole forward passes."""
+"""What the network says while each window is covered in turn."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
 from torch import Tensor
 
+from convlens.workers.incremental import Course, Covering, FullPasses, Group, Plan, Rows
+from convlens.workers.incremental.clean import Clean
 from convlens.workers.methods.occlusion.grid import Grid
 from convlens.workers.runner import Answer, Pass, Steps
-
-# Said to callers as long as no engine computes only what a window changes.
-FULL_PASSES_REASON = "each window is computed by a whole forward pass"
 
 
 @dataclass(frozen=True)
@@ -33,25 +33,100 @@ class Occluded:
         return copies
 
 
-def sweep(
-    x: Tensor,
-    fill: Tensor,
-    grid: Grid,
-    windows: Sequence[int],
-    capture: tuple[int, ...],
-    take: Callable[[Sequence[int], Answer], None],
-    so_far: Callable[[], object],
-) -> Steps[None]:
-    """Covers x [channels, height, width] by `fill`, alike, at each of the windows, by number.
+@dataclass(frozen=True)
+class Patches(Occluded):
+    """The same by what the windows change, for a group of them."""
 
-    `take` gets the answers in parts, each with the numbers of its windows, in their order. What an
-    answer has are scores and the layers of `capture`. `so_far` is that of a pass.
+    group: Group
+    # Equal ones cover the same picture.
+    covering: Covering = field(compare=False)
+
+    def clean(self) -> Clean:
+        """What the network computes for x."""
+        return self.covering.clean()
+
+    def seen(self, rows: slice, /) -> Rows:
+        """The windows of some rows, by their numbers in the group."""
+        numbers = np.array(self.windows[rows], dtype=np.int64)
+        vertical, horizontal = np.divmod(numbers, self.grid.shape[1])
+        return Rows(vertical - self.group.rows.start, horizontal - self.group.columns.start)
+
+    def patches(self, windows: Rows, /) -> Tensor:
+        """What is changed of x [n, channels, height, width]."""
+        return self.covering.patches(self.group.course.start, windows)
+
+
+class Sweep:
+    """Covers x [channels, height, width] by `fill`, alike, window by window of a grid.
+
+    Of each answer there are scores and the layers of `capture`. `way` says how windows go through
+    the network. To be closed at the end.
     """
-    done = 0
 
-    def each(answer: Answer) -> None:
-        nonlocal done
-        take(windows[done : done + len(answer)], answer)
-        done += len(answer)
+    def __init__(
+        self,
+        x: Tensor,
+        fill: Tensor,
+        grid: Grid,
+        capture: tuple[int, ...],
+        way: Plan | FullPasses,
+    ) -> None:
+        self._x = x
+        self._fill = fill
+        self._grid = grid
+        self._capture = capture
+        self._way = way
+        self._covering = way.covering(x, fill) if isinstance(way, Plan) else None
 
-    yield Pass(Occluded(x, fill, grid, tuple(windows)), capture=capture, each=each, so_far=so_far)
+    def close(self) -> None:
+        """Lets go of what was computed for the picture."""
+        if self._covering:
+            self._covering.close()
+
+    def over(
+        self,
+        windows: Sequence[int],
+        take: Callable[[Sequence[int], Answer], None],
+        so_far: Callable[[], object],
+    ) -> Steps[None]:
+        """Covers each of the windows, by number.
+
+        `take` gets the answers in parts, each with the numbers of its windows. `so_far` is that of
+        a pass.
+        """
+        for points, course in self._parts(windows):
+            yield self._pass(points, course, take, so_far)
+
+    def _parts(self, windows: Sequence[int]) -> Iterator[tuple[Occluded, Course | None]]:
+        """The windows of each group, or all of them in whole passes."""
+        if not isinstance(self._way, Plan) or self._covering is None:
+            yield self.whole(windows), None
+            return
+        found: dict[int, list[int]] = {}
+        for number in windows:
+            group = self._way.group(*divmod(number, self._grid.shape[1]))
+            found.setdefault(group, []).append(number)
+        for n, chosen in found.items():
+            group = self._way.groups[n]
+            seen = self._x, self._fill, self._grid, tuple(chosen)
+            yield Patches(*seen, group, self._covering), group.course
+
+    def whole(self, windows: Sequence[int]) -> Occluded:
+        """Copies of x with the windows, by number."""
+        return Occluded(self._x, self._fill, self._grid, tuple(windows))
+
+    def _pass(
+        self,
+        points: Occluded,
+        course: Course | None,
+        take: Callable[[Sequence[int], Answer], None],
+        so_far: Callable[[], object],
+    ) -> Pass:
+        done = 0
+
+        def each(answer: Answer) -> None:
+            nonlocal done
+            take(points.windows[done : done + len(answer)], answer)
+            done += len(answer)
+
+        return Pass(points, capture=self._capture, course=course, each=each, so_far=so_far)
