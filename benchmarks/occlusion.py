@@ -72,7 +72,8 @@ def ceiling(bare: Bare) -> float:
     network = bare.network
     _, height, width = network.trace.image
     grid = Grid(height, width, WINDOW, STRIDE)
-    plan = Incremental(network, network.steady, worth=float("inf")).plan(grid.rows, grid.columns)
+    engine = Incremental(network, network.steady, worth=float("inf"))
+    plan = engine.plan(grid.rows, grid.columns, grid.lots)
     assert isinstance(plan, Plan), plan
     return 1 / plan.share
 
@@ -102,9 +103,9 @@ def measure(name: str, picture: bytes, rounds: int) -> tuple[list[Side], str]:
     ours, *others = (side.median for side in sides)
     most = ceiling(last)
     words = (
-        f"{name}: {others[0] / ours:.2f} times as fast as captum as it comes, {others[1] / ours:.2f} "
-        f"in channels_last, {others[2] / ours:.2f} of whole passes; at most {most:.2f} by "
-        f"multiply-adds, of which it reaches {others[2] / ours / most:.0%}"
+        f"{name}: {others[0] / ours:.2f} times as fast as captum as it comes, "
+        f"{others[1] / ours:.2f} in channels_last, {others[2] / ours:.2f} of whole passes; at most "
+        f"{most:.2f} by multiply-adds, of which it reaches {others[2] / ours / most:.0%}"
     )
     return sides, words
 

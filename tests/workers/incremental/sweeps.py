@@ -26,7 +26,7 @@ def planned(
     grid = Grid(height, width, window, stride)
     capture = () if layer is None else (network.trace.call(layer),)
     engine = Incremental(network, True, worth)
-    return engine.plan(grid.rows, grid.columns, capture, threshold)
+    return engine.plan(grid.rows, grid.columns, grid.lots, capture, threshold)
 
 
 def plan_of(network: Small, window: int, stride: int, **given: Any) -> Plan:

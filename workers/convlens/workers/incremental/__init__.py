@@ -8,7 +8,7 @@ from convlens.workers.incremental.course import Course
 from convlens.workers.incremental.covering import Covering
 from convlens.workers.incremental.flow import Part, flow
 from convlens.workers.incremental.incremental import FullPasses, Incremental, in_the_way
-from convlens.workers.incremental.plan import Group, Plan
+from convlens.workers.incremental.plan import Group, Lot, Plan
 from convlens.workers.incremental.tiles import Rows
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "FullPasses",
     "Group",
     "Incremental",
+    "Lot",
     "Part",
     "Plan",
     "Rows",

@@ -4,16 +4,17 @@ import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock
 
 import numpy as np
 import torch
 
-from convlens.workers.anatomy.fields import maps
+from convlens.workers.anatomy.fields import Map, maps
 from convlens.workers.body import Body
 from convlens.workers.incremental.covering import Covering, Shelf
 from convlens.workers.incremental.flow import Part, flow
-from convlens.workers.incremental.plan import Group, Plan, Planner
+from convlens.workers.incremental.plan import Group, Lot, Plan, Planner
 from convlens.workers.incremental.tiles import Rows
 from convlens.workers.raised import in_words
 
@@ -25,9 +26,9 @@ WORTH = 0.85
 ROOM = 2**30
 # Plans of so many grids are remembered.
 PLANS = 32
-# Of the largest score: how far a patch's way may be from a whole pass. Where it goes wrong, it goes
-# wrong by more.
-TOLERANCE, BFLOAT16_TOLERANCE = 1e-3, 0.05
+# How far a patch's way may be from a whole pass: so much of what a window changes, and of the score
+# itself, which rounds, so much in single precision and in bfloat16.
+TOLERANCE, ROUNDING, BFLOAT16_ROUNDING = 0.01, 1e-5, 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +62,20 @@ class Incremental:
         self,
         rows: Sequence[range],
         columns: Sequence[range],
+        lots: Sequence[Lot],
         capture: Sequence[int] = (),
         threshold: float = 1.0,
     ) -> Plan | FullPasses:
         """How windows over these pixels go through the network; `capture` is read in each pass.
 
-        The same plan for the same windows. The first time, it is tried out.
+        `lots` are asked for one after the other; the last one has all of them. The same plan for
+        the same windows. The first time, it is tried out.
         """
-        key = tuple(rows), tuple(columns), tuple(capture), threshold
+        key = tuple(rows), tuple(columns), tuple(lots), tuple(capture), threshold
         with self._planning:
             if key not in self._plans:
-                self._plans[key] = self._planned(rows, columns, capture, threshold)
+                planner = Planner(self._body, self._places, self._shelf, tuple(capture), threshold)
+                self._plans[key] = self._planned(planner, rows, columns, lots)
                 if len(self._plans) > PLANS:
                     self._plans.popitem(last=False)
             self._plans.move_to_end(key)
@@ -80,29 +84,32 @@ class Incremental:
         obstacle = found.obstacle if isinstance(found, Plan) else ""
         return FullPasses(obstacle) if obstacle else found
 
+    @cached_property
+    def _places(self) -> Sequence[Map | None]:
+        return maps(self._body.trace)
+
     def _planned(
         self,
+        planner: Planner,
         rows: Sequence[range],
         columns: Sequence[range],
-        capture: Sequence[int],
-        threshold: float,
+        lots: Sequence[Lot],
     ) -> Plan | FullPasses:
         if self._obstacle:
             return FullPasses(self._obstacle)
-        trace = self._body.trace
-        plan = Planner(self._body, maps(trace), self._shelf, capture, threshold).plan(rows, columns)
+        plan = planner.plan(rows, columns, lots)
         if plan.share > self._worth:
             return FullPasses(
                 f"what a window changes takes {plan.share:.0%} of the network's multiply-adds"
             )
-        if not self._tried and threshold >= 1:
+        if not self._tried and planner.threshold >= 1:
             self._obstacle = self._try_out(plan)
             self._tried = True
         return FullPasses(self._obstacle) if self._obstacle else plan
 
     def _try_out(self, plan: Plan) -> str:
         """What is in the way of patches, tried with two windows of the largest group."""
-        group = max(plan.groups, key=len)
+        group = max(plan.lots[-1], key=len)
         try:
             apart = self._difference(plan, group)
         except torch.OutOfMemoryError:
@@ -118,8 +125,8 @@ class Incremental:
         generator = torch.Generator().manual_seed(0)
         x = torch.rand(self._body.trace.image, generator=generator)
         covering = Covering(self._body, [group.course], x, 1 - x, Shelf(0))
-        last = np.array([0, -1])
-        rows = Rows(last % len(group.rows), last % len(group.columns))
+        ends = np.array([0, -1])
+        rows = Rows(ends % len(group.lot.rows), ends % len(group.lot.columns))
         start = group.course.start
         patches = covering.patches(start, rows)
         clean = covering.clean()
@@ -130,7 +137,9 @@ class Incremental:
         ):
             top, left = start[0].starts[row], start[1].starts[column]
             picture[:, top : top + start[0].length, left : left + start[1].length] = patch
+        before = self._body.scores(self._body.place(x[None]))
         expected = self._body.scores(whole)
-        rounded = any(table.dtype is torch.bfloat16 for table in clean.tables.values())
-        limit = BFLOAT16_TOLERANCE if rounded else TOLERANCE
-        return bool((scores - expected).abs().max() <= limit * expected.abs().max())
+        is_coarse = any(table.dtype is torch.bfloat16 for table in clean.tables.values())
+        rounding = BFLOAT16_ROUNDING if is_coarse else ROUNDING
+        limit = TOLERANCE * (expected - before).abs().max() + rounding * before.abs().max()
+        return bool((scores - expected).abs().max() <= limit)

@@ -1,9 +1,13 @@
 """The courses of a sweep: windows in groups whose patches have one size."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
+from math import ceil
+from typing import TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from convlens.workers.anatomy.costs import multiply_adds
@@ -14,30 +18,44 @@ from convlens.workers.incremental.course import Course, course_of
 from convlens.workers.incremental.covering import Covering, Shelf
 
 # How many windows at each border are tried as a group of their own.
-EDGES = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32)
+EDGES = (1, 2, 3, 4, 6, 9, 14, 21)
+# What a micro-batch costs beside its rows, in whole passes: weights are brought in order each time.
+MICRO_BATCH = 0.4
+ROWS = 32
+
+# Numbers of windows along one axis.
+Numbers: TypeAlias = tuple[int, ...]
+Spans: TypeAlias = Sequence[range]
+
+
+@dataclass(frozen=True)
+class Lot:
+    """Windows that are asked for together: each of some rows with each of some columns."""
+
+    rows: Numbers
+    columns: Numbers
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Windows of successive `rows` and `columns`, by number, and the course that they have."""
+    """Windows of a lot that have one course."""
 
-    rows: range
-    columns: range
+    lot: Lot
     course: Course
 
     def __len__(self) -> int:
-        return len(self.rows) * len(self.columns)
+        return len(self.lot.rows) * len(self.lot.columns)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How the windows of a sweep go through a network, in groups.
+    """How the windows of a sweep go through a network: groups for each lot.
 
     `share` are the multiply-adds that are left of those of whole passes; `threshold` is that of the
     courses.
     """
 
-    groups: Sequence[Group]
+    lots: Sequence[Sequence[Group]]
     share: float
     threshold: float
     body: Body
@@ -47,16 +65,17 @@ class Plan:
         """A picture [channels, height, width], and what covers it, alike."""
         return Covering(self.body, tuple(self.courses), x, fill, self.shelf)
 
-    def group(self, row: int, column: int) -> int:
-        """The position of a window's group."""
+    def group(self, lot: int, row: int, column: int) -> int:
+        """The position of a window's group in its lot."""
+        groups = (group.lot for group in self.lots[lot])
         return next(
-            n for n, each in enumerate(self.groups) if row in each.rows and column in each.columns
+            n for n, each in enumerate(groups) if row in each.rows and column in each.columns
         )
 
     @property
     def courses(self) -> Iterator[Course]:
         """That of each group."""
-        return (group.course for group in self.groups)
+        return (group.course for groups in self.lots for group in groups)
 
     @property
     def obstacle(self) -> str:
@@ -78,34 +97,90 @@ class Planner:
     capture: Sequence[int] = ()
     threshold: float = 1.0
 
-    def plan(self, rows: Sequence[range], columns: Sequence[range]) -> Plan:
-        """For windows over these pixels, vertically and horizontally."""
-        middle = [rows[len(rows) // 2]], [columns[len(columns) // 2]]
-        # Groups along one axis are chosen for windows in the middle of the other.
-        down = _groups(rows, lambda spans: self._cost(spans, middle[1]))
-        across = _groups(columns, lambda spans: self._cost(middle[0], spans))
+    def plan(self, rows: Spans, columns: Spans, lots: Sequence[Lot]) -> Plan:
+        """For windows over these pixels, vertically and horizontally, in lots.
+
+        Each lot has the windows of the one before, which are not asked for again.
+        """
         groups = [
-            Group(r, c, self._course(rows[r.start : r.stop], columns[c.start : c.stop]))
-            for r in down
-            for c in across
+            self._groups(rows, columns, lot, lots[n - 1] if n else None)
+            for n, lot in enumerate(lots)
         ]
-        left = sum(len(group) * group.course.multiply_adds for group in groups)
-        whole = sum(map(multiply_adds, self.body.trace.calls)) * len(rows) * len(columns)
-        share = left / whole if whole else 1.0
-        return Plan(groups, share, self.threshold, self.body, self.shelf)
+        last = groups[-1]
+        left = sum(len(group) * group.course.multiply_adds for group in last)
+        whole = self._whole * sum(map(len, last))
+        return Plan(groups, left / whole if whole else 1.0, self.threshold, self.body, self.shelf)
 
-    def _cost(self, rows: Sequence[range], columns: Sequence[range]) -> float:
-        return len(rows) * len(columns) * self._course(rows, columns).multiply_adds
+    @property
+    def _whole(self) -> float:
+        return sum(map(multiply_adds, self.body.trace.calls))
 
-    def _course(self, rows: Sequence[range], columns: Sequence[range]) -> Course:
+    def _groups(self, rows: Spans, columns: Spans, lot: Lot, before: Lot | None) -> list[Group]:
+        down = [_Cut.of(self, rows, columns, lot, numbers, 0) for numbers in _cuts(lot.rows)]
+        across = [_Cut.of(self, rows, columns, lot, numbers, 1) for numbers in _cuts(lot.columns)]
+        costs = np.array([multiply_adds(call) for call in self.body.trace.calls], dtype=float)
+        best = min(product(down, across), key=lambda pair: _cost(*pair, costs, before))
+        return [
+            Group(Lot(r, c), self._course([rows[n] for n in r], [columns[n] for n in c]))
+            for r, c in product(best[0].groups, best[1].groups)
+        ]
+
+    def _course(self, rows: Spans, columns: Spans) -> Course:
         _, height, width = self.body.trace.image
         start = Band.of(rows, height), Band.of(columns, width)
         return course_of(self.body.trace, self.places, start, self.capture, self.threshold)
 
+    def shares(self, rows: Spans, columns: Spans, axis: int) -> NDArray[np.float64]:
+        """How much of each call's output is computed along one axis."""
+        steps = self._course(rows, columns).steps
+        patches = (step.patch[axis] if step.patch else None for step in steps)
+        return np.array([band.length / band.size if band else 1.0 for band in patches])
 
-def _groups(spans: Sequence[range], cost: Callable[[Sequence[range]], float]) -> list[range]:
+
+@dataclass(frozen=True)
+class _Cut:
+    """Groups along one axis, and for each how much of each call's output is computed along it."""
+
+    groups: Sequence[Numbers]
+    shares: NDArray[np.float64]
+
+    @staticmethod
+    def of(
+        planner: Planner,
+        rows: Spans,
+        columns: Spans,
+        lot: Lot,
+        groups: Sequence[Numbers],
+        axis: int,
+    ) -> "_Cut":
+        """For windows in the middle of the other axis."""
+        own, other = (rows, columns) if axis == 0 else (columns, rows)
+        beside = lot.columns if axis == 0 else lot.rows
+        middle = [other[beside[len(beside) // 2]]]
+        shares: list[NDArray[np.float64]] = []
+        for group in groups:
+            spans = [own[n] for n in group]
+            shares.append(
+                planner.shares(spans, middle, 0) if axis == 0 else planner.shares(middle, spans, 1)
+            )
+        return _Cut(groups, np.stack(shares))
+
+
+def _cuts(numbers: Numbers) -> list[list[Numbers]]:
     """One group, or three: windows near a border change less of a map than those in the middle."""
-    count = len(spans)
-    tried = [[0, count], *([0, n, count - n, count] for n in EDGES if 2 * n < count)]
-    best = min(tried, key=lambda cuts: sum(cost(spans[a:b]) for a, b in pairwise(cuts)))
-    return [range(a, b) for a, b in pairwise(best)]
+    count = len(numbers)
+    edges = [[0, edge, count - edge, count] for edge in EDGES if 2 * edge < count]
+    return [[numbers[a:b] for a, b in pairwise(cut)] for cut in ([0, count], *edges)]
+
+
+def _cost(down: _Cut, across: _Cut, costs: NDArray[np.float64], before: Lot | None) -> float:
+    """Multiply-adds of all groups, and what their micro-batches cost beside that."""
+    each = down.shares * costs @ across.shares.T
+    counts = np.outer(*(np.array([len(g) for g in cut.groups]) for cut in (down, across)))
+    if before:
+        counts -= np.outer(
+            [len({*group} & {*before.rows}) for group in down.groups],
+            [len({*group} & {*before.columns}) for group in across.groups],
+        )
+    batches = sum(ceil(count / ROWS) for count in counts.flatten())
+    return float((each * counts).sum() + MICRO_BATCH * costs.sum() * batches)

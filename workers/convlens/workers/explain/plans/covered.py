@@ -33,7 +33,9 @@ def plan_occlusion(subject: Subject, wanted: Wanted) -> Planned:
     fill = fill_of(subject, p.fill, p, wanted)
     grid = Grid(height, width, p.window, p.stride)
     capture = () if call is None else (call,)
-    way = subject.incremental.plan(grid.rows, grid.columns, capture, p.projective_threshold)
+    way = subject.incremental.plan(
+        grid.rows, grid.columns, grid.lots, capture, p.projective_threshold
+    )
 
     def begin(picture: Picture, target: int) -> Steps[Found]:
         steps = occlusion(picture.x, target, p, fill(picture), call, axes, way)

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from convlens.contract.geometry import windows_along
+from convlens.workers.incremental import Lot
 
 
 class Grid:
@@ -21,6 +23,12 @@ class Grid:
         self.columns = _spans(width, window, stride)
         self.shape = len(self.rows), len(self.columns)
         self._spans = tuple(self.rows), tuple(self.columns)
+        #: Those of the few windows that cover every pixel, and those of all.
+        step = window // stride
+        self.lots = (
+            Lot(*(_every(step, count) for count in self.shape)),
+            Lot(*(tuple(range(count)) for count in self.shape)),
+        )
         self._vertical = _cover(self.rows, height)
         self._horizontal = _cover(self.columns, width)
 
@@ -43,9 +51,9 @@ class Grid:
 
     def coarse(self) -> Tensor:
         """Whether each window [rows, columns] is one of the few that cover every pixel."""
-        step = self.window // self.stride
-        rows, columns = (_every(step, len(spans)) for spans in (self.rows, self.columns))
-        return rows[:, None] & columns
+        chosen = torch.zeros(self.shape, dtype=torch.bool)
+        chosen[np.ix_(self.lots[0].rows, self.lots[0].columns)] = True
+        return chosen
 
     def covering(self, pixels: Tensor) -> Tensor:
         """Whether each window [rows, columns] covers any of the pixels [height, width]."""
@@ -73,8 +81,6 @@ def _cover(spans: Sequence[range], size: int) -> Tensor:
     return cover
 
 
-def _every(step: int, count: int) -> Tensor:
+def _every(step: int, count: int) -> tuple[int, ...]:
     """Every so many of them, from the first on, and the last."""
-    chosen = torch.arange(count) % step == 0
-    chosen[-1] = True
-    return chosen
+    return tuple(dict.fromkeys((*range(0, count, step), count - 1)))

@@ -41,13 +41,13 @@ def occlusion(
     with closing(Sweep(x, fill, grid, capture, way)) as sweep:
         coarse = grid.coarse()
         first, others = _numbers(coarse), _numbers(~coarse)
-        yield from sweep.over(first, observed.take, observed.so_far)
+        yield from sweep.over(0, first, observed.take, observed.so_far)
         if p.adaptive:
             chosen = _numbers(~coarse & grid.covering(_strong(observed.map(coarse))))
             observed.saved = len(others) - len(chosen)
             others = chosen
         if others:
-            yield from sweep.over(others, observed.take, observed.so_far)
+            yield from sweep.over(1, others, observed.take, observed.so_far)
         if observed.is_approximate:
             windows = observed.audited()
             observed.audit(windows, (yield Pass(sweep.whole(windows))))

@@ -48,8 +48,9 @@ class Patches(Occluded):
     def seen(self, rows: slice, /) -> Rows:
         """The windows of some rows, by their numbers in the group."""
         numbers = np.array(self.windows[rows], dtype=np.int64)
-        vertical, horizontal = np.divmod(numbers, self.grid.shape[1])
-        return Rows(vertical - self.group.rows.start, horizontal - self.group.columns.start)
+        row, column = np.divmod(numbers, self.grid.shape[1])
+        lot = self.group.lot
+        return Rows(np.searchsorted(lot.rows, row), np.searchsorted(lot.columns, column))
 
     def patches(self, windows: Rows, /) -> Tensor:
         """What is changed of x [n, channels, height, width]."""
@@ -85,29 +86,30 @@ class Sweep:
 
     def over(
         self,
+        lot: int,
         windows: Sequence[int],
         take: Callable[[Sequence[int], Answer], None],
         so_far: Callable[[], object],
     ) -> Steps[None]:
-        """Covers each of the windows, by number.
+        """Covers each of some windows of a lot, by number.
 
         `take` gets the answers in parts, each with the numbers of its windows. `so_far` is that of
         a pass.
         """
-        for points, course in self._parts(windows):
+        for points, course in self._parts(lot, windows):
             yield self._pass(points, course, take, so_far)
 
-    def _parts(self, windows: Sequence[int]) -> Iterator[tuple[Occluded, Course | None]]:
+    def _parts(self, lot: int, windows: Sequence[int]) -> Iterator[tuple[Occluded, Course | None]]:
         """The windows of each group, or all of them in whole passes."""
         if not isinstance(self._way, Plan) or self._covering is None:
             yield self.whole(windows), None
             return
         found: dict[int, list[int]] = {}
         for number in windows:
-            group = self._way.group(*divmod(number, self._grid.shape[1]))
+            group = self._way.group(lot, *divmod(number, self._grid.shape[1]))
             found.setdefault(group, []).append(number)
         for n, chosen in found.items():
-            group = self._way.groups[n]
+            group = self._way.lots[lot][n]
             seen = self._x, self._fill, self._grid, tuple(chosen)
             yield Patches(*seen, group, self._covering), group.course
 
