@@ -33,13 +33,13 @@ def test_through_a_window(
     ranges = [range(min(a, size - 1), min(min(a, size - 1) + n, size)) for a, n in spans]
     band = Band.of(ranges, size)
     weight = torch.ones(1, 1, kernel)
-    options = {"stride": stride, "padding": padding, "dilation": dilation}
     out = window.output(size)
     found = band.through(window, out)
     for index, span in enumerate(ranges):
         changed = torch.zeros(1, 1, size)
         changed[..., span.start : span.stop] = 1
-        seen = functional.conv1d(changed, weight, **options)[0, 0].nonzero().flatten().tolist()
+        seen = functional.conv1d(changed, weight, None, stride, padding, dilation)[0, 0]
+        seen = seen.nonzero().flatten().tolist()
         first, stop = int(found.first[index]), int(found.stop[index])
         assert 0 <= first < stop <= out
         if seen:
