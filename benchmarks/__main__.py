@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from benchmarks import classify as classify_benchmark
+from benchmarks import echo as echo_benchmark
 from benchmarks import explain as explain_benchmark
 from benchmarks import features as features_benchmark
 from benchmarks import fooling as fooling_benchmark
@@ -56,6 +57,15 @@ def features(json_file: Path | None) -> None:
 def explain(json_file: Path | None) -> None:
     """32 callers with mixed explanations against one after the other, and captum."""
     explain_benchmark.run(json_file)
+
+
+@program.command()
+@JSON
+@click.option("--seconds", default=echo_benchmark.SECONDS, help="Of a round.")
+@click.option("--rounds", default=echo_benchmark.ROUNDS, help="For each server, by turns.")
+def echo(json_file: Path | None, seconds: float, rounds: int) -> None:
+    """The gateway in front of a stubbed engine against grpc.aio alone."""
+    echo_benchmark.run(json_file, seconds, rounds)
 
 
 @program.command()

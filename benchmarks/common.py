@@ -7,9 +7,11 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -51,22 +53,31 @@ def server(engine: str, networks: str = RESNET18, flags: Sequence[str] = ()) -> 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "networks.yaml"
         file.write_text(networks)
-        command = [sys.executable, "-m", "convlens.server", "--engine", engine]
+        command = ["convlens.server", "--engine", engine]
         command += ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
         command += ["--networks", str(file), "--log-format", "json", *flags]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-            assert process.stderr
-            try:
-                for line in process.stderr:
-                    event = json.loads(line)
-                    if event.get("event") == "serving":
-                        threading.Thread(target=list, args=(process.stderr,), daemon=True).start()
-                        yield Address(event["address"], event["metrics"], process.pid)
-                        return
-                raise RuntimeError("the server ended before it served")
-            finally:
-                process.terminate()
-                process.wait(60)
+        with serving(command) as address:
+            yield address
+
+
+@contextmanager
+def serving(command: Sequence[str]) -> Generator[Address]:
+    """A module as a process of its own, which logs where it serves as `convlens-server` does."""
+    command = [sys.executable, "-m", *command]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        try:
+            for line in process.stderr:
+                event = json.loads(line)
+                if event.get("event") == "serving":
+                    drain = partial(deque[str], process.stderr, maxlen=0)
+                    threading.Thread(target=drain, daemon=True).start()
+                    yield Address(event["address"], event["metrics"], process.pid)
+                    return
+            raise RuntimeError("the server ended before it served")
+        finally:
+            process.terminate()
+            process.wait(60)
 
 
 @dataclass(frozen=True)
