@@ -11,6 +11,7 @@ from benchmarks import features as features_benchmark
 from benchmarks import fooling as fooling_benchmark
 from benchmarks import isolation as isolation_benchmark
 from benchmarks import latency as latency_benchmark
+from benchmarks import merging as merging_benchmark
 from benchmarks import start as start_benchmark
 from benchmarks import truth as truth_benchmark
 
@@ -91,6 +92,20 @@ def fooling(
     fooling_benchmark.run(
         json_file, networks, pictures, attacks, epsilon / 255, queries, seed, skip
     )
+
+
+@program.command()
+@JSON
+@click.option("--device", default="cpu", help="cpu or cuda.")
+@click.option("--network", default=merging_benchmark.NETWORK, help="A builder of networks.yaml.")
+@click.option("--jobs", default=merging_benchmark.JOBS, help="How many.")
+@click.option("--steps", default=merging_benchmark.STEPS, help="Of the longer methods.")
+@click.option("--rounds", default=merging_benchmark.ROUNDS, help="Of each way, by turns.")
+def merging(
+    json_file: Path | None, device: str, network: str, jobs: int, steps: int, rounds: int
+) -> None:
+    """Mixed jobs at once on one runner against one after the other on it, without a server."""
+    merging_benchmark.run(json_file, device, network, jobs, steps, rounds)
 
 
 @program.command()

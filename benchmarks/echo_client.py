@@ -20,9 +20,9 @@ async def call_until(address: str, body: bytes, in_flight: int, begin: float, en
     """
     counted = 0
 
-    async def caller(channel: grpc.aio.Channel) -> None:
+    async def caller(channel: Any) -> None:
         nonlocal counted
-        call: Any = channel.unary_unary(PATH)
+        call = channel.unary_unary(PATH)
         while (now := time.monotonic()) < end:
             await call(body)
             counted += begin <= now < end
