@@ -11,6 +11,7 @@ from benchmarks import features as features_benchmark
 from benchmarks import fooling as fooling_benchmark
 from benchmarks import isolation as isolation_benchmark
 from benchmarks import latency as latency_benchmark
+from benchmarks import litserve as litserve_benchmark
 from benchmarks import merging as merging_benchmark
 from benchmarks import start as start_benchmark
 from benchmarks import truth as truth_benchmark
@@ -92,6 +93,16 @@ def fooling(
     fooling_benchmark.run(
         json_file, networks, pictures, attacks, epsilon / 255, queries, seed, skip
     )
+
+
+@program.command()
+@JSON
+@click.option("--images", default=litserve_benchmark.IMAGES, help="Of a round at saturation.")
+@click.option("--calls", default=litserve_benchmark.CALLS, help="Of a round one by one.")
+@click.option("--rounds", default=litserve_benchmark.ROUNDS, help="For each server, by turns.")
+def litserve(json_file: Path | None, images: int, calls: int, rounds: int) -> None:
+    """Classify against LitServe with the same network."""
+    litserve_benchmark.run(json_file, images, calls, rounds)
 
 
 @program.command()

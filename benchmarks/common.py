@@ -24,6 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 RESNET18 = "networks: [{name: resnet18, builder: 'torchvision:resnet18', weights: random}]\n"
+# While the first pass fills and the last ones empty, nothing is saturated.
+EDGE = 0.1
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,15 @@ class Side:
     def median(self) -> float:
         """The middle one."""
         return statistics.median(self.values)
+
+
+def rate_of(times: Sequence[float]) -> float:
+    """Answers per second at saturation, from the seconds at which they came."""
+    edge = round(len(times) * EDGE)
+    middle = times[edge : len(times) - edge]
+    # Answers come in bursts, a pass each; a line through all of them does not care where it ends.
+    slope, _ = np.polyfit(middle, np.arange(len(middle)), 1)
+    return float(slope)
 
 
 def show(title: str, unit: str, sides: Sequence[Side], ratio: str, json_file: Path | None) -> None:

@@ -83,7 +83,7 @@ def request(images: Sequence[image_pb2.Image], method: Any) -> Request:
     """What a caller would send for this method of Explain, or this attack; every step is run."""
     for kind in (ExplanationMethod, AttackMethod):
         for field in kind.DESCRIPTOR.fields:
-            if field.message_type.full_name == method.DESCRIPTOR.full_name:
+            if field.message_type == method.DESCRIPTOR:
                 return _request(images, kind(**{field.name: method}))
     raise ValueError(f"{method.DESCRIPTOR.full_name} is no method of Explain or Attack")
 
