@@ -6,6 +6,7 @@ import click
 
 from benchmarks import classify as classify_benchmark
 from benchmarks import echo as echo_benchmark
+from benchmarks import everything
 from benchmarks import explain as explain_benchmark
 from benchmarks import features as features_benchmark
 from benchmarks import fooling as fooling_benchmark
@@ -13,6 +14,7 @@ from benchmarks import isolation as isolation_benchmark
 from benchmarks import latency as latency_benchmark
 from benchmarks import litserve as litserve_benchmark
 from benchmarks import merging as merging_benchmark
+from benchmarks import mixed as mixed_benchmark
 from benchmarks import start as start_benchmark
 from benchmarks import truth as truth_benchmark
 
@@ -121,6 +123,17 @@ def merging(
 
 @program.command()
 @JSON
+@click.option("--callers", default=mixed_benchmark.CALLERS, help="Of Attack and Explain.")
+@click.option("--steps", default=mixed_benchmark.STEPS, help="Of what they ask for.")
+@click.option("--calls", default=mixed_benchmark.CALLS, help="Of Classify in a round.")
+@click.option("--rounds", default=mixed_benchmark.ROUNDS, help="Of each side, by turns.")
+def mixed(json_file: Path | None, callers: int, steps: int, calls: int, rounds: int) -> None:
+    """Classify beside callers of Attack and Explain who keep the analysis pool full."""
+    mixed_benchmark.run(json_file, callers, steps, calls, rounds)
+
+
+@program.command()
+@JSON
 def start(json_file: Path | None) -> None:
     """From the start of a server to its first answer, and its stop."""
     start_benchmark.run(json_file)
@@ -132,6 +145,17 @@ def start(json_file: Path | None) -> None:
 def truth(json_file: Path | None, pictures: int) -> None:
     """How surely each method of Explain finds objects, and a planted marker."""
     truth_benchmark.run(json_file, pictures)
+
+
+@program.command("all")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--only", multiple=True, help="Only this one; may be given several times.")
+@click.option("--skip", multiple=True, help="Not this one; may be given several times.")
+def run_all(folder: Path, only: tuple[str, ...], skip: tuple[str, ...]) -> None:
+    """Every benchmark in turn, each in a process of its own; figures go into FOLDER."""
+    names = [name for name in program.commands if name != "all"]
+    if failed := everything.run(folder, names, only, skip):
+        raise click.ClickException(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 import io
 import json
+import math
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -22,6 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+
+from convlens.client import AsyncClient
 
 RESNET18 = "networks: [{name: resnet18, builder: 'torchvision:resnet18', weights: random}]\n"
 # While the first pass fills and the last ones empty, nothing is saturated.
@@ -102,6 +106,25 @@ def rate_of(times: Sequence[float]) -> float:
     # Answers come in bursts, a pass each; a line through all of them does not care where it ends.
     slope, _ = np.polyfit(middle, np.arange(len(middle)), 1)
     return float(slope)
+
+
+async def one_by_one(
+    client: AsyncClient, jpeg: bytes, calls: int, seconds: float = math.inf
+) -> list[float]:
+    """Milliseconds of each Classify, one at a time; of fewer where these seconds are over."""
+    values: list[float] = []
+    until = time.perf_counter() + seconds
+    while len(values) < calls and time.perf_counter() < until:
+        started = time.perf_counter()
+        await client.classify(jpeg)
+        values.append((time.perf_counter() - started) * 1e3)
+    return values
+
+
+def p99(alone: Side, beside: Side) -> str:
+    """The 99th percentiles and their ratio."""
+    first, second = (float(np.percentile(side.values, 99)) for side in (alone, beside))
+    return f"p99 {first:.0f} ms alone, {second:.0f} ms beside ({second / first:.2f} times)"
 
 
 def show(title: str, unit: str, sides: Sequence[Side], ratio: str, json_file: Path | None) -> None:

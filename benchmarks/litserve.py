@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.classify import saturate
-from benchmarks.common import Side, jpeg_of_60_kb, rate_of, server, show
+from benchmarks.common import Side, jpeg_of_60_kb, one_by_one, rate_of, server, show
 from convlens.client import AsyncClient
 
 ROUNDS, IMAGES, CALLS, IN_FLIGHT = 3, 512, 60, 128
@@ -114,13 +114,8 @@ class Grpc:
         return asyncio.run(self._single(calls))
 
     async def _single(self, calls: int) -> list[float]:
-        values: list[float] = []
         async with AsyncClient(self._address) as client:
-            for _ in range(calls):
-                started = time.perf_counter()
-                await client.classify(self._jpeg)
-                values.append((time.perf_counter() - started) * 1e3)
-        return values
+            return await one_by_one(client, self._jpeg, calls)
 
 
 @contextmanager

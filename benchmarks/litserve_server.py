@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import litserve  # pyright: ignore[reportMissingTypeStubs]
 import torch
@@ -41,7 +41,7 @@ class Classifier(litserve.LitAPI):
     # Without a type, as on LitServe's pages: one would make its web server look elsewhere for it.
     def decode_request(self, request, **_: object) -> bytes:  # pyright: ignore
         """The bytes of the file."""
-        data: Any = request["image_data"]
+        data = cast("Any", request)["image_data"]
         return base64.b64decode(data)
 
     def batch(self, inputs: Sequence[Any], read: bool = True) -> Tensor:
