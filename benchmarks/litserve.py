@@ -4,13 +4,15 @@ import asyncio
 import base64
 import http.client
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from benchmarks.common import Side, jpeg_of_60_kb, one_by_one, rate_of, server, 
 from convlens.client import AsyncClient
 
 ROUNDS, IMAGES, CALLS, IN_FLIGHT = 3, 512, 60, 128
-START_SECONDS = 120.0
+START_SECONDS, STOP_SECONDS = 120.0, 10.0
 
 
 def free_port() -> int:
@@ -36,7 +38,8 @@ def litserve() -> Generator[int]:
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.litserve_server", str(port)]
     quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, stdout=quiet, stderr=quiet) as process:
+    # A session of its own: LitServe's processes do not all end with their parent.
+    with subprocess.Popen(command, stdout=quiet, stderr=quiet, start_new_session=True) as process:
         try:
             until = time.monotonic() + START_SECONDS
             while not is_well(port):
@@ -45,9 +48,11 @@ def litserve() -> Generator[int]:
                 time.sleep(0.2)
             yield port
         finally:
-            # As Ctrl-C: it ends its own processes.
-            process.send_signal(2)
-            process.wait(60)
+            os.killpg(process.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def is_well(port: int) -> bool:
