@@ -1,16 +1,19 @@
 """Images a second of a device, method by method through the runner, and the share of its peak.
 
-It needs torch, torchvision and numpy, and what `convlens.workers` cannot do without: protobuf and
-googleapis-common-protos (the contract's messages are protobuf's), pydantic, PyYAML, safetensors
-and Pillow. No grpc, click, rich or OpenCV. From the root of the repository:
+It needs torch, torchvision and numpy, and what `convlens.workers` cannot be imported without:
+protobuf and googleapis-common-protos (the contract's messages are protobuf's), pydantic, PyYAML,
+safetensors, Pillow, and its own metadata, which names its version. No grpc, click, rich or OpenCV.
+Where all that is installed:
 
-    PYTHONPATH=proto:workers python -m benchmarks.device --device cuda --json device.json
+    python -m benchmarks.device --device cuda --json device.json
 
-Where they are missing, bring them in a folder, made for that machine's Python, and put it on
-PYTHONPATH too:
+Where only torch is, and no registry can be reached, make a folder for that machine's Python, of
+some 40 MB, and take it along with the repository:
 
-    uv pip install --target .device --python-version 3.12 --only-binary :all: \\
+    uv pip install --target out/device --python-version 3.12 --only-binary :all: \\
         protobuf googleapis-common-protos pydantic pyyaml safetensors pillow
+    uv pip install --target out/device --no-deps ./workers
+    PYTHONPATH=out/device:proto:workers python -m benchmarks.device --device cuda
 """
 
 import argparse
@@ -70,7 +73,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Bare:
-    """Rows a second of the network in a loop: forward, and forward and back to the pixels."""
+    """Rows a second of the network in a loop: forward, and forward and back to the pixels.
+
+    In full micro-batches: what a CPU computes one row at a time falls short of them.
+    """
 
     forward: float
     gradient: float
@@ -150,7 +156,7 @@ def gradient(network: ServedNetwork, x: Tensor) -> None:
 
 
 def bare(network: ServedNetwork) -> Bare:
-    """The network alone, in the shape that most of the runner's micro-batches have."""
+    """The network alone, in the shape of the runner's full micro-batches."""
     rows, device = network.facts.rows, network.device
     x = batch_of(network, rows)
     for way in (forward, gradient):

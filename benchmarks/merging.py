@@ -1,4 +1,7 @@
-"""Jobs of many callers at once on one runner, against the same jobs one after the other on it."""
+"""Jobs of many callers at once on one runner, against the same jobs one after the other on it.
+
+`python -m benchmarks.merging` needs neither click nor rich; see benchmarks/device.py.
+"""
 
 import argparse
 from collections.abc import Iterator, Sequence

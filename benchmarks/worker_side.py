@@ -1,7 +1,7 @@
 """A worker without a server: a network, real jobs of Explain and Attack, and the runner.
 
-Needs torch, torchvision, numpy and what `convlens.workers` imports: pydantic, PyYAML, Pillow,
-safetensors, protobuf and googleapis-common-protos. No other package of the benchmarks.
+Needs torch, torchvision, numpy and what `convlens.workers` imports; benchmarks/device.py says what
+that is, and how to take it to a machine that has none of it. No other package of the benchmarks.
 """
 
 import os
