@@ -154,7 +154,8 @@ def truth(json_file: Path | None, pictures: int) -> None:
 def run_all(folder: Path, only: tuple[str, ...], skip: tuple[str, ...]) -> None:
     """Every benchmark in turn, each in a process of its own; figures go into FOLDER."""
     names = [name for name in program.commands if name != "all"]
-    if failed := everything.run(folder, names, only, skip):
+    folder.mkdir(parents=True, exist_ok=True)
+    if failed := everything.run(everything.commands(folder, names), only, skip):
         raise click.ClickException(f"failed: {', '.join(failed)}")
 
 

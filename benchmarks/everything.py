@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,24 +11,27 @@ import torch
 DEVICE = "device"
 
 
-def commands(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
-    """What to run, by name; the figures of each go into a file of its own."""
-    for name in names:
-        yield name, ["benchmarks", name, "--json", str(folder / f"{name}.json")]
+def commands(folder: Path, names: Sequence[str]) -> dict[str, Sequence[str]]:
+    """The module and arguments of each benchmark; its figures go into a file of its own."""
+    found: dict[str, Sequence[str]] = {
+        name: ("benchmarks", name, "--json", str(folder / f"{name}.json")) for name in names
+    }
     if torch.cuda.is_available():
-        yield DEVICE, ["benchmarks.device", "--json", str(folder / f"{DEVICE}.json")]
+        found[DEVICE] = ("benchmarks.device", "--json", str(folder / f"{DEVICE}.json"))
+    return found
 
 
 def run(
-    folder: Path, names: Sequence[str], only: Sequence[str] = (), skip: Sequence[str] = ()
+    modules: Mapping[str, Sequence[str]],
+    only: Collection[str] = (),
+    skip: Collection[str] = (),
 ) -> list[str]:
     """Runs them and goes on where one fails; returns the names of those that did.
 
     Each is a process of its own, so that none finds the memory or the threads of another.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     failed: list[str] = []
-    for name, command in commands(folder, names):
+    for name, command in modules.items():
         if name in skip or (only and name not in only):
             continue
         print(f"--- {name}", flush=True)
