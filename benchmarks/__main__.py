@@ -154,8 +154,11 @@ def truth(json_file: Path | None, pictures: int) -> None:
 def run_all(folder: Path, only: tuple[str, ...], skip: tuple[str, ...]) -> None:
     """Every benchmark in turn, each in a process of its own; figures go into FOLDER."""
     names = [name for name in program.commands if name != "all"]
+    modules = everything.commands(folder, names)
+    if unknown := {*only, *skip} - {*modules}:
+        raise click.UsageError(f"there is no {', '.join(unknown)}; there are {', '.join(modules)}")
     folder.mkdir(parents=True, exist_ok=True)
-    if failed := everything.run(everything.commands(folder, names), only, skip):
+    if failed := everything.run(modules, only, skip):
         raise click.ClickException(f"failed: {', '.join(failed)}")
 
 
