@@ -5,11 +5,16 @@ from pathlib import Path
 import click
 
 from benchmarks import classify as classify_benchmark
+from benchmarks import echo as echo_benchmark
+from benchmarks import everything
 from benchmarks import explain as explain_benchmark
 from benchmarks import features as features_benchmark
 from benchmarks import fooling as fooling_benchmark
 from benchmarks import isolation as isolation_benchmark
 from benchmarks import latency as latency_benchmark
+from benchmarks import litserve as litserve_benchmark
+from benchmarks import merging as merging_benchmark
+from benchmarks import mixed as mixed_benchmark
 from benchmarks import occlusion as occlusion_benchmark
 from benchmarks import start as start_benchmark
 from benchmarks import truth as truth_benchmark
@@ -61,6 +66,15 @@ def explain(json_file: Path | None) -> None:
 
 @program.command()
 @JSON
+@click.option("--seconds", default=echo_benchmark.SECONDS, help="Of a round.")
+@click.option("--rounds", default=echo_benchmark.ROUNDS, help="For each server, by turns.")
+def echo(json_file: Path | None, seconds: float, rounds: int) -> None:
+    """The gateway in front of a stubbed engine against grpc.aio alone."""
+    echo_benchmark.run(json_file, seconds, rounds)
+
+
+@program.command()
+@JSON
 @click.option("--network", "networks", multiple=True, default=fooling_benchmark.NETWORKS)
 @click.option("--pictures", default=256, help="How many.")
 @click.option("--skip", default=0, help="So many pictures before them, to measure in parts.")
@@ -95,6 +109,41 @@ def occlusion(json_file: Path | None, networks: tuple[str, ...], rounds: int) ->
 
 @program.command()
 @JSON
+@click.option("--images", default=litserve_benchmark.IMAGES, help="Of a round at saturation.")
+@click.option("--calls", default=litserve_benchmark.CALLS, help="Of a round one by one.")
+@click.option("--rounds", default=litserve_benchmark.ROUNDS, help="For each server, by turns.")
+def litserve(json_file: Path | None, images: int, calls: int, rounds: int) -> None:
+    """Classify against LitServe with the same network."""
+    litserve_benchmark.run(json_file, images, calls, rounds)
+
+
+@program.command()
+@JSON
+@click.option("--device", default="cpu", help="cpu or cuda.")
+@click.option("--network", default=merging_benchmark.NETWORK, help="A builder of networks.yaml.")
+@click.option("--jobs", default=merging_benchmark.JOBS, help="How many.")
+@click.option("--steps", default=merging_benchmark.STEPS, help="Of the longer methods.")
+@click.option("--rounds", default=merging_benchmark.ROUNDS, help="Of each way, by turns.")
+def merging(
+    json_file: Path | None, device: str, network: str, jobs: int, steps: int, rounds: int
+) -> None:
+    """Mixed jobs at once on one runner against one after the other on it, without a server."""
+    merging_benchmark.run(json_file, device, network, jobs, steps, rounds)
+
+
+@program.command()
+@JSON
+@click.option("--callers", default=mixed_benchmark.CALLERS, help="Of Attack and Explain.")
+@click.option("--steps", default=mixed_benchmark.STEPS, help="Of what they ask for.")
+@click.option("--calls", default=mixed_benchmark.CALLS, help="Of Classify in a round.")
+@click.option("--rounds", default=mixed_benchmark.ROUNDS, help="Of each side, by turns.")
+def mixed(json_file: Path | None, callers: int, steps: int, calls: int, rounds: int) -> None:
+    """Classify beside callers of Attack and Explain who keep the analysis pool full."""
+    mixed_benchmark.run(json_file, callers, steps, calls, rounds)
+
+
+@program.command()
+@JSON
 def start(json_file: Path | None) -> None:
     """From the start of a server to its first answer, and its stop."""
     start_benchmark.run(json_file)
@@ -106,6 +155,21 @@ def start(json_file: Path | None) -> None:
 def truth(json_file: Path | None, pictures: int) -> None:
     """How surely each method of Explain finds objects, and a planted marker."""
     truth_benchmark.run(json_file, pictures)
+
+
+@program.command("all")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--only", multiple=True, help="Only this one; may be given several times.")
+@click.option("--skip", multiple=True, help="Not this one; may be given several times.")
+def run_all(folder: Path, only: tuple[str, ...], skip: tuple[str, ...]) -> None:
+    """Every benchmark in turn, each in a process of its own; figures go into FOLDER."""
+    names = [name for name in program.commands if name != "all"]
+    modules = everything.commands(folder, names)
+    if unknown := {*only, *skip} - {*modules}:
+        raise click.UsageError(f"there is no {', '.join(unknown)}; there are {', '.join(modules)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    if failed := everything.run(modules, only, skip):
+        raise click.ClickException(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

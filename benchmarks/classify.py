@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks.common import RESNET18, Address, Side, jpeg_of_60_kb, server, show
+from benchmarks.common import RESNET18, Address, Side, jpeg_of_60_kb, rate_of, server, show
 from convlens.client import AsyncClient
 from convlens.client._images import to_image
 from convlens.v1.image_pb2 import Image
@@ -31,8 +31,6 @@ IMAGES = 768
 ROWS = 32
 # What is in flight: enough for the next pass to wait while one is computed, in either layout.
 IN_FLIGHT = 128
-# While the first pass fills and the last ones empty, nothing is saturated.
-EDGE = 0.1
 HOPS = ("client", "server", "Triton", "worker")
 
 
@@ -84,9 +82,11 @@ def bare_loop(image: Image) -> Callable[[], float]:
     return measure
 
 
-async def saturate(address: str, picture: bytes | Pixels, per_call: int) -> float:
+async def saturate(
+    address: str, picture: bytes | Pixels, per_call: int, images: int = IMAGES
+) -> float:
     """Images per second through the server: how fast answers come in the middle of the run."""
-    left, times = iter(range(IMAGES // per_call)), list[float]()
+    left, times = iter(range(images // per_call)), list[float]()
 
     async def caller(client: AsyncClient) -> None:
         for _ in left:
@@ -95,11 +95,7 @@ async def saturate(address: str, picture: bytes | Pixels, per_call: int) -> floa
 
     async with AsyncClient(address) as client:
         await asyncio.gather(*(caller(client) for _ in range(IN_FLIGHT // per_call)))
-    edge = round(len(times) * EDGE)
-    middle = times[edge:-edge]
-    # Answers come in bursts, a pass each; a line through all of them does not care where it ends.
-    slope, _ = np.polyfit(middle, np.arange(len(middle)) * per_call, 1)
-    return float(slope)
+    return per_call * rate_of(times)
 
 
 def cpu_seconds(address: Address) -> dict[str, float]:

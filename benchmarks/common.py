@@ -2,14 +2,18 @@
 
 import io
 import json
+import math
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
+import time
+from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -21,7 +25,11 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from convlens.client import AsyncClient
+
 RESNET18 = "networks: [{name: resnet18, builder: 'torchvision:resnet18', weights: random}]\n"
+# While the first pass fills and the last ones empty, nothing is saturated.
+EDGE = 0.1
 
 
 @dataclass(frozen=True)
@@ -51,22 +59,31 @@ def server(engine: str, networks: str = RESNET18, flags: Sequence[str] = ()) -> 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "networks.yaml"
         file.write_text(networks)
-        command = [sys.executable, "-m", "convlens.server", "--engine", engine]
+        command = ["convlens.server", "--engine", engine]
         command += ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
         command += ["--networks", str(file), "--log-format", "json", *flags]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-            assert process.stderr
-            try:
-                for line in process.stderr:
-                    event = json.loads(line)
-                    if event.get("event") == "serving":
-                        threading.Thread(target=list, args=(process.stderr,), daemon=True).start()
-                        yield Address(event["address"], event["metrics"], process.pid)
-                        return
-                raise RuntimeError("the server ended before it served")
-            finally:
-                process.terminate()
-                process.wait(60)
+        with serving(command) as address:
+            yield address
+
+
+@contextmanager
+def serving(command: Sequence[str]) -> Generator[Address]:
+    """A module as a process of its own, which logs where it serves as `convlens-server` does."""
+    command = [sys.executable, "-m", *command]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        try:
+            for line in process.stderr:
+                event = json.loads(line)
+                if event.get("event") == "serving":
+                    drain = partial(deque[str], process.stderr, maxlen=0)
+                    threading.Thread(target=drain, daemon=True).start()
+                    yield Address(event["address"], event["metrics"], process.pid)
+                    return
+            raise RuntimeError("the server ended before it served")
+        finally:
+            process.terminate()
+            process.wait(60)
 
 
 @dataclass(frozen=True)
@@ -80,6 +97,34 @@ class Side:
     def median(self) -> float:
         """The middle one."""
         return statistics.median(self.values)
+
+
+def rate_of(times: Sequence[float]) -> float:
+    """Answers per second at saturation, from the seconds at which they came."""
+    edge = round(len(times) * EDGE)
+    middle = times[edge : len(times) - edge]
+    # Answers come in bursts, a pass each; a line through all of them does not care where it ends.
+    slope, _ = np.polyfit(middle, np.arange(len(middle)), 1)
+    return float(slope)
+
+
+async def one_by_one(
+    client: AsyncClient, jpeg: bytes, calls: int, seconds: float = math.inf
+) -> list[float]:
+    """Milliseconds of each Classify, one at a time; of fewer where these seconds are over."""
+    values: list[float] = []
+    until = time.perf_counter() + seconds
+    while len(values) < calls and time.perf_counter() < until:
+        started = time.perf_counter()
+        await client.classify(jpeg)
+        values.append((time.perf_counter() - started) * 1e3)
+    return values
+
+
+def p99(alone: Side, beside: Side) -> str:
+    """The 99th percentiles and their ratio."""
+    first, second = (float(np.percentile(side.values, 99)) for side in (alone, beside))
+    return f"p99 {first:.0f} ms alone, {second:.0f} ms beside ({second / first:.2f} times)"
 
 
 def show(title: str, unit: str, sides: Sequence[Side], ratio: str, json_file: Path | None) -> None:

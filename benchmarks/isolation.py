@@ -7,10 +7,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
-from benchmarks.common import Side, jpeg_of_60_kb, server, show
+from benchmarks.common import Side, jpeg_of_60_kb, one_by_one, p99, server, show
 from convlens.client import AsyncClient
 from convlens.internal.v1.canary_pb2 import CanaryRequest
 from convlens.internal.v1.job_pb2 import Job
@@ -47,17 +46,6 @@ ALL = [
 ]
 
 
-async def classify(client: AsyncClient, jpeg: bytes) -> list[float]:
-    """Milliseconds of each of many calls, one at a time."""
-    values: list[float] = []
-    until = time.perf_counter() + ROUND_SECONDS
-    while len(values) < CALLS and time.perf_counter() < until:
-        started = time.perf_counter()
-        await client.classify(jpeg)
-        values.append((time.perf_counter() - started) * 1e3)
-    return values
-
-
 async def analyse(replica: Replica) -> None:
     """Keeps the analysis pool busy until cancelled."""
     job = Job(
@@ -85,12 +73,12 @@ async def measure(settings: Settings, file: Path) -> tuple[Side, Side]:
         replica = Replica(address, None, "", local.headers, TritonMetrics(Metrics()))
         with server("triton", flags=["--triton-url", address, "--triton-key", key]) as front:
             async with AsyncClient(front.server) as client:
-                await classify(client, jpeg)
+                await one_by_one(client, jpeg, CALLS, ROUND_SECONDS)
                 for _ in range(ROUNDS):
-                    alone.values.extend(await classify(client, jpeg))
+                    alone.values.extend(await one_by_one(client, jpeg, CALLS, ROUND_SECONDS))
                     attack = asyncio.create_task(analyse(replica))
                     await asyncio.sleep(1)
-                    beside.values.extend(await classify(client, jpeg))
+                    beside.values.extend(await one_by_one(client, jpeg, CALLS, ROUND_SECONDS))
                     attack.cancel()
                     await asyncio.gather(attack, return_exceptions=True)
         await replica.close()
@@ -107,13 +95,7 @@ def run(json_file: Path | None) -> None:
         for settings in ALL:
             alone, beside = asyncio.run(measure(settings, Path(folder) / "networks.yaml"))
             sides += [alone, beside]
-            ratios.append(f"{settings}: {words(alone, beside)}")
+            ratios.append(f"{settings}: {p99(alone, beside)}")
             console.print(ratios[-1])
     title = "Classify ResNet-18 beside a busy analysis pool"
     show(title, "ms", sides, "\n".join(ratios), json_file)
-
-
-def words(alone: Side, beside: Side) -> str:
-    """The 99th percentiles and their ratio."""
-    first, second = (float(np.percentile(side.values, 99)) for side in (alone, beside))
-    return f"p99 {first:.0f} ms alone, {second:.0f} ms beside ({second / first:.2f} times)"
