@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from convlens.workers.config import Config, NetworkEntry
     from convlens.workers.intake import Intake
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 # For the pass under way, once nobody waits for it any more.
 CLOSE_SECONDS = 5.0

@@ -26,7 +26,7 @@ from convlens.server.streams import Stream, StreamLimits
 from convlens.v1.classification_pb2 import ClassifyResponse, ClassifyStreamResponse
 from convlens.v1.feature_pb2 import ExtractFeaturesResponse, ExtractFeaturesStreamResponse
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 FEATURES = "/convlens.v1.FeatureService"
 CLASSIFICATION = "/convlens.v1.ClassificationService"

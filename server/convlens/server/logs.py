@@ -7,35 +7,47 @@ from typing import Literal
 import structlog
 
 
+class _Named(structlog.WriteLogger):
+    """Writes to standard error, and has the name of its module for the lines."""
+
+    def __init__(self, name: str = "convlens") -> None:
+        super().__init__(sys.stderr)
+        self.name = name
+
+
 def configure_logs(form: Literal["json", "console"], level: str) -> None:
-    """Sends every log line of the process, of libraries too, through one formatter."""
+    """Sends every log line of the process to standard error, in one form.
+
+    Our own lines, of which each call has one, are written at once; those of libraries come by way
+    of the standard library, whose records would cost a call twice as much.
+    """
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
+        structlog.processors.add_log_level,
         structlog.stdlib.add_logger_name,
-        structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    render = _render(form)
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=[*shared, *render],
+        logger_factory=_Named,
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=False,
     )
+    strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_render(form))
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            processors=[strip, *render],
+        )
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
 def _render(form: Literal["json", "console"]) -> list[structlog.types.Processor]:
-    strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if form == "json":
-        return [strip, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     # Rich tracebacks show locals: pictures would land in the log, and large ones take seconds.
     plain = structlog.dev.plain_traceback
-    return [
-        strip,
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain),
-    ]
+    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]

@@ -18,7 +18,7 @@ from convlens.server.settings import Settings, SettingsError, load_settings
 from convlens.server.triton.bundle import check_platform
 from convlens.server.triton.home import clear_own
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

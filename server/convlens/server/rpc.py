@@ -23,7 +23,7 @@ from convlens.contract.errors import code_name, reason_name
 from convlens.server.contract import RPCS, Rpc
 from convlens.server.metrics import Metrics
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 REQUEST_ID = "x-request-id"
 STATUS_DETAILS = "grpc-status-details-bin"

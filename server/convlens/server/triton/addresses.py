@@ -9,7 +9,7 @@ import structlog
 
 from convlens.server.settings import Address, parse_address
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 class Addresses(ABC):

@@ -25,7 +25,7 @@ from convlens.server.triton.replica import Replica
 from convlens.server.triton.texts import Fault, TritonFault
 from convlens.v1.network_pb2 import Network
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 # How long a job waits for a worker that is being healed, where no other one can take it.
 HEALING_SECONDS = 10.0

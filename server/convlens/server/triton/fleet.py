@@ -16,7 +16,7 @@ from convlens.server.triton.replica import Replica
 from convlens.server.triton.texts import TritonFault
 from convlens.v1.network_pb2 import Network
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 REFRESH_SECONDS = 2.0
 START_SECONDS = 60.0

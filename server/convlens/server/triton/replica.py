@@ -31,7 +31,7 @@ from convlens.server.triton.model import Model
 from convlens.server.triton.texts import Fault, TritonFault
 from convlens.v1.network_pb2 import Network
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 # What Triton calls the last answer to a request.
 FINAL = "triton_final_response"

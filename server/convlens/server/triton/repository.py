@@ -17,7 +17,7 @@ from convlens.server.triton.home import Folder
 from convlens.server.triton.leash import on_leash
 from convlens.server.triton.local import LocalTriton, check_platform
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 # What a model says of its entry of networks.yaml, among Triton's own words.
 MISTAKE = re.compile(r"ConfigError: (.+)")
