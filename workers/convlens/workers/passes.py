@@ -4,7 +4,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -28,6 +28,7 @@ STAGE = "while its images were computed"
 
 R = TypeVar("R")
 Line: TypeAlias = "deque[tuple[ImageJob[Any], int]]"
+Batch: TypeAlias = "Sequence[tuple[ImageJob[Any], int]]"
 
 
 class ImageJob(ABC, Generic[R]):
@@ -98,9 +99,13 @@ class Passes:
                 line = waiting.setdefault(job.key, deque())
                 line.extend((job, index) for index in range(len(job.images)))
         for line in waiting.values():
-            while batch := _next(line):
+            ahead = self._reading(line)
+            while ahead:
+                batch, pixels = ahead
+                # The next images are decoded while these are computed.
+                ahead = self._reading(line)
                 try:
-                    self._pass(batch)
+                    self._pass(batch, pixels)
                 except Failure as failure:
                     for job, _ in batch:
                         job.ticket.fail(failure)
@@ -115,9 +120,14 @@ class Passes:
             ticket.fail(failure)
             return None
 
-    def _pass(self, batch: Sequence[tuple[ImageJob[Any], int]]) -> None:
+    def _reading(self, line: Line) -> "tuple[Batch, Iterator[Tensor | Failure]] | None":
+        """The next images of a pass, and what is being read of them, in their order."""
+        batch = _next(line)
+        return (batch, self._executor.map(self._read, *zip(*batch, strict=True))) if batch else None
+
+    def _pass(self, batch: Batch, reading: "Iterator[Tensor | Failure]") -> None:
         started = time.monotonic()
-        pixels = list(self._executor.map(self._read, *zip(*batch, strict=True)))
+        pixels = list(reading)
         decoded = time.monotonic()
         rows = [
             (job, index, outcome)
