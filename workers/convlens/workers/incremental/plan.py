@@ -18,7 +18,7 @@ from convlens.workers.incremental.course import Course, course_of
 from convlens.workers.incremental.covering import Covering, Shelf
 
 # How many windows at each border are tried as a group of their own.
-EDGES = (1, 2, 3, 4, 6, 9, 14, 21)
+EDGES = (1, 2, 4, 7, 12, 20)
 # What a micro-batch costs beside its rows, in whole passes: weights are brought in order each time.
 MICRO_BATCH = 0.4
 ROWS = 32
@@ -102,10 +102,11 @@ class Planner:
 
         Each lot has the windows of the one before, which are not asked for again.
         """
-        groups = [
-            self._groups(rows, columns, lot, lots[n - 1] if n else None)
-            for n, lot in enumerate(lots)
-        ]
+        groups: list[list[Group]] = []
+        for lot, before in zip(lots, (None, *lots), strict=False):
+            # Windows that do not overlap are all in the first lot.
+            done = groups[-1] if lot == before else self._groups(rows, columns, lot, before)
+            groups.append(done)
         last = groups[-1]
         left = sum(len(group) * group.course.multiply_adds for group in last)
         whole = self._whole * sum(map(len, last))
