@@ -25,11 +25,12 @@ def test_every_layer_of_a_plain_network_has_projections() -> None:
         # Up to the first swish, GELU, attention.
         ("efficientnet_b0", 32, "features.0.1"),
         ("convnext_tiny", 32, "features.1.0.block.3"),
-        ("vit_b_16", 224, "encoder.layers.encoder_layer_0.ln_1"),
+        ("vit_b_16", 32, "encoder.layers.encoder_layer_0.ln_1"),
     ],
 )
 def test_it_is_what_is_found_at_each_layer(name: str, size: int, last: str) -> None:
-    body = Small(build(name), (3, size, size))
+    options = {"image_size": size} if name.startswith("vit") else {}
+    body = Small(build(name, **options), (3, size, size))
     found = reach(body, Rule.DECONVNET)
     ends = {call: node.name for node in body.trace.nodes.values() if (call := node.call)}
     good = [name for call, name in ends.items() if found[call] and name]
