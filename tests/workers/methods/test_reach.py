@@ -1,5 +1,7 @@
 """How far into a network deconvnet's rule holds, as GetNetwork says before anybody asks for it."""
 
+from typing import Any
+
 import pytest
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,7 +31,7 @@ def test_every_layer_of_a_plain_network_has_projections() -> None:
     ],
 )
 def test_it_is_what_is_found_at_each_layer(name: str, size: int, last: str) -> None:
-    options = {"image_size": size} if name.startswith("vit") else {}
+    options: dict[str, Any] = {"image_size": size} if name.startswith("vit") else {}
     body = Small(build(name, **options), (3, size, size))
     found = reach(body, Rule.DECONVNET)
     ends = {call: node.name for node in body.trace.nodes.values() if (call := node.call)}
