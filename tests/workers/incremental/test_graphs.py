@@ -202,7 +202,7 @@ def check(
 QUIET: dict[str, Any] = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
-@settings(max_examples=40, derandomize=True, **QUIET)
+@settings(max_examples=25, derandomize=True, **QUIET)
 @given(**DRAWN)
 def test_random_networks(**drawn: Any) -> None:
     check(**drawn)

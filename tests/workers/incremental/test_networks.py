@@ -45,7 +45,7 @@ class Single(Small):
         return pixels.to(torch.float32, memory_format=torch.channels_last, copy=True)
 
 
-@pytest.mark.parametrize(("name", "size", "window", "stride"), [each[:4] for each in DEFAULT])
+@pytest.mark.parametrize(("name", "size", "window", "stride"), [each[:4] for each in DEFAULT[:2]])
 def test_single_precision_takes_no_more_digits_than_whole_passes(
     name: str, size: int, window: int, stride: int
 ) -> None:

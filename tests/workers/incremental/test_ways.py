@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from convlens.workers.incremental import FullPasses, Incremental, Plan
+from convlens.workers.incremental import FullPasses, Incremental
 from convlens.workers.methods.occlusion import Grid
 from tests.workers.incremental.sweeps import plan_of, planned, swept
 from tests.workers.methods.calibrated import picture
@@ -50,6 +50,39 @@ class Sure(Network):
         return x
 
 
+class Generalized(Network):
+    """A mean whose window is the size of its maps (GeM)."""
+
+    def between(self, x: Tensor) -> Tensor:
+        return x * functional.avg_pool2d(x.clamp(min=1e-6).pow(3), x.shape[2:])
+
+
+class Slight(Network):
+    """Reads a size, and makes hardly anything of it."""
+
+    def between(self, x: Tensor) -> Tensor:
+        return x * (1 + 0.002 * (20 / x.shape[-1] - 1))
+
+
+class Ignored(Network):
+    """Writes into its maps, and ignores what the call gives."""
+
+    def between(self, x: Tensor) -> Tensor:
+        x.mul_(torch.sigmoid(x.mean((2, 3), keepdim=True)))
+        return x
+
+
+class Assigned(Network):
+    def between(self, x: Tensor) -> Tensor:
+        x[:, 0] = x[:, 1] * 2
+        return x
+
+
+class Middle(Network):
+    def between(self, x: Tensor) -> Tensor:
+        return x + x[:, :, x.shape[2] // 2, x.shape[3] // 2][..., None, None]
+
+
 class Attentive(Network):
     """Every place hears from every other at once."""
 
@@ -64,17 +97,40 @@ def small(module: nn.Module) -> Small:
 @pytest.mark.parametrize(
     ("module", "reason"),
     [
-        (Sized(), "gives other scores for parts of its maps"),
+        (Sized(), "mul is given other numbers for parts of its maps"),
+        (Slight(), "mul is given other numbers for parts of its maps"),
+        (Generalized(), "avg_pool2d is given other numbers for parts of its maps"),
+        (Middle(), "getitem is given other numbers for parts of its maps"),
+        (Ignored(), "does not take parts of its maps"),
+        (Assigned(), "does not take parts of its maps"),
         (Sure(), "does not take parts of its maps (ValueError: of another size"),
-        (Attentive(), "takes 100% of the network's multiply-adds"),
     ],
 )
 def test_what_does_not_go_along_goes_the_full_way_and_says_so(
     module: nn.Module, reason: str
 ) -> None:
-    found = planned(small(module), 8, 8)
+    network = small(module)
+    for window, stride in ((8, 8), (8, 4), (14, 6), (20, 4)):
+        found = planned(network, window, stride, worth=2)
+        assert isinstance(found, FullPasses)
+        assert reason in found.reason
+
+
+def test_a_network_whose_windows_change_everything() -> None:
+    found = planned(small(Attentive()), 8, 8)
     assert isinstance(found, FullPasses)
-    assert reason in found.reason
+    assert "takes 100% of the network's multiply-adds" in found.reason
+
+
+def test_what_does_not_go_along_later_does_so_from_the_first_request() -> None:
+    """Whether patches are the way is the same for a fresh engine and for one that has answered."""
+    network = small(Generalized())
+    engine = Incremental(network, steady=True)
+    for window in (32, 22, 8):
+        grid = Grid(SIZE, SIZE, window, 4)
+        old = engine.plan(grid.rows, grid.columns, grid.lots)
+        new = Incremental(network, steady=True).plan(grid.rows, grid.columns, grid.lots)
+        assert isinstance(old, FullPasses) and old == new
 
 
 def test_a_network_that_is_not_steady() -> None:
@@ -88,10 +144,6 @@ def test_plans_are_made_once() -> None:
     plan = engine.plan(grid.rows, grid.columns, grid.lots)
     assert plan is engine.plan(grid.rows, grid.columns, grid.lots)
     assert plan is not engine.plan(grid.rows, grid.columns, grid.lots, threshold=0.5)
-    assert isinstance(plan, Plan)
-    next(plan.courses).obstacle = "it went wrong meanwhile"
-    again = engine.plan(grid.rows, grid.columns, grid.lots)
-    assert again == FullPasses("it went wrong meanwhile")
 
 
 @pytest.mark.parametrize("threshold", [0.7, 0.4])

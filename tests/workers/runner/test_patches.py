@@ -126,4 +126,16 @@ def test_a_network_that_breaks_on_a_patch_goes_the_full_way(
     [found] = maps(network, plan, 1)
     assert near(found, maps(network, WHOLE, 1)[0])
     assert "does not take parts of its maps (ValueError: a size" in found.full_passes_reason
-    assert plan.obstacle == found.full_passes_reason
+    # The next one is tried by patches again.
+    calls.clear()
+    monkeypatch.setattr(patching, "flow", flow)
+    [again] = maps(network, plan, 1)
+    assert again.full_passes_reason == "" and near(again, found)
+
+
+def test_who_leaves_leaves_nothing_behind(network: ServedNetwork, plan: Plan) -> None:
+    with running(network) as runner:
+        job = Asked(sweep(1, plan), sweep(2, plan), seconds=0.15)
+        runner.submit(job)
+        job.wait()
+    assert not plan.shelf._ready

@@ -1,8 +1,10 @@
-"""What an exception of a user's network says, in one line."""
+"""What an exception of a user's network says, in one line, and whether it is one of memory."""
 
 import sysconfig
 import traceback
 from pathlib import Path
+
+import torch
 
 # Code that is no user's own: ours, Python's, and what is installed.
 OTHERS = (
@@ -21,3 +23,10 @@ def in_words(error: Exception) -> str:
     where = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
     text = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {text}{where}"
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, on a GPU or, which torch says in words only, on a CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

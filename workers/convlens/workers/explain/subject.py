@@ -30,6 +30,8 @@ class Subject:
         self.reference = f"{facts.name}@{facts.version}"
         #: Copies of it with weights drawn anew.
         self.variants = Variants(network)
+        #: Plans sweeps that compute only what a window changes.
+        self.incremental = Incremental(network, network.steady)
         self._verdicts: dict[tuple[Rule, int | None], Verdict] = {}
 
     @property
@@ -42,11 +44,6 @@ class Subject:
     def layers(self) -> Layers:
         """Its layers by name."""
         return Layers(self.network)
-
-    @cached_property
-    def incremental(self) -> Incremental:
-        """Plans sweeps that compute only what a window changes."""
-        return Incremental(self.network, self.network.steady)
 
     @cached_property
     def _maps(self) -> list[Map | None]:

@@ -21,6 +21,8 @@ WHOLE = 0.85
 NOT_LOCAL = POOLS | ADAPTIVE_POOLS | {"conv2d", "conv_transpose2d", "pad"}
 # Their weights are of features, whatever their shape.
 LEARNED = frozenset({"batch_norm", "layer_norm", "linear", "prelu"})
+# Features are along the second axis for them.
+OF_SECOND_AXIS = frozenset({"batch_norm", "prelu", "local_response_norm"})
 
 
 # Vertically and horizontally.
@@ -74,8 +76,6 @@ class Course:
     steps: Sequence[Step]
     capture: tuple[int, ...]
     reads: Mapping[int, Tile]
-    #: Why whole passes are made in its place, once the network's code did not go along with it.
-    obstacle: str = ""
 
     @property
     def tiles(self) -> Iterator[tuple[int, int, Tile]]:
@@ -96,12 +96,6 @@ class Course:
         return max(map(_bytes, self.steps), default=0) + sum(
             self.trace.calls[call].outputs[0].bytes for call in self.capture
         )
-
-    @property
-    def clean_bytes(self) -> int:
-        """Bytes of the clean maps of a picture."""
-        found = (self.steps[call].call.operands[position] for call, position, _ in self.tiles)
-        return sum(value.bytes for value in found)
 
 
 def _bytes(step: Step) -> int:
@@ -279,6 +273,8 @@ def _is_local(call: Call, place: Map) -> bool:
     if call.function in NOT_LOCAL or place.fields is None:
         return False
     if any(value.axis != 0 or value.batch_shape[0] != 1 for value in call.outputs):
+        return False
+    if call.function in OF_SECOND_AXIS and place.axes != (-2, -1):
         return False
     constants = (value for value in call.operands if value.axis is None)
     return call.function in LEARNED or all(_is_everywhere(each, place) for each in constants)

@@ -29,6 +29,8 @@ class Covering:
         self._x = x
         self._fill = fill
         self._shelf = shelf
+        #: Why some of its windows were computed by whole passes; empty where none were.
+        self.obstacle = ""
 
     def clean(self) -> Clean:
         """What the network computes for the picture as it is."""
@@ -44,6 +46,10 @@ class Covering:
         )
         inside = down[:, :, None] & across[:, None, :]
         return torch.where(inside[..., None], fill, picture).movedim(3, 1)
+
+    def picture(self) -> Tensor:
+        """The picture [1, channels, height, width], on the device."""
+        return self._body.place(self._x[None])
 
     def close(self) -> None:
         """Lets go of what is kept, once the sweep is over."""

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from convlens.workers.anatomy import Call, Unsteady, Value
+from convlens.workers.anatomy import Call, Value
 from convlens.workers.anatomy.arguments import argument, operand
-from convlens.workers.anatomy.functions import ADAPTIVE_POOLS
+from convlens.workers.anatomy.functions import ADAPTIVE_POOLS, RESHAPES
 from convlens.workers.anatomy.recorder import leaves, mapped
 from convlens.workers.anatomy.windows import windows
 from convlens.workers.body import Body
@@ -18,6 +18,7 @@ from convlens.workers.incremental.clean import OUTPUT, Clean, spot
 from convlens.workers.incremental.counting import Counting
 from convlens.workers.incremental.course import Course, Step, Way
 from convlens.workers.incremental.tiles import Rows, Strip, Tile
+from convlens.workers.incremental.watching import Watching
 
 # The arguments of avg_pool2d behind its input, with their defaults.
 MEANS: Sequence[tuple[str, Any]] = (
@@ -58,38 +59,58 @@ class _Flowing(Counting):
         self._course = course
         self._parts = parts
         self._rows = Rows.joined([part.rows for part in parts])
+        self._watching = Watching(course, len(self._rows))
 
     def make(
         self, call: Call, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """The call over tiles."""
         step = self._course.steps[call.index]
-        if step.tiles:
+        self._watching.before(call, args, kwargs)
+        if not step.tiles:
+            out, copies = func(*args, **kwargs), []
+        else:
             operands = list(leaves(Tensor, (args, kwargs)))
             tiles = {
                 id(operands[position]): self._cut(call.index, position, tile, operands[position])
                 for position, tile in step.tiles.items()
             }
+            copies = [
+                (operand, copy, copy._version)
+                for operand in operands
+                if (copy := tiles.get(id(operand))) is not None and copy is not operand
+            ]
 
             def replaced(leaf: object) -> object:
                 return tiles.get(id(leaf), leaf)
 
             args, kwargs = mapped(replaced, (args, kwargs))
-            out = _made(step, func, args, kwargs, next(iter(tiles.values())))
-            if call.function == "avg_pool2d" and step.way is Way.WINDOWED:
-                out = self._divided(step, out)
-        else:
-            out = func(*args, **kwargs)
-        if step.patch is None:
-            _check_whole(call, out, len(self._rows))
+            out = self._made(step, func, args, kwargs, next(iter(tiles.values())))
+        self._watching.after(call, out, copies)
         if call.index in self._course.capture:
             self.captured[call.index] = self._read(call, out)
         return out
 
+    def _made(
+        self,
+        step: Step,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        tile: Tensor,
+    ) -> Any:
+        call = step.call
+        if step.way is Way.TILE:
+            return tile
+        if step.way is Way.WINDOWED:
+            out = _windowed(call, func, args, kwargs, tile)
+            return self._divided(step, out) if call.function == "avg_pool2d" else out
+        if step.patch is None and call.function in RESHAPES:
+            # The code may have read the size of a patch, and tiles lie otherwise in memory.
+            return tile.reshape(_batched(call.outputs[0], len(self._rows)))
+        return func(*args, **kwargs)
+
     def _cut(self, call: int, position: int, tile: Tile, patch: Tensor) -> Tensor:
-        shape = tuple(patch.shape[axis] for axis in tile.axes)
-        if shape != tuple(band.length for band in tile.bands) or len(patch) != len(self._rows):
-            raise Unsteady(f"call {call} got {tuple(patch.shape)}, which is no patch of its map")
         if position != OUTPUT and tile.is_patch:
             return patch
         key = spot(call, position, tile)
@@ -115,18 +136,14 @@ class _Flowing(Counting):
         return call.outputs[0].rows(whole, len(self._rows))
 
 
-def _made(
-    step: Step,
+def _windowed(
+    call: Call,
     func: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     tile: Tensor,
 ) -> Any:
-    if step.way is Way.TILE:
-        return tile
-    if step.way is Way.PLAIN:
-        return func(*args, **kwargs)
-    call = step.call
+    """A convolution or pooling over tiles, which have their padding in them."""
     if call.function in ADAPTIVE_POOLS:
         found = windows(call)
         assert found is not None, "a call with tiles of windows has windows"
@@ -169,13 +186,6 @@ def _divisors(call: Call) -> Tensor:
         padded, given["kernel_size"], given["stride"], 0, divisor_override=given["divisor_override"]
     )
     return (means / over_tiles[..., : means.shape[2], : means.shape[3]])[0, 0]
-
-
-def _check_whole(call: Call, out: object, rows: int) -> None:
-    """Numbers that were computed of a patch's size would give other shapes than the trace has."""
-    for tensor, value in zip(leaves(Tensor, out), call.outputs, strict=False):
-        if tuple(tensor.shape) != _batched(value, rows):
-            raise Unsteady(f"call {call.index} gave {tuple(tensor.shape)}, not {value.batch_shape}")
 
 
 def _batched(value: Value, rows: int) -> tuple[int, ...]:

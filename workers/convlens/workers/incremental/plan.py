@@ -77,11 +77,6 @@ class Plan:
         """That of each group."""
         return (group.course for groups in self.lots for group in groups)
 
-    @property
-    def obstacle(self) -> str:
-        """Why whole passes are made for some of the windows; empty where there are none."""
-        return next((course.obstacle for course in self.courses if course.obstacle), "")
-
 
 @dataclass(frozen=True)
 class Planner:

@@ -28,6 +28,10 @@ class Patched(Protocol):
         """The windows that some of the points are about, as the course counts them."""
         ...
 
+    def give_up(self, reason: str, /) -> None:
+        """Told that some of the points are computed by whole passes, and why."""
+        ...
+
     def patches(self, windows: Rows, /) -> Tensor:
         """What is changed [n, channels, height, width], on the device."""
         ...

@@ -26,7 +26,7 @@ def compute(network: Body, batch: MicroBatch) -> list[list[Outcome]]:
     """
     segments = batch.segments
     body = batch.kind.body or network
-    if batch.kind.course and not batch.kind.course.obstacle:
+    if batch.kind.course:
         return compute_patches(body, batch.kind.course, batch)
     made = [_attempt(_points, body, segment) for segment in segments]
     good = [

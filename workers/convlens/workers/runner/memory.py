@@ -18,9 +18,8 @@ from convlens.workers.runner.computing import forward
 
 log = logging.getLogger(__name__)
 
-# A micro-batch of patches may take so many times as long as one of whole passes, since each costs
-# beside its rows; more patches than that are no faster together.
-LONGER, MOST_PATCHES = 2, 64
+# More patches than that are no faster together.
+MOST_PATCHES = 64
 
 
 class MemoryPlan:
@@ -42,7 +41,7 @@ class MemoryPlan:
 
     def rows(self, kind: Kind) -> int:
         """Rows of a full micro-batch; the first time, one row is computed to find out."""
-        if kind.course and not kind.course.obstacle:
+        if kind.course:
             return self._of_patches(kind.course)
         planned, key = self._known(kind)
         if key not in planned:
@@ -50,9 +49,9 @@ class MemoryPlan:
         return planned[key]
 
     def _of_patches(self, course: Course) -> int:
-        """As many as take twice the time of as many whole passes, where memory holds them."""
+        """As many as take the time of a micro-batch of whole passes, where memory holds them."""
         whole = sum(map(multiply_adds, self._network.trace.calls))
-        rows = round(LONGER * self._rows * whole / max(1, course.multiply_adds))
+        rows = round(self._rows * whole / max(1, course.multiply_adds))
         rows = max(self._rows, min(rows, MOST_PATCHES))
         if self._budget:
             rows = min(rows, max(1, self._budget // course.row_bytes))
@@ -77,7 +76,7 @@ class MemoryPlan:
 
     def lower(self, kind: Kind, rows: int) -> None:
         """Plans no more than so many rows from now on: more did not fit."""
-        if kind.course and not kind.course.obstacle:
+        if kind.course:
             self._lowered[kind.course] = rows
         else:
             planned, key = self._known(kind)

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import Any, Generic, TypeVar, cast
 
 import torch
@@ -21,7 +22,8 @@ from convlens.v1.receipt_pb2 import Cost
 from convlens.workers.incremental import in_the_way
 from convlens.workers.jobs import Ticket, alone, broken
 from convlens.workers.network import ServedNetwork
-from convlens.workers.runner.asking import Answer, Fork, Kind, Pass, Steps
+from convlens.workers.raised import is_out_of_memory
+from convlens.workers.runner.asking import Answer, Fork, Kind, Pass, Patched, Steps
 from convlens.workers.runner.computing import Outcome, compute
 from convlens.workers.runner.memory import MemoryPlan
 from convlens.workers.runner.rounds import (
@@ -206,8 +208,11 @@ class Runner:
         return True
 
     def _drop(self, running: Running) -> None:
-        """Computes nothing more for a job."""
+        """Computes nothing more for a job; its methods let go of what they hold."""
         running.done = True
+        for item in reversed(running.items.values()):
+            with alone(running.job.ticket):
+                item.steps.close()
         with self._changed:
             self._jobs.remove(running)
 
@@ -318,12 +323,8 @@ class Runner:
         if not batch.segments:
             return
         outcomes = self._attempt(batch)
-        course = batch.kind.course
-        if isinstance(outcomes, Exception) and course and not course.obstacle:
-            # Its code does not go along with patches; with whole passes it may.
-            course.obstacle = in_the_way(outcomes)
-            log.warning("patches do not go through", extra={"obstacle": course.obstacle})
-            self._compute(batch)
+        if isinstance(outcomes, Exception) and batch.kind.course:
+            self._compute_whole(batch, outcomes)
         elif outcomes is None:
             self._compute_in_halves(batch)
         elif isinstance(outcomes, Exception):
@@ -342,7 +343,7 @@ class Runner:
         try:
             return compute(self._network, batch)
         except Exception as error:
-            return None if _is_out_of_memory(error) else error
+            return None if is_out_of_memory(error) else error
 
     def _charge(self, segment: Segment, kind: Kind) -> None:
         job = cast(Running, segment.items[0].owner).job
@@ -360,6 +361,16 @@ class Runner:
             return
         self._plan.lower(batch.kind, batch.rows // 2)
         self._compute(batch)
+
+    def _compute_whole(self, batch: MicroBatch, error: Exception) -> None:
+        """Where the network broke on patches: by whole passes, which it may go along with."""
+        reason = in_the_way(error)
+        log.warning("patches do not go through", extra={"reason": reason})
+        for item in {id(item): item for each in batch.segments for item in each.items}.values():
+            cast(Patched, item.wanted.points).give_up(reason)
+        kind = replace(batch.kind, course=None)
+        for part in filled(kind, self._plan.rows(kind), batch.segments):
+            self._compute(part)
 
     def _compute_apart(self, batch: MicroBatch, error: Exception) -> None:
         """Where the network broke: each item in a micro-batch of its own, of the same shape."""
@@ -420,10 +431,3 @@ class Runner:
                 and (outcomes := item.parent.join(item, outcome)) is not None
             ):
                 self._advance(item.parent, outcomes)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, on a GPU or, which torch says in words only, on a CPU."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

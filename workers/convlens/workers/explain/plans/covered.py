@@ -78,9 +78,15 @@ def _covered(result: OcclusionResult, *, layer: str, dtype: int, is_partial: boo
         samples=result.windows,
         layer=layer,
         error=_error(result),
+        notes=_notes(result),
         details=pb.Attribution(occlusion=details),
         is_partial=is_partial,
     )
+
+
+def _notes(result: OcclusionResult) -> tuple[str, ...]:
+    reason = result.full_passes_reason
+    return (f"windows are whole forward passes: {reason}",) if reason else ()
 
 
 def _error(result: OcclusionResult) -> pb.ErrorEstimate | None:

@@ -37,8 +37,8 @@ def occlusion(
     clean = yield Pass(x[None], capture=capture)
     grid = Grid(x.shape[1], x.shape[2], p.window, p.stride)
     watched = None if call is None else Watched(call, axes)
-    observed = Observed(grid, target, clean, watched, way)
     with closing(Sweep(x, fill, grid, capture, way)) as sweep:
+        observed = Observed(grid, target, clean, watched, sweep)
         coarse = grid.coarse()
         first, others = _numbers(coarse), _numbers(~coarse)
         yield from sweep.over(0, first, observed.take, observed.so_far)
@@ -51,7 +51,7 @@ def occlusion(
         if observed.is_approximate:
             windows = observed.audited()
             observed.audit(windows, (yield Pass(sweep.whole(windows))))
-    return observed.result()
+        return observed.result()
 
 
 def _numbers(chosen: Tensor) -> list[int]:

@@ -7,8 +7,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from convlens.workers.incremental import FullPasses, Plan
 from convlens.workers.methods.occlusion.grid import Grid
+from convlens.workers.methods.occlusion.sweep import Sweep
 from convlens.workers.runner import Answer
 
 # So many windows are computed exactly too, or a fiftieth of them, to say how far others are off.
@@ -72,9 +72,9 @@ class Observed:
         target: int,
         clean: Answer,
         watched: Watched | None,
-        way: Plan | FullPasses,
+        sweep: Sweep,
     ) -> None:
-        self._way = way
+        self._sweep = sweep
         self._approximation: float | None = None
         self._grid = grid
         self._target = target
@@ -104,7 +104,7 @@ class Observed:
     @property
     def is_approximate(self) -> bool:
         """Whether less is computed than what the windows change."""
-        return isinstance(self._way, Plan) and self._way.threshold < 1
+        return self._sweep.is_approximate
 
     def audited(self) -> list[int]:
         """Some of the windows that were covered, evenly spread, by number."""
@@ -147,10 +147,5 @@ class Observed:
             windows_saved=self.saved,
             refinement=float((found - self.map(self._coarse)).abs().max()) if refined else None,
             approximation=self._approximation,
-            full_passes_reason=self._reason,
+            full_passes_reason=self._sweep.full_passes_reason,
         )
-
-    @property
-    def _reason(self) -> str:
-        """Why there were whole passes, for some of the windows at least."""
-        return self._way.reason if isinstance(self._way, FullPasses) else self._way.obstacle

@@ -52,6 +52,10 @@ class Patches(Occluded):
         lot = self.group.lot
         return Rows(np.searchsorted(lot.rows, row), np.searchsorted(lot.columns, column))
 
+    def give_up(self, reason: str, /) -> None:
+        """Notes why some windows are whole passes."""
+        self.covering.obstacle = reason
+
     def patches(self, windows: Rows, /) -> Tensor:
         """What is changed of x [n, channels, height, width]."""
         return self.covering.patches(self.group.course.start, windows)
@@ -78,6 +82,18 @@ class Sweep:
         self._capture = capture
         self._way = way
         self._covering = way.covering(x, fill) if isinstance(way, Plan) else None
+
+    @property
+    def is_approximate(self) -> bool:
+        """Whether less is computed than what the windows change."""
+        return isinstance(self._way, Plan) and self._way.threshold < 1
+
+    @property
+    def full_passes_reason(self) -> str:
+        """Why there were whole passes, for some of the windows at least; empty without."""
+        if isinstance(self._way, FullPasses):
+            return self._way.reason
+        return self._covering.obstacle if self._covering else ""
 
     def close(self) -> None:
         """Lets go of what was computed for the picture."""
