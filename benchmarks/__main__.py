@@ -16,6 +16,7 @@ from benchmarks import litserve as litserve_benchmark
 from benchmarks import merging as merging_benchmark
 from benchmarks import mixed as mixed_benchmark
 from benchmarks import occlusion as occlusion_benchmark
+from benchmarks import stages as stages_benchmark
 from benchmarks import start as start_benchmark
 from benchmarks import truth as truth_benchmark
 
@@ -140,6 +141,35 @@ def merging(
 def mixed(json_file: Path | None, callers: int, steps: int, calls: int, rounds: int) -> None:
     """Classify beside callers of Attack and Explain who keep the analysis pool full."""
     mixed_benchmark.run(json_file, callers, steps, calls, rounds)
+
+
+@program.command()
+@JSON
+@click.option(
+    "--engine",
+    "engines",
+    multiple=True,
+    type=click.Choice(stages_benchmark.ENGINES),
+    default=stages_benchmark.ENGINES,
+)
+@click.option(
+    "--rpc",
+    "rpcs",
+    multiple=True,
+    type=click.Choice(stages_benchmark.RPCS, case_sensitive=False),
+    default=stages_benchmark.RPCS,
+)
+@click.option("--callers", default=stages_benchmark.CALLERS, help="At once.")
+@click.option("--seconds", default=stages_benchmark.SECONDS, help="Of each RPC.")
+def stages(
+    json_file: Path | None,
+    engines: tuple[str, ...],
+    rpcs: tuple[str, ...],
+    callers: int,
+    seconds: float,
+) -> None:
+    """Where the time of each RPC goes under load, stage by stage."""
+    stages_benchmark.run(json_file, engines, rpcs, callers, seconds)
 
 
 @program.command()

@@ -68,6 +68,11 @@ class Watch(TorchDispatchMode):
     made is kept until the end.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Nothing compiled runs below it; and to skip torch's compiler, torch loads it for seconds.
+        return False
+
     def __init__(self, ruled: Ruled, rule: Rule, trace: Trace, pixels: Tensor) -> None:
         super().__init__()
         self._ruled = ruled

@@ -10,7 +10,8 @@ from torch import Tensor
 from convlens.v1 import synthesis_methods_pb2 as methods
 from convlens.workers.rectifiers import Rule
 from convlens.workers.runner import Answer, Objective, Pass, Steps
-from convlens.workers.synthesizers.adam import moments
+from convlens.workers.synthesizers.adam import Adam, moments
+from convlens.workers.synthesizers.gradients import led_back
 from convlens.workers.synthesizers.growth import Growth, Sketch
 from convlens.workers.synthesizers.parametrization import form_of
 from convlens.workers.synthesizers.regularizers import squared_distance, total_variation
@@ -60,8 +61,8 @@ class _Climb:
             self.step = task.memory.whole("step", 0, _MOST_STEPS)
             self._parameters = self._form.recall(task.memory, "parameters")
         self._parameters.requires_grad_()
-        self._adam = torch.optim.Adam([self._parameters], lr=p.learning_rate)
-        self._adam.state[self._parameters] = moments(self._parameters, self.step, task.memory)
+        begun = moments(self._parameters, self.step, task.memory)
+        self._adam = Adam(self._parameters, p.learning_rate, begun)
         # What the last pass told; nothing before the first one.
         self._told: Sketch | None = None
 
@@ -80,11 +81,10 @@ class _Climb:
             # Its gradient by what is seen is the network's.
             loss = torch.stack([*penalties.values(), -(seen * answer.slope[0]).sum()]).sum()
         [by_pixels] = torch.autograd.grad(loss, pixels)
-        [gradient] = torch.autograd.grad(picture, self._parameters, by_pixels)
+        gradient = led_back(by_pixels, picture, self._parameters)
         told = self._sketch(pixels, answer, penalties)
         self._told = replace(told, gradient_norm=float(by_pixels.square().sum().sqrt()))
-        self._parameters.grad = gradient
-        self._adam.step()
+        self._adam.step(gradient)
         with torch.no_grad():
             self._form.settle(self._parameters)
         self.step += 1
@@ -136,7 +136,7 @@ class _Climb:
         return {name: weight * values[name]() for name, weight in weights.items() if weight}
 
     def _state(self) -> dict[str, Tensor]:
-        moments = self._adam.state[self._parameters]
+        moments = self._adam.moments
         return {
             "step": torch.tensor(self.step),
             "parameters": self._parameters.detach().clone(),

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from convlens.v1 import synthesis_methods_pb2 as methods
 from convlens.workers.synthesizers.code import Code
+from convlens.workers.synthesizers.gradients import led_back
 from convlens.workers.synthesizers.growth import Growth, Sketch
 from convlens.workers.synthesizers.memory import Memory
 from convlens.workers.synthesizers.regularizers import alpha_norm, total_variation
@@ -103,8 +104,8 @@ class Descent:
         with torch.enable_grad():
             pixels = self.pixels.detach().requires_grad_()
             seen, terms = self._task.see(pixels), torch.stack([*self._terms(pixels).values()]).sum()
-            [by_code] = torch.autograd.grad(seen, pixels, slope)
-            [by_terms] = torch.autograd.grad(terms, pixels)
+        by_code = led_back(slope, seen, pixels)
+        [by_terms] = torch.autograd.grad(terms, pixels)
         if not self.step and not self._p.HasField("learning_rate"):
             # Where the codes' distance would be 0 if it fell in a straight line (Polyak's step).
             # The total variation of noise is so steep that its step would be far too short.

@@ -8,7 +8,8 @@ from torch import Tensor
 from convlens.v1 import synthesis_methods_pb2 as methods
 from convlens.workers.anatomy import INPUT
 from convlens.workers.runner import Answer, Objective, Outputs, Pass, Steps
-from convlens.workers.synthesizers.adam import moments
+from convlens.workers.synthesizers.adam import Adam, moments
+from convlens.workers.synthesizers.gradients import led_back
 from convlens.workers.synthesizers.growth import Growth, Sketch
 from convlens.workers.synthesizers.memory import Memory, broken
 from convlens.workers.synthesizers.regularizers import squared_distance
@@ -42,8 +43,7 @@ def fooling_gradient(
         if climb.ends:
             climb.begin_again()
             continue
-        [slope] = torch.autograd.grad(seen, picture, answer.slope[0])
-        climb.go_up(slope)
+        climb.go_up(led_back(answer.slope[0], seen, picture))
 
 
 def _log_probability(target: int) -> Objective:
@@ -74,9 +74,9 @@ class _Climb:
         start = self._task.start(methods.CANVAS_START_NOISE, self.step // self._p.restart_every)
         # What the steps change, before it is rounded [channels, height, width].
         self._pixels = memory.take("pixels", start, 0, 1) if memory else start
-        self._adam = torch.optim.Adam([self._pixels], lr=self._p.learning_rate)
         steps = self.step % self._p.restart_every
-        self._adam.state[self._pixels] = self._moments = moments(self._pixels, steps, memory)
+        begun = moments(self._pixels, steps, memory)
+        self._adam = Adam(self._pixels, self._p.learning_rate, begun)
 
     @property
     def ends(self) -> bool:
@@ -107,8 +107,7 @@ class _Climb:
         descent = 2 * self._p.l2_weight * (self.picture - self._task.mean) - slope
         if self._told:
             self._told = replace(self._told, gradient_norm=float(descent.square().sum().sqrt()))
-        self._pixels.grad = descent
-        self._adam.step()
+        self._adam.step(descent)
         self._pixels.clamp_(0, 1)
         self.step += 1
 
@@ -138,8 +137,8 @@ class _Climb:
         state = {
             "step": torch.tensor(self.step),
             "pixels": self._pixels.clone(),
-            "mean": self._moments["exp_avg"].clone(),
-            "square": self._moments["exp_avg_sq"].clone(),
+            "mean": self._adam.moments["exp_avg"].clone(),
+            "square": self._adam.moments["exp_avg_sq"].clone(),
             "best": best.pixels if best else self._task.blank(),
             "best_told": torch.tensor(_told(best), dtype=torch.float64),
         }
