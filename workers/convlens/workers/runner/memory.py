@@ -18,8 +18,9 @@ from convlens.workers.runner.computing import forward
 
 log = logging.getLogger(__name__)
 
-# More patches than that are no faster together.
-MOST_PATCHES = 64
+# A micro-batch of patches may take so many times as long as one of whole passes, since each costs
+# beside its rows; more patches than that are no faster together.
+LONGER, MOST_PATCHES = 2, 64
 
 
 class MemoryPlan:
@@ -49,9 +50,9 @@ class MemoryPlan:
         return planned[key]
 
     def _of_patches(self, course: Course) -> int:
-        """As many as take the time of a micro-batch of whole passes, where memory holds them."""
+        """As many as take twice the time of a micro-batch of whole passes, if memory holds them."""
         whole = sum(map(multiply_adds, self._network.trace.calls))
-        rows = round(self._rows * whole / max(1, course.multiply_adds))
+        rows = round(LONGER * self._rows * whole / max(1, course.multiply_adds))
         rows = max(self._rows, min(rows, MOST_PATCHES))
         if self._budget:
             rows = min(rows, max(1, self._budget // course.row_bytes))
