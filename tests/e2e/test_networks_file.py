@@ -130,6 +130,7 @@ def test_a_network_of_ones_own_is_served(write: Any, engine: str, pictures: list
     assert network.labels == ("cat", "dog", "bird")
     assert (network.rows, network.channels_last, network.compiled) == (5, False, False)
     assert (network.precision, network.accuracies) == ("bfloat16", ())
+    assert network.parity is not None and network.parity.passed
     assert {score.label for score in answer.classes} == {"cat", "dog", "bird"}
     receipt = answer.receipt
     assert (receipt.precision, receipt.channels_last) == ("bfloat16", False)

@@ -65,6 +65,7 @@ def test_what_works(check: Any) -> None:
     text = result.stdout
     assert "292,842 parameters, input 3 x 128 x 128, 10 classes" in text
     assert "a drawn star: star 9" in text
+    assert "pictures and scores within" in text and "served in bf16" in text
     assert "8 rows in one pass" in text and "3 rows in one pass" in text
     assert result.stderr.splitlines() == [
         "checking shapes@1 (1 of 2) …",

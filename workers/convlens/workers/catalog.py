@@ -2,11 +2,12 @@
 
 import torch
 
-from convlens.v1 import network_pb2
+from convlens.v1 import network_pb2, receipt_pb2
 from convlens.workers.builders import BuildError, Built, builder_of
 from convlens.workers.entries import NetworkEntry
 from convlens.workers.inputs import input_of
 from convlens.workers.network import Computation, ServedNetwork
+from convlens.workers.parity import pass_gate
 from convlens.workers.probe import check_trace, classes_of, labels_of
 
 
@@ -30,6 +31,8 @@ def load_network(entry: NetworkEntry, device: str = "auto") -> ServedNetwork:
         place = _device(entry.device if device == "auto" else device)
         network = _placed(built, facts, place, _computation(entry, place))
         network.name_classes(labels_of(entry.labels, built.labels, classes_of(network)))
+        if network.facts.precision == receipt_pb2.PRECISION_BFLOAT16:
+            pass_gate(network)
         check_trace(network)
     except BuildError as error:
         raise entry.mistake(error.key, str(error)) from None

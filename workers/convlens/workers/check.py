@@ -19,6 +19,7 @@ from convlens.workers.catalog import load_network
 from convlens.workers.config import ConfigError, NetworkEntry, PoolConfig
 from convlens.workers.jobs import Ticket
 from convlens.workers.network import ServedNetwork
+from convlens.workers.parity import in_figures
 from convlens.workers.raised import in_words
 from convlens.workers.trials import TRIALS, Bench, TrialError
 from convlens.workers.usage import measured
@@ -111,10 +112,11 @@ def _gpu_of(entry: NetworkEntry) -> int | None:
 
 def _described(facts: network_pb2.Network) -> str:
     size = facts.input
-    return (
+    text = (
         f"{facts.parameters:,} parameters, input {size.channels} x {size.height} x {size.width}, "
         f"{len(facts.labels)} classes"
     )
+    return f"{text}; {in_figures(facts.parity)}" if facts.HasField("parity") else text
 
 
 @final

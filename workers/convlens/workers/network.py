@@ -83,7 +83,7 @@ class ServedNetwork:
         self._layout = torch.channels_last if computation.channels_last else torch.contiguous_format
         size, bfloat16 = facts.input, computation.bfloat16
         module = Normalized(body, size.mean, size.std, bfloat16).eval().requires_grad_(False)
-        self.module = module.to(device).to(memory_format=self._layout)
+        self.module: Normalized = module.to(device).to(memory_format=self._layout)
         # The module itself stays as it is, for those who look inside while it computes.
         self._scores = cast(
             "Callable[[Tensor], Tensor]",
@@ -126,11 +126,7 @@ class ServedNetwork:
     def _fill_in(self, body: nn.Module, computation: Computation) -> None:
         facts = self.facts
         facts.parameters = sum(parameter.numel() for parameter in body.parameters())
-        facts.precision = (
-            receipt_pb2.PRECISION_BFLOAT16
-            if computation.bfloat16
-            else receipt_pb2.PRECISION_FLOAT32
-        )
+        facts.precision = _precision(computation.bfloat16)
         facts.channels_last = computation.channels_last
         facts.compiled = computation.compiled
         facts.rows = computation.rows
@@ -138,6 +134,11 @@ class ServedNetwork:
         facts.digest = digest(facts.input.SerializeToString(deterministic=True), *_bits(body))
         facts.convlens_version = convlens.workers.__version__
         facts.torch_version = torch.__version__
+
+    def compute_in(self, bfloat16: bool) -> None:
+        """Sets the numbers in which it computes; only while nobody else computes."""
+        self.module.in_bfloat16 = bfloat16
+        self.facts.precision = _precision(bfloat16)
 
     def place(self, pixels: Tensor) -> Tensor:
         """A copy of pixels on the device, in the memory layout in which the network computes."""
@@ -215,6 +216,10 @@ class ServedNetwork:
             channels_last=facts.channels_last,
             compiled=facts.compiled,
         )
+
+
+def _precision(bfloat16: bool) -> receipt_pb2.Precision:
+    return receipt_pb2.PRECISION_BFLOAT16 if bfloat16 else receipt_pb2.PRECISION_FLOAT32
 
 
 def device_kind(device: torch.device) -> str:

@@ -148,6 +148,20 @@ class MethodScore:
 
 
 @dataclass(frozen=True, slots=True)
+class Parity:
+    """How bfloat16 compares with float32 on a network; it is taken where it `passed`.
+
+    `top1_agreement` is the share of the pictures whose best class is the same; `score_error` the
+    largest difference of a score, as a share of the picture's largest.
+    """
+
+    pictures: int
+    top1_agreement: float
+    score_error: float
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Network:
     """A served network."""
 
@@ -172,6 +186,8 @@ class Network:
     compiled: bool
     #: Of a bundled network: how surely methods find what decides its answers.
     method_scores: tuple[MethodScore, ...] = field(repr=False)
+    #: What came of asking for bfloat16; None where float32 was asked for.
+    parity: Parity | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +250,7 @@ def network(message: network_pb2.Network) -> Network:
         accuracies=tuple(plain(Accuracy, entry) for entry in message.accuracies),
         anatomy=_anatomy(message.anatomy),
         method_scores=tuple(plain(MethodScore, entry) for entry in message.method_scores),
+        parity=plain(Parity, message.parity) if message.HasField("parity") else None,
     )
 
 
