@@ -35,6 +35,7 @@ class Rpc:
     name: str
     service: str
     request: type[Message]
+    response: type[Message]
     streams_in: bool
     streams_out: bool
 
@@ -56,6 +57,7 @@ def _rpc(method: MethodDescriptor) -> Rpc:
         name=f"{method.containing_service.name}/{method.name}",
         service=service,
         request=GetMessageClass(method.input_type),
+        response=GetMessageClass(method.output_type),
         streams_in=method.client_streaming,
         streams_out=method.server_streaming,
     )

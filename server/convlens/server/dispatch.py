@@ -5,11 +5,16 @@ import time
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
+from google.protobuf.message import Message
+
 from convlens.contract import ErrorReason, Failure
-from convlens.contract.pools import POOL_OF_SERVICE
+from convlens.contract.pools import POOL_OF_SERVICE, Pool
 from convlens.internal.v1.job_pb2 import Job, Reply
+from convlens.server.admission import Admission, Work, price
+from convlens.server.cache import Cache, key_of
 from convlens.server.contract import RPCS, Rpc
 from convlens.server.eager import eagerly
 from convlens.server.engine import Engine
@@ -22,63 +27,93 @@ from convlens.v1.network_pb2 import Network
 CLOCK = uuid.uuid4().hex
 
 
+# What there may be room for, in a while.
+NO_ROOM = frozenset(
+    {
+        ErrorReason.ERROR_REASON_QUEUE_FULL,
+        ErrorReason.ERROR_REASON_OVERLOADED,
+        ErrorReason.ERROR_REASON_DEADLINE_TOO_SHORT,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A request for a job: of a call, to a network by its name, parsed and as its bytes."""
+
+    call: Call
+    rpc: Rpc
+    network: str
+    request: Message
+    body: bytes
+
+
 class Dispatcher:
     """Sends requests to the engine and brings back answers."""
 
     def __init__(
-        self, engine: Engine, networks: Networks, metrics: Metrics, max_response_bytes: int
+        self,
+        engine: Engine,
+        networks: Networks,
+        admission: Admission,
+        cache: Cache,
+        metrics: Metrics,
+        max_response_bytes: int,
     ) -> None:
         self._engine = engine
         self._networks = networks
+        self._admission = admission
+        self._cache = cache
         self._metrics = metrics
         self._max_response_bytes = max_response_bytes
 
-    async def run(self, call: Call, rpc: Rpc, network: str, body: bytes) -> bytes:
+    async def run(self, asked: Question) -> bytes:
         """The response's bytes; raises Failure."""
-        async with aclosing(self.answers(call, rpc, network, body)) as answers:
+        if not self._cache.keeps(asked.request):
+            return await self._compute(asked)
+        network = self._networks.resolve(asked.network, asked.call.request_id)
+        key = key_of(asked.rpc, network, asked.request)
+        return await self._cache.get(key, asked.rpc, lambda: self._compute(asked))
+
+    async def _compute(self, asked: Question) -> bytes:
+        async with aclosing(self.answers(asked)) as answers:
             return [answer async for answer in answers][-1]
 
-    async def run_patiently(
-        self, call: Call, rpc: Rpc, network: str, body: bytes, worker_seconds: float = 0.0
-    ) -> bytes:
-        """Likewise; where the queue is full, sends the job again when there may be room.
+    async def run_patiently(self, asked: Question, worker_seconds: float = 0.0) -> bytes:
+        """Likewise; where there is no room, sends the job again when there may be some.
 
         Where no worker answers, it is sent again for `worker_seconds`.
         """
         away: float | None = None
-        async with asyncio.timeout_at(_loop_time(call.deadline)):
+        async with asyncio.timeout_at(_loop_time(asked.call.deadline)):
             while True:
                 try:
-                    return await self.run(call, rpc, network, body)
+                    return await self.run(asked)
                 except Failure as failure:
                     if failure.reason == ErrorReason.ERROR_REASON_WORKER_UNAVAILABLE:
                         away = away or time.monotonic()
                         if time.monotonic() - away >= worker_seconds:
                             raise
-                    elif failure.reason != ErrorReason.ERROR_REASON_QUEUE_FULL:
+                    elif failure.reason not in NO_ROOM:
                         raise
                     await asyncio.sleep(failure.retry_after or 0.1)
 
-    async def answers(
-        self, call: Call, rpc: Rpc, network: str, body: bytes
-    ) -> AsyncGenerator[bytes, None]:
+    async def answers(self, asked: Question) -> AsyncGenerator[bytes, None]:
         """The bytes of one response after the other; raises Failure."""
-        async with aclosing(self._replies(call, rpc, network, body)) as replies:
+        async with aclosing(self._replies(asked)) as replies:
             async for reply in replies:
                 if not reply.more:
                     self._metrics.record_stages(reply.stages)
                 if reply.HasField("error"):
-                    raise _failure(reply, call)
+                    raise _failure(reply, asked.call)
                 yield reply.response
 
-    async def _replies(
-        self, call: Call, rpc: Rpc, network: str, body: bytes
-    ) -> AsyncGenerator[Reply, None]:
+    async def _replies(self, asked: Question) -> AsyncGenerator[Reply, None]:
         """What the engine answers; from another version where the first was just unloaded."""
-        served = self._networks.resolve(network, call.request_id)
+        served = self._networks.resolve(asked.network, asked.call.request_id)
         started = False
         try:
-            async with aclosing(self._ask(served, call, rpc, body)) as replies:
+            async with aclosing(self._admitted(served, asked)) as replies:
                 async for reply in replies:
                     started = True
                     yield reply
@@ -86,18 +121,28 @@ class Dispatcher:
         except Failure as failure:
             if started or failure.reason is not ErrorReason.ERROR_REASON_WORKER_UNAVAILABLE:
                 raise
-            again = self._networks.resolve(network, call.request_id)
+            again = self._networks.resolve(asked.network, asked.call.request_id)
             if (again.name, again.version) == (served.name, served.version):
                 raise
-        async with aclosing(self._ask(again, call, rpc, body)) as replies:
+        async with aclosing(self._admitted(again, asked)) as replies:
             async for reply in replies:
                 yield reply
 
+    async def _admitted(self, network: Network, asked: Question) -> AsyncGenerator[Reply, None]:
+        """What the engine answers to a job for which there is room, and time."""
+        pool = POOL_OF_SERVICE.get(asked.rpc.service, "inference")
+        job = Work(price(asked.request, network), len(asked.body))
+        with self._admission.let_in(job, asked.call, network, pool):
+            async with aclosing(self._ask(network, pool, asked)) as replies:
+                async for reply in replies:
+                    job.is_done = not (reply.more or reply.HasField("error"))
+                    yield reply
+
     async def _ask(
-        self, network: Network, call: Call, rpc: Rpc, body: bytes
+        self, network: Network, pool: Pool, asked: Question
     ) -> AsyncGenerator[Reply, None]:
-        job = self._job(call, rpc, body)
-        if POOL_OF_SERVICE.get(rpc.service) != "analysis":
+        job = self._job(asked.call, asked.rpc, asked.body)
+        if pool == "inference":
             yield await self._engine.call(network, job)
             return
         async with aclosing(eagerly(self._engine.stream(network, job))) as replies:
@@ -121,7 +166,7 @@ class Dispatcher:
         """An RPC that is one job; its request names the network."""
 
         async def answer(call: Call, request: Any, body: bytes) -> bytes:
-            return await self.run(call, RPCS[path], request.network, body)
+            return await self.run(Question(call, RPCS[path], request.network, request, body))
 
         return answer
 
@@ -133,7 +178,8 @@ class Dispatcher:
 
         async def answer(call: Call, request: Any, body: bytes) -> AsyncGenerator[bytes, None]:
             network = getattr(request, "request", request).network
-            async with aclosing(self.answers(call, RPCS[path], network, body)) as answers:
+            asked = Question(call, RPCS[path], network, request, body)
+            async with aclosing(self.answers(asked)) as answers:
                 async for each in answers:
                     yield each
 
@@ -141,8 +187,7 @@ class Dispatcher:
 
     async def by_default(self, call: Call, request: Any, body: bytes) -> bytes:
         """A job that any worker can answer; it goes to the default network's."""
-        del request
-        return await self.run(call, call.rpc, "", body)
+        return await self._compute(Question(call, call.rpc, "", request, body))
 
 
 def _loop_time(deadline: float | None) -> float | None:

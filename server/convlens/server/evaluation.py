@@ -14,7 +14,7 @@ from convlens.contract.validation import Violation, invalid
 from convlens.internal.v1.robustness_pb2 import RobustnessRequest, RobustnessResponse
 from convlens.server.contract import RPCS
 from convlens.server.curve import Curve
-from convlens.server.dispatch import Dispatcher
+from convlens.server.dispatch import Dispatcher, Question
 from convlens.server.metrics import Metrics
 from convlens.server.networks import Networks
 from convlens.server.rpc import Call, failure_of
@@ -214,9 +214,8 @@ class Evaluation:
             deadline=self._call.deadline or time.monotonic() + LONG_SECONDS,
         )
         body = request.SerializeToString()
-        response = await self._dispatcher.run_patiently(
-            call, RPC, self._plan.network, body, PATIENCE_SECONDS
-        )
+        asked = Question(call, RPC, self._plan.network, request, body)
+        response = await self._dispatcher.run_patiently(asked, PATIENCE_SECONDS)
         return RobustnessResponse.FromString(response)
 
     async def tell_the_time(self) -> None:

@@ -15,6 +15,8 @@ from grpc_reflection.v1alpha import reflection
 
 from convlens.contract import Failure
 from convlens.contract.pools import POOL_OF_SERVICE
+from convlens.server.admission import Admission, limits_of
+from convlens.server.cache import Cache
 from convlens.server.dispatch import Dispatcher
 from convlens.server.engine import Engine, EngineError
 from convlens.server.evaluation import Evaluator
@@ -92,6 +94,7 @@ class Gateway:
         self._watch.cancel()
         for name in ("", *self._services):
             await self._health.set(name, HealthStatus.NOT_SERVING)
+        await asyncio.sleep(self._settings.drain_delay)
         if not await self._onion.drain(self._settings.drain_timeout):
             log.warning("calls cut off", seconds=self._settings.drain_timeout)
         # While gRPC stops it cancels new calls without a reason: refuse them with one first.
@@ -109,7 +112,14 @@ class Gateway:
             networks.resolve("", "")
         except Failure as failure:
             raise EngineError(f"default_network: {failure}") from None
-        dispatcher = Dispatcher(self._engine, networks, self._metrics, settings.max_message_bytes)
+        dispatcher = Dispatcher(
+            self._engine,
+            networks,
+            Admission(limits_of(settings)),
+            Cache(settings.cache_bytes, self._metrics.count_cached),
+            self._metrics,
+            settings.max_message_bytes,
+        )
         limits = StreamLimits(
             settings.stream_window, 2 * settings.max_message_bytes, settings.default_timeout
         )

@@ -70,6 +70,12 @@ class Metrics:
             ["network", "pool"],
             registry=self.registry,
         )
+        self.cached = Counter(
+            "convlens_cache_requests",
+            "Requests to the cache of answers: hit, miss, or shared with one under way.",
+            ["outcome"],
+            registry=self.registry,
+        )
         build = Gauge(
             "convlens_build",
             "Always 1; the version is a label.",
@@ -77,6 +83,10 @@ class Metrics:
             registry=self.registry,
         )
         build.labels(__version__).set(1)
+
+    def count_cached(self, outcome: str) -> None:
+        """Notes what the cache did for a request: hit, miss, or shared with one under way."""
+        self.cached.labels(outcome).inc()
 
     def watch_queue(self, network: str, pool: str, length: Callable[[], int]) -> None:
         """Reads the length of a queue whenever somebody looks."""

@@ -20,12 +20,15 @@ from google.rpc.status_pb2 import Status
 
 from convlens.contract import ErrorReason, Failure, check
 from convlens.contract.errors import code_name, reason_name
+from convlens.contract.validation import Violation, invalid
 from convlens.server.contract import RPCS, Rpc
 from convlens.server.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
 REQUEST_ID = "x-request-id"
+PRIORITY = "x-convlens-priority"
+PRIORITIES = ("interactive", "batch")
 STATUS_DETAILS = "grpc-status-details-bin"
 PRINTABLE_ID = re.compile(r"[\w.\-]{1,64}", re.ASCII)
 STOPPING_RETRY_SECONDS = 1.0
@@ -44,6 +47,8 @@ class Call:
     request_id: str
     deadline: float | None
     traceparent: str
+    # One of PRIORITIES, once the call is let in.
+    priority: str = "interactive"
 
 
 Unary: TypeAlias = Callable[[Call, Any, bytes], Awaitable[Message | bytes]]
@@ -143,6 +148,7 @@ class Onion(grpc.GenericRpcHandler):
         try:
             if self.stopping.is_set():
                 raise stopping()
+            _check_priority(call)
             async with asyncio.timeout(_left(call)):
                 yield call
         except BaseException as error:
@@ -166,6 +172,7 @@ class Onion(grpc.GenericRpcHandler):
             request_id=given if PRINTABLE_ID.fullmatch(given) else uuid.uuid4().hex,
             deadline=None if left is None else time.monotonic() + left,
             traceparent=metadata.get("traceparent", ""),
+            priority=metadata.get(PRIORITY, "interactive"),
         )
 
     def _report(self, call: Call, failure: Failure | None, seconds: float) -> None:
@@ -237,6 +244,12 @@ def out_of_time() -> Failure:
 def stopping() -> Failure:
     """What a caller is told whose work is not taken any more."""
     return Failure(ErrorReason.ERROR_REASON_SERVER_STOPPING, retry_after=STOPPING_RETRY_SECONDS)
+
+
+def _check_priority(call: Call) -> None:
+    if call.priority not in PRIORITIES:
+        words = f"is {call.priority!r}; must be {' or '.join(PRIORITIES)}"
+        raise invalid([Violation(field=f"metadata {PRIORITY}", description=words)])
 
 
 def _left(call: Call) -> float | None:

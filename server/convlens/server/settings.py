@@ -128,8 +128,50 @@ class Settings(BaseSettings):
     max_message_bytes: int = Field(
         64 * 2**20, ge=2**16, le=2**31 - 1, description="Largest message, in and out, in bytes."
     )
+    inference_budget: int = Field(
+        4096,
+        ge=1,
+        description="Images under way in the inference pool of a network; what comes beyond is "
+        "refused with the time to come back. Of each server process, as all that is under way.",
+    )
+    analysis_budget: int = Field(
+        1_000_000,
+        ge=1,
+        description="Passes under way in the analysis pool of a network, forward and backward.",
+    )
+    batch_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Share of both budgets that calls of the priority batch may fill.",
+    )
+    max_wait: float = Field(
+        10.0,
+        gt=0,
+        le=86_400,
+        description="Seconds for which a call of the inference pool may wait for others; longer "
+        "than that, or beyond its deadline, it is refused at once.",
+    )
+    max_jobs: int = Field(
+        4096, ge=1, le=1_000_000, description="Jobs under way in all pools together."
+    )
+    max_bytes: int = Field(
+        2**30, ge=2**20, description="Bytes of requests under way in all pools together."
+    )
+    cache_bytes: int = Field(
+        0,
+        ge=0,
+        description="Bytes of answers that are kept for who asks the same again; 0 keeps none.",
+    )
     default_timeout: float = Field(
         60.0, gt=0, le=86_400, description="Seconds for a call whose caller set no deadline."
+    )
+    drain_delay: float = Field(
+        0.0,
+        ge=0,
+        le=600,
+        description="Seconds after SIGTERM in which calls are still taken, though health says "
+        "NOT_SERVING: until whoever sends them has noticed.",
     )
     drain_timeout: float = Field(
         30.0, ge=0, le=3600, description="Seconds that accepted calls have to end after SIGTERM."

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from convlens.contract import check
 from convlens.contract.errors import code_name, reason_name
 from convlens.server.contract import RPCS, Rpc
-from convlens.server.dispatch import Dispatcher
+from convlens.server.dispatch import Dispatcher, Question
 from convlens.server.metrics import Metrics
 from convlens.server.rpc import Call, failure_of, stopping
 
@@ -146,7 +146,8 @@ class Stream:
         check(request)
         inner = request.request
         body = inner.SerializeToString()
-        return await self._dispatcher.run_patiently(item, self._unary, inner.network, body)
+        asked = Question(item, self._unary, inner.network, inner, body)
+        return await self._dispatcher.run_patiently(asked)
 
     def _count(self, call: Call, code: str, reason: str) -> None:
         self._metrics.stream_requests.labels(call.rpc.name, code, reason).inc()
