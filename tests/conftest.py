@@ -119,6 +119,15 @@ def classification(channel: Any) -> Any:
 ENGINES = ("embedded", "triton-local")
 
 
+# For what has been shown of Triton by another test: both engines, Triton with the slow ones.
+triton_is_slow = pytest.mark.parametrize(
+    "server",
+    ["embedded", pytest.param("triton-local", marks=pytest.mark.slow)],
+    indirect=True,
+    scope="session",
+)
+
+
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Callable[[str], RunningServer]]:
     """The server of an engine, started when it is first wanted; each stays until the end.

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.conftest import RunningServer
+from tests.conftest import RunningServer, triton_is_slow
 from tests.snippets import Page, dead_links
 
 PAGE = Page("attacks")
 
 
+@triton_is_slow
 def test_the_python_blocks_run(server: RunningServer, tmp_path: Path) -> None:
     lines = PAGE.run_python(server, tmp_path)
     status, *_, steps = lines[0].split()
@@ -28,6 +29,7 @@ def test_the_python_blocks_run(server: RunningServer, tmp_path: Path) -> None:
         assert sheet.width > 3 * 400
 
 
+@triton_is_slow
 def test_the_shell_blocks_run(server: RunningServer, tmp_path: Path) -> None:
     lines = PAGE.run_shell(server, tmp_path)
     assert lines[-1] == "1 of 1 answers are equal bit for bit."

@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from tests.conftest import RunningServer
+from tests.conftest import RunningServer, triton_is_slow
 from tests.snippets import Page, dead_links
 
 PAGE = Page("explanations")
@@ -20,6 +20,7 @@ def test_the_python_blocks_run(server: RunningServer, tmp_path: Path) -> None:
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+@triton_is_slow
 def test_the_shell_blocks_run(server: RunningServer, tmp_path: Path) -> None:
     assert PAGE.run_shell(server, tmp_path)[-1] == "2 of 2 answers are equal bit for bit."
     assert len(list((tmp_path / "maps").glob("*.png"))) == 2

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.conftest import RunningServer
+from tests.conftest import RunningServer, triton_is_slow
 from tests.snippets import Page, dead_links
 
 PAGE = Page("synthesis")
 
 
+@triton_is_slow
 def test_the_python_blocks_run(server: RunningServer, tmp_path: Path) -> None:
     lines = PAGE.run_python(server, tmp_path)
     assert re.fullmatch(r"32 \d+\.\d 1\.000 True", lines[0])
@@ -21,6 +22,7 @@ def test_the_python_blocks_run(server: RunningServer, tmp_path: Path) -> None:
         assert picture.size == (128, 128)
 
 
+@triton_is_slow
 def test_the_shell_blocks_run(server: RunningServer, tmp_path: Path) -> None:
     PAGE.run_shell(server, tmp_path)
     with Image.open(tmp_path / "model.gif") as growth:

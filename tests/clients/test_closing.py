@@ -1,6 +1,7 @@
 """Closing a client ends what is under way, and says so in one way."""
 
 import asyncio
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import grpc.aio
 import pytest
 
 from convlens.client import AsyncClient, Cancelled, Client, Health
+from convlens.client._calls import begun
 from convlens.client.testing import FakeServer
 from convlens.contract import ErrorReason, Failure
 from convlens.v1 import classification_pb2 as pb
@@ -187,3 +189,46 @@ async def test_closing_ends_calls_over_an_async_channel_of_ones_own(silent):
         await client.close()
         with pytest.raises(Cancelled):
             await task
+
+
+class Begun:
+    """A call that notes that it is cancelled."""
+
+    def __init__(self) -> None:
+        self.cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+
+
+@pytest.fixture
+def interruptible():
+    """A suite that was started in the background ignores interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_while_a_stream_begins_leaves_it_whole_and_ends_it(interruptible):
+    call, interrupted = Begun(), threading.Event()
+
+    def begin() -> Begun:
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        assert interrupted.wait(10)
+        return call
+
+    with pytest.raises(KeyboardInterrupt):
+        begun(begin)
+    assert not call.cancelled.is_set()
+    interrupted.set()
+    assert call.cancelled.wait(10)
+
+
+def test_what_hinders_a_stream_is_raised_where_it_was_begun():
+    def begin() -> Begun:
+        raise ValueError("closed")
+
+    with pytest.raises(ValueError, match="closed"):
+        begun(begin)
+    call = Begun()
+    assert begun(lambda: call) is call and not call.cancelled.is_set()

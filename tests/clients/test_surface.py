@@ -74,6 +74,7 @@ PUBLIC = [
     "OcclusionDetails",
     "OnError",
     "Overloaded",
+    "Parity",
     "PermissionDenied",
     "PictureProgress",
     "Pooling",

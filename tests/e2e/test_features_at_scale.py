@@ -21,7 +21,7 @@ from convlens.v1 import feature_pb2, feature_pb2_grpc
 from convlens.v1.image_pb2 import Image
 from convlens.v1.network_pb2 import GetNetworkRequest
 from convlens.v1.network_pb2_grpc import NetworkServiceStub
-from tests.conftest import ENGINES, RunningServer, running_server, server_process
+from tests.conftest import RunningServer, running_server, server_process
 from tests.e2e.test_features import array
 
 INPUT = "{size: 64, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}"
@@ -35,7 +35,9 @@ VECTOR = [feature_pb2.POOLING_NONE, feature_pb2.POOLING_FLATTEN]
 NETWORKS = ("shapes", "shuffle", "squeeze")
 
 
-@pytest.fixture(scope="module", params=ENGINES)
+@pytest.fixture(
+    scope="module", params=["embedded", pytest.param("triton-local", marks=pytest.mark.slow)]
+)
 def zoo(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[RunningServer]:
     """A server with three networks."""
     file = tmp_path_factory.mktemp("zoo") / "networks.yaml"

@@ -14,7 +14,7 @@ from convlens.v1 import attack_methods_pb2 as methods
 from convlens.v1.adversarial_pb2_grpc import AdversarialServiceStub
 from convlens.v1.image_pb2 import Image
 from convlens.v1.target_pb2 import Target
-from tests.conftest import RunningServer
+from tests.conftest import RunningServer, triton_is_slow
 from tests.e2e.test_bad_input import refusal
 
 EPSILONS = [1 / 255, 4 / 255, 16 / 255]
@@ -136,6 +136,7 @@ def test_an_attack_of_the_plan_is_the_attack_of_the_service(
         assert ([budget.epsilon] if budget.HasField("epsilon") else []) == fooled[:1]
 
 
+@triton_is_slow
 def test_neither_company_nor_order_nor_pauses_change_the_curve(
     attacking: Any, pictures: list[Path]
 ) -> None:
@@ -246,6 +247,7 @@ def test_too_much_work_is_refused_before_it_begins(attacking: Any, pictures: lis
         raise refusal(lambda: evaluated(attacking, messages(asked, [image(pictures[0])])))
 
 
+@triton_is_slow
 def test_at_the_deadline_the_curve_so_far_is_the_answer(
     attacking: Any, pictures: list[Path]
 ) -> None:

@@ -131,7 +131,7 @@ def check_endurance(
 def test_synthesis_again_and_again_leaves_nothing(
     server: RunningServer, pictures: list[Path], capsys: Any
 ) -> None:
-    check_endurance(server, pictures[0], 2, 7.5, capsys)
+    check_endurance(server, pictures[0], 1.5, 4, capsys)
 
 
 @pytest.mark.slow

@@ -187,7 +187,9 @@ def test_fresh_pictures_are_told_right() -> None:
     assert accuracy(load(ROBUST), FRESH) >= 0.97
 
 
-@pytest.mark.parametrize(("budget", "gap"), [("4/255", 0.1), ("8/255", 0.4)])
+@pytest.mark.parametrize(
+    ("budget", "gap"), [pytest.param("4/255", 0.1, marks=pytest.mark.slow), ("8/255", 0.4)]
+)
 def test_it_is_harder_to_fool_than_shapes(figures: dict[str, Any], budget: str, gap: float) -> None:
     attack = pgd(10, train_robust.BUDGETS[budget])
     ours, plain = (accuracy_under(each, FRESH[:32], attack) for each in (ROBUST, WEIGHTS))

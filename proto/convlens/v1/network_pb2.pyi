@@ -243,6 +243,40 @@ class MethodScore(_message.Message):
 Global___MethodScore: _TypeAlias = MethodScore  # noqa: Y015
 
 @_typing.final
+class Parity(_message.Message):
+    """How bfloat16 compares with float32 on a network, over a few pictures; it is taken where it passes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PICTURES_FIELD_NUMBER: _builtins.int
+    TOP1_AGREEMENT_FIELD_NUMBER: _builtins.int
+    SCORE_ERROR_FIELD_NUMBER: _builtins.int
+    PASSED_FIELD_NUMBER: _builtins.int
+    pictures: _builtins.int
+    """Pictures that were compared: drawn ones in the size of the input, noise for a linear network."""
+    top1_agreement: _builtins.float
+    """Share of them whose best class is the same, in [0, 1]."""
+    score_error: _builtins.float
+    """Largest difference of a score, as a share of the picture's largest score in size."""
+    passed: _builtins.bool
+    """Whether the network computes in bfloat16; else it computes in float32."""
+    def __init__(
+        self,
+        *,
+        pictures: _builtins.int = ...,
+        top1_agreement: _builtins.float = ...,
+        score_error: _builtins.float = ...,
+        passed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["passed", b"passed", "pictures", b"pictures", "score_error", b"score_error", "top1_agreement", b"top1_agreement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Parity: _TypeAlias = Parity  # noqa: Y015
+
+@_typing.final
 class Network(_message.Message):
     """A served network."""
 
@@ -266,6 +300,7 @@ class Network(_message.Message):
     CHANNELS_LAST_FIELD_NUMBER: _builtins.int
     COMPILED_FIELD_NUMBER: _builtins.int
     METHOD_SCORES_FIELD_NUMBER: _builtins.int
+    PARITY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     version: _builtins.str
@@ -314,6 +349,10 @@ class Network(_message.Message):
     def method_scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___MethodScore]:
         """How surely methods find what is known to decide its answers; of the bundled networks."""
 
+    @_builtins.property
+    def parity(self) -> Global___Parity:
+        """What came of asking for bfloat16; absent where float32 was asked for."""
+
     def __init__(
         self,
         *,
@@ -335,12 +374,15 @@ class Network(_message.Message):
         channels_last: _builtins.bool = ...,
         compiled: _builtins.bool = ...,
         method_scores: _abc.Iterable[Global___MethodScore] | None = ...,
+        parity: Global___Parity | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["anatomy", b"anatomy", "input", b"input"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_parity", b"_parity", "anatomy", b"anatomy", "input", b"input", "parity", b"parity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracies", b"accuracies", "anatomy", b"anatomy", "channels_last", b"channels_last", "compiled", b"compiled", "convlens_version", b"convlens_version", "device_kind", b"device_kind", "digest", b"digest", "input", b"input", "kind", b"kind", "labels", b"labels", "method_scores", b"method_scores", "name", b"name", "parameters", b"parameters", "precision", b"precision", "rows", b"rows", "torch_version", b"torch_version", "traffic_weight", b"traffic_weight", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_parity", b"_parity", "accuracies", b"accuracies", "anatomy", b"anatomy", "channels_last", b"channels_last", "compiled", b"compiled", "convlens_version", b"convlens_version", "device_kind", b"device_kind", "digest", b"digest", "input", b"input", "kind", b"kind", "labels", b"labels", "method_scores", b"method_scores", "name", b"name", "parameters", b"parameters", "parity", b"parity", "precision", b"precision", "rows", b"rows", "torch_version", b"torch_version", "traffic_weight", b"traffic_weight", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__parity: _TypeAlias = _typing.Literal["parity"]  # noqa: Y015
+    _WhichOneofArgType__parity: _TypeAlias = _typing.Literal["_parity", b"_parity"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__parity) -> _WhichOneofReturnType__parity | None: ...
 
 Global___Network: _TypeAlias = Network  # noqa: Y015
 

@@ -255,6 +255,8 @@ def test_a_server_that_dies_while_it_is_asked(run, monkeypatch, tmp_path):
     assert len(result.stderr.splitlines()) == 1
 
 
+# By default it runs in tests/e2e/test_sdk.py, with what it shows to people.
+@pytest.mark.slow
 def test_the_real_thing(spawn):
     process = spawn("demo", "--json")
     output, errors = process.communicate(timeout=120)

@@ -69,7 +69,7 @@ def check_same(
     found = swept(network, x, fill, window, stride, plan, layer)
     expected = swept(network, x, fill, window, stride, FullPasses("for comparison"), layer)
     scores = network.module(network.place(x[None]))[0]
-    assert expected.map.abs().max() > 0.01 * scores.abs().max(), "windows matter"
+    assert expected.map.abs().max() > 0.003 * scores.abs().max(), "windows matter"
     apart = float((found.map - expected.map).abs().max() / expected.map.abs().max())
     assert apart <= limit, apart
     assert found.full_passes_reason == "" and expected.full_passes_reason

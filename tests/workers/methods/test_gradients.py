@@ -233,7 +233,9 @@ def test_fills(x: Tensor, fill: Any, check: Callable[[Tensor, Tensor], bool]) ->
     filled(x, fill, mean=[0.1, 0.2, 0.3], sigma=100, seed=1)
 
 
-@pytest.fixture(params=["small", "alexnet", "vgg11", "resnet18"])
+@pytest.fixture(
+    params=["small", "alexnet", pytest.param("vgg11", marks=pytest.mark.slow), "resnet18"]
+)
 def case(request: pytest.FixtureRequest) -> tuple[Small, Tensor]:
     """A network and a picture of its size."""
     if request.param == "small":

@@ -124,7 +124,13 @@ def test_every_code_is_come_nearer_to(network: Small, layer: str) -> None:
     assert only(end).objective < 0.05 * only(begin).objective
 
 
-@pytest.mark.parametrize("layer", ["layer1", "layer4", "avgpool", LOGITS, LOG_PROBABILITIES])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        *("layer1", LOG_PROBABILITIES),
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("layer4", "avgpool", LOGITS)),
+    ],
+)
 def test_so_it_is_on_a_residual_network(layer: str) -> None:
     resnet = calibrated("resnet18", 32)
     wanted = code_at(LOGITS, None, resnet.trace, 10) if layer in SCORES else code(resnet, layer)

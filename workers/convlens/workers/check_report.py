@@ -13,7 +13,16 @@ from convlens.workers.check import Report
 
 WIDTHS = (20, 8, 9, 10)
 TEXT_WIDTH = 100
-FACTS = ("parameters", "input", "precision", "device_kind", "rows", "channels_last", "compiled", "parity")
+FACTS = (
+    "parameters",
+    "input",
+    "precision",
+    "device_kind",
+    "rows",
+    "channels_last",
+    "compiled",
+    "parity",
+)
 
 
 def print_report(report: Report) -> None:

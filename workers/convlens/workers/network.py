@@ -218,7 +218,7 @@ class ServedNetwork:
         )
 
 
-def _precision(bfloat16: bool) -> receipt_pb2.Precision:
+def _precision(bfloat16: bool) -> "receipt_pb2.Precision.ValueType":
     return receipt_pb2.PRECISION_BFLOAT16 if bfloat16 else receipt_pb2.PRECISION_FLOAT32
 
 

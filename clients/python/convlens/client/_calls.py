@@ -2,7 +2,9 @@
 
 import threading
 from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
 
 import grpc.aio
 
@@ -58,3 +60,41 @@ class OpenCalls:
             ends = [end for several in self._ends.values() for end in several]
         for end in ends:
             end()
+
+
+class Cancellable(Protocol):
+    """A call under way."""
+
+    def cancel(self) -> object:
+        """Ends it."""
+        ...
+
+
+C = TypeVar("C", bound=Cancellable)
+
+
+def begun(begin: Callable[[], C]) -> C:
+    """A stream that is begun in a thread of its own, which no Ctrl-C can interrupt.
+
+    Amid gRPC's own steps an interrupt leaves a call that nobody hears of, and closing its channel
+    waits for it for ever (seen with 1.81).
+    """
+    call: Future[C] = Future()
+
+    def work() -> None:
+        try:
+            call.set_result(begin())
+        except BaseException as error:
+            call.set_exception(error)
+
+    try:
+        threading.Thread(target=work, name="convlens-begin", daemon=True).start()
+        return call.result()
+    except KeyboardInterrupt:
+        call.add_done_callback(_cancel)
+        raise
+
+
+def _cancel(call: "Future[Any]") -> None:
+    if not call.exception():
+        call.result().cancel()

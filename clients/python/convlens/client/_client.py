@@ -7,13 +7,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import grpc
 
 from convlens.client import _operations as operations
-from convlens.client._calls import OpenCalls
+from convlens.client._calls import OpenCalls, begun
 from convlens.client._errors import Overloaded, Unavailable, translated
 from convlens.client._methods import IMAGES, dressed
 from convlens.client._operations import Last, Operation, Stream, Survey, Watch
@@ -194,7 +195,8 @@ class Client:
             send: grpc.StreamStreamMultiCallable[bytes, bytes]
             send = self._channel.stream_stream(stream.path)
             requests = window.requests(feed, source)
-            answers = send(requests, timeout=time_of(stream.timeout), metadata=metadata_of(call))
+            timeout = time_of(stream.timeout)
+            answers = begun(partial(send, requests, timeout, metadata_of(call)))
             try:
                 with self._calls.kept(answers.cancel, window.close):
                     for answer in answers:
@@ -219,7 +221,7 @@ class Client:
                     send: grpc.UnaryStreamMultiCallable[bytes, bytes]
                     send = self._channel.unary_stream(watch.path)
                     timeout = patience.remaining if watch.timeout else None
-                    answers = send(request, timeout=timeout, metadata=metadata_of(call))
+                    answers = begun(partial(send, request, timeout, metadata_of(call)))
                     try:
                         with self._calls.kept(answers.cancel):
                             for answer in answers:
