@@ -213,7 +213,7 @@ def test_an_interrupt_while_a_stream_begins_leaves_it_whole_and_ends_it(interrup
     call, interrupted = Begun(), threading.Event()
 
     def begin() -> Begun:
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         assert interrupted.wait(10)
         return call
 

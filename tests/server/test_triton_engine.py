@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from types import SimpleNamespace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,15 +12,20 @@ import pytest
 from convlens.contract import Failure
 from convlens.contract.errors import reason_name
 from convlens.internal.v1.job_pb2 import Job
+from convlens.server.admission import Admission, limits_of
+from convlens.server.cache import Cache
 from convlens.server.contract import RPCS
-from convlens.server.dispatch import Dispatcher
+from convlens.server.dispatch import Dispatcher, Question
 from convlens.server.engine import EngineError
 from convlens.server.metrics import Metrics
 from convlens.server.networks import Networks
+from convlens.server.rpc import Call
+from convlens.server.settings import Settings
 from convlens.server.triton import fleet, jobs, replica
 from convlens.server.triton.engine import TritonEngine
 from convlens.server.triton.jobs import Asked
 from convlens.server.triton.texts import Fault, TritonFault, fault_of_text
+from convlens.v1.classification_pb2 import ClassifyRequest
 from tests.server.fake_triton import FakeTriton, Told, broken, engine_of
 
 INFERENCE, ANALYSIS = "new@1-inference", "new@1-analysis"
@@ -339,17 +344,21 @@ async def test_callers_of_a_version_that_another_server_unloads_get_the_one_that
         monkeypatch.setattr(fleet, "REFRESH_SECONDS", 60.0)
         await asyncio.sleep(0.1)
         networks = Networks(engine, "", loading=False)
-        dispatcher = Dispatcher(engine, networks, Metrics(), 1 << 20)
+        metrics = Metrics()
+        admission = Admission(limits_of(Settings(**{})))
+        cache = Cache(0, metrics.count_cached)
+        dispatcher = Dispatcher(engine, networks, admission, cache, metrics, 1 << 20)
         assert networks.resolve("old", "id").version == "2"
         for model in ("old@2-inference", "old@2-analysis"):
             del triton.loaded[model]
         rpc = RPCS["/convlens.v1.ClassificationService/Classify"]
         deadline = time.monotonic() + 5
-        call: Any = SimpleNamespace(request_id="id", traceparent="", deadline=deadline)
-        assert await dispatcher.run(call, rpc, "old", b"") == b"answered by old@1-inference"
+        call = Call(rpc, "id", deadline, "")
+        asked = Question(call, rpc, "old", ClassifyRequest(), b"")
+        assert await dispatcher.run(asked) == b"answered by old@1-inference"
         assert served(engine) == {"old@1": 1.0}
         # Who names the version is told that it is gone.
-        failure = await failure_of(dispatcher.run(call, rpc, "old@2", b""))
+        failure = await failure_of(dispatcher.run(replace(asked, network="old@2")))
         assert reason_name(failure.reason) == "NETWORK_NOT_FOUND"
 
 

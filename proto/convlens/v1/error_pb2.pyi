@@ -62,6 +62,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The RPC is part of the contract but this server does not answer it."""
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 40
     """The queue of the pool is full."""
+    ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 46
+    """So much is under way that no more is taken in."""
+    ERROR_REASON_DEADLINE_TOO_SHORT: _ErrorReason.ValueType  # 47
+    """What is under way already would delay the answer beyond the caller's deadline."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 41
     """The caller's time is over, or was over before the work began."""
     ERROR_REASON_CANCELLED: _ErrorReason.ValueType  # 42
@@ -120,6 +124,10 @@ ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 30
 """The RPC is part of the contract but this server does not answer it."""
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 40
 """The queue of the pool is full."""
+ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 46
+"""So much is under way that no more is taken in."""
+ERROR_REASON_DEADLINE_TOO_SHORT: ErrorReason.ValueType  # 47
+"""What is under way already would delay the answer beyond the caller's deadline."""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 41
 """The caller's time is over, or was over before the work began."""
 ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 42

@@ -50,12 +50,12 @@ class Cache:
 
     def __init__(self, size: int, count: Callable[[str], None]) -> None:
         self._size = size
-        self._answers: LRUCache[bytes, bytes] = LRUCache(size, lambda body: len(body) + OVERHEAD)
+        self._answers: LRUCache[bytes, bytes] = LRUCache(size, _room)
         self._under_way: dict[bytes, asyncio.Future[bytes | None]] = {}
         self._count = count
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         """What is kept, in bytes."""
         return int(self._answers.currsize)
 
@@ -87,12 +87,16 @@ class Cache:
             body = await compute()
             if is_whole(rpc.response.FromString(body)):
                 result = body
-                if len(body) + OVERHEAD <= self._size:
+                if _room(body) <= self._size:
                     self._answers[key] = body
             return body
         finally:
             del self._under_way[key]
             mine.set_result(result)
+
+
+def _room(body: bytes) -> int:
+    return len(body) + OVERHEAD
 
 
 def is_whole(message: Message) -> bool:

@@ -16,7 +16,8 @@ from convlens.v1 import explanation_pb2 as explanation
 from convlens.v1 import network_pb2, quality_pb2, synthesis_methods_pb2, synthesis_pb2
 from convlens.v1.classification_pb2 import ClassifyRequest
 from convlens.v1.feature_pb2 import ExtractFeaturesRequest
-from convlens.v1.image_pb2 import Image, Target
+from convlens.v1.image_pb2 import Image
+from convlens.v1.target_pb2 import Target
 
 NETWORK = network_pb2.Network(
     labels=list("abcdefghij"), input=network_pb2.InputGeometry(height=64, width=64, channels=3)
@@ -67,7 +68,7 @@ def test_attacks_cost_what_the_contract_says() -> None:
 
 def test_an_image_of_an_evaluation() -> None:
     method = attacks.AttackMethod(pgd=attacks.PGD(steps=10))
-    plan = adversarial.RobustnessPlan(methods=[method], linf_epsilons_pixels=[0.01, 0.02])
+    plan = adversarial.RobustnessPlan(attacks=[method], epsilons=[0.01, 0.02])
     image = adversarial.LabeledImage(image=IMAGES[0])
     assert price(RobustnessRequest(plan=plan), NETWORK) == 1
     assert price(RobustnessRequest(plan=plan, image=image), NETWORK) > 20

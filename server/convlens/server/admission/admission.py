@@ -94,7 +94,7 @@ class Admission:
             raise overloaded(f"{taken}, and this one of {size} is beyond {limits.bytes}", load, 1)
 
     def _check_budget(self, load: Load, pool: Pool, cost: int, call: Call) -> None:
-        """Bounds the passes of a pool; what is larger than the budget runs when nothing else does."""
+        """Bounds the passes of a pool; a larger request runs when nothing else does."""
         budget, whose = self._limits.passes[pool], ""
         if call.priority == "batch":
             budget, whose = round(budget * self._limits.batch_share), " for the priority batch"

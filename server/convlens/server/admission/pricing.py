@@ -21,8 +21,10 @@ from convlens.v1.receipt_pb2 import Cost
 def price(request: Message, network: Network) -> int:
     """Passes of one image, forward and backward, that a checked request may need; at least 1."""
     wanted: Any = getattr(request, "request", request)
-    find = PRICES.get(type(wanted))
-    return max(1, find(wanted, network)) if find else 1
+    for kind, find in PRICES.items():
+        if isinstance(wanted, kind):
+            return max(1, find(wanted, network))
+    return 1
 
 
 def _images(request: Any, network: Network) -> int:
