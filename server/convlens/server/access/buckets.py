@@ -26,7 +26,8 @@ class Bucket:
         """
         self._fill()
         missing = min(amount, self._burst) - self._level
-        if missing > 0:
+        # But for what rounding leaves when the told time has passed.
+        if missing > 1e-9:
             return missing / self._rate
         self._level -= amount
         return 0.0

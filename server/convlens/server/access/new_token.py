@@ -21,7 +21,7 @@ def make_token(argv: Sequence[str]) -> int:
     chosen = vars(_parser().parse_args(argv))
     token = PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
     chosen.update(sha256=hash_of(token), scopes=chosen["scopes"].split(","))
-    entry = {key: chosen[key] for key in Token.model_fields if chosen[key] not in (None, False)}
+    entry = {key: chosen[key] for key in Token.model_fields if chosen[key] is not None}
     try:
         Token.model_validate(entry)
     except ValidationError as error:
@@ -53,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
             f"--{key}-burst", type=float, metavar="N", help=f"{what} at once, after a rest"
         )
     parser.add_argument(
-        "--batch-only", action="store_true", help="they may not ask for interactive priority"
+        "--batch-only",
+        action="store_const",
+        const=True,
+        help="they may not ask for interactive priority",
     )
     return parser
