@@ -79,6 +79,7 @@ PUBLIC = [
     "Pooling",
     "PretrainedWeights",
     "QualityScore",
+    "QuotaExceeded",
     "Receipt",
     "ReceptiveField",
     "Region",

@@ -85,6 +85,13 @@ async def test_callers_use_tls_and_nothing_else(files: Files, tokens: Path) -> N
         assert "CERTIFICATE_VERIFY_FAILED" in told
 
 
+async def test_comments_in_any_script_harm_nothing(files: Files) -> None:
+    for path in (files.certificate, files.client_ca):
+        path.write_bytes("# Überwachung\n".encode() + path.read_bytes())
+    async with serving(**files.settings, tls_client_ca=files.client_ca) as gateway:
+        assert await asked(str(gateway.address), files.credentials(files.ca))
+
+
 async def test_callers_must_show_a_certificate_where_an_authority_is_named(files: Files) -> None:
     mutual = {**files.settings, "tls_client_ca": files.client_ca}
     async with serving(**mutual) as gateway:
@@ -186,6 +193,7 @@ MISTAKES = {
         lambda _: of_another_kind(),
         "is not the key of the certificate",
     ),
+    "another script": ("certificate", lambda _: "—".encode(), "has no certificate in PEM"),
     "no authority": ("client_ca", lambda _: b"\xff", "has no certificate in PEM"),
     "no file": ("client_ca", None, "No such file or directory"),
 }

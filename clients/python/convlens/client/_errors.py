@@ -9,9 +9,10 @@
       FailedPrecondition       the method does not apply to the network
       NotFound                 no such network, layer, class or service
       AlreadyExists
-      PermissionDenied
-      Unauthenticated
+      PermissionDenied         your token lacks a scope
+      Unauthenticated          no token, or none that the server knows
       Overloaded               the server is full; `retry_after` says when to come back
+        QuotaExceeded          your token has used up what it may ask for in a time
       Aborted
       Cancelled                the call was cancelled, or the client was closed under it
       DeadlineExceeded         also a TimeoutError: the time allowed was over
@@ -146,6 +147,10 @@ class Overloaded(ConvLensError):
     default_code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+class QuotaExceeded(Overloaded):
+    """The token has used up what it may ask for in a time."""
+
+
 class Aborted(ConvLensError):
     """The server gave the call up."""
 
@@ -205,6 +210,7 @@ CLASSES: dict[grpc.StatusCode, type[ConvLensError]] = {
 # Reasons that say more than their code.
 CLASSES_OF_REASONS: dict[str, type[ConvLensError]] = {
     "MESSAGE_TOO_LARGE": MessageTooLarge,
+    "QUOTA_EXCEEDED": QuotaExceeded,
     "IMAGE_EMPTY": InvalidImage,
     "IMAGE_UNREADABLE": InvalidImage,
     "IMAGE_TOO_LARGE": InvalidImage,

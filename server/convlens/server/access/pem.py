@@ -41,8 +41,10 @@ def pair(certificate: Path, key: Path) -> tuple[bytes, bytes]:
 
 
 def _has_certificate(pem: bytes) -> bool:
+    # Without what comments may hold in other letters.
+    text = pem.decode("ascii", "ignore")
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem.decode())
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
     except (ssl.SSLError, ValueError):
         return False
     return True
