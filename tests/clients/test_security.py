@@ -45,13 +45,17 @@ class Secured:
         ca.cert_pem.write_to_path(str(self.ca))
         self.certificate.write_bytes(callers.cert_chain_pems[0].bytes())
         self.key.write_bytes(callers.private_key_pem.bytes())
-        pair = (own.private_key_pem.bytes(), own.cert_chain_pems[0].bytes())
         self.fake = FakeServer()
-        credentials = grpc.ssl_server_credentials([pair], self.ca.read_bytes(), mutual)
-        port = self.fake._server.add_secure_port("127.0.0.1:0", credentials)
-        self.address = f"127.0.0.1:{port}"
+        self.mutual = mutual
+        self.address = self._open(own)
+        self.misnamed = self._open(ca.issue_cert("other.example.org"))
 
-    def sent(self) -> list[str | None]:
+    def _open(self, shown: trustme.LeafCert) -> str:
+        pair = (shown.private_key_pem.bytes(), shown.cert_chain_pems[0].bytes())
+        credentials = grpc.ssl_server_credentials([pair], self.ca.read_bytes(), self.mutual)
+        return f"127.0.0.1:{self.fake._server.add_secure_port('127.0.0.1:0', credentials)}"
+
+    def sent(self) -> list[str | bytes | None]:
         """What each call said of its caller."""
         return [request.metadata.get("authorization") for request in self.fake.requests]
 
@@ -59,7 +63,6 @@ class Secured:
 @pytest.fixture(params=[False, True], ids=["tls", "mutual"])
 def secured(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Secured]:
     made = Secured(tmp_path, request.param)
-    made.mutual = request.param  # type: ignore[attr-defined]
     with made.fake:
         yield made
 
@@ -78,11 +81,20 @@ def test_tls_and_a_token(connect: Any, secured: Any) -> None:
 def test_a_server_that_is_not_trusted_is_not_asked(connect: Any, secured: Any, tmp_path: Path):
     stranger = tmp_path / "stranger"
     trustme.CA().cert_pem.write_to_path(str(stranger))
-    for security in ({"ca": stranger}, {"tls": True}, {}):
-        with pytest.raises(Unavailable):
+    untrusted, closed = "is of no authority that is trusted", "hung up at once; it may want TLS"
+    for security, words in (
+        ({"ca": stranger}, untrusted),
+        ({"tls": True}, untrusted),
+        ({}, closed),
+    ):
+        with pytest.raises(Unavailable, match=words):
             connect(secured.address, max_attempts=1, token=TOKEN, **security).call("health")
+    with pytest.raises(Unavailable, match="is for another name than this address"):
+        connect(secured.misnamed, max_attempts=1, ca=secured.ca).call("health")
+    with pytest.raises(Unavailable, match="it speaks no TLS there"):
+        connect(secured.fake.address, max_attempts=1, ca=secured.ca).call("health")
     if secured.mutual:
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unavailable, match="or a certificate of yours"):
             connect(secured.address, max_attempts=1, ca=secured.ca).call("health")
     assert secured.sent() == []
 

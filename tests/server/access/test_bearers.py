@@ -72,8 +72,10 @@ def test_every_rpc_of_the_contract_has_its_scope() -> None:
 
 
 def test_an_rpc_that_nobody_thought_of_is_open_to_nobody() -> None:
-    new = Rpc("/convlens.v1.NewService/Do", "NewService/Do", "convlens.v1.NewService", Image, *"  ")
-    also = Rpc("/x/ResetNetwork", "NetworkService/ResetNetwork", LIST.service, Image, *"  ")
+    new = Rpc(
+        "/convlens.v1.NewService/Do", "NewService/Do", "convlens.v1.NewService", Image, False, False
+    )
+    also = Rpc("/x/ResetNetwork", "NetworkService/ResetNetwork", LIST.service, Image, False, False)
     for rpc in (new, also):
         with pytest.raises(KeyError):
             scopes._needed(rpc)
@@ -178,7 +180,7 @@ async def test_a_caller_and_what_their_token_says(tokens: Path) -> None:
 
 
 async def test_the_rate_of_calls_is_held_and_told(tokens: Path) -> None:
-    slow = {"requests_per_second": 0.001, "requests_burst": 2}
+    slow: Any = {"requests_per_second": 0.001, "requests_burst": 2}
     write(tokens, entry("t-lab", **slow), entry("t-page", "page"))
     async with calling(tokens=tokens) as (_, channel):
         for _ in range(2):
@@ -238,7 +240,7 @@ async def test_tokens_change_while_the_server_runs(tokens: Path) -> None:
 
 
 async def test_a_name_that_stays_keeps_what_it_used(tokens: Path) -> None:
-    slow = {"requests_per_second": 0.001, "requests_burst": 1}
+    slow: Any = {"requests_per_second": 0.001, "requests_burst": 1}
     write(tokens, entry("t-lab", **slow))
     bearers = Bearers(tokens)
     bearers.caller(LIST, bearer("t-lab"))

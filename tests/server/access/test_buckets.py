@@ -100,7 +100,7 @@ def test_passes_are_charged_and_refused_with_the_time_to_wait(clock: Clock) -> N
     assert reason_name(failure.reason) == "QUOTA_EXCEEDED"
     assert failure.metadata == {"quota": "50 passes per second"}
     assert failure.retry_after == 0.14
-    clock.now += failure.retry_after
+    clock.now += failure.retry_after or 0
     caller.charge(7)
     # Requests are not limited by it.
     assert caller.account

@@ -46,7 +46,9 @@ def test_what_is_set_wins_over_the_profile(monkeypatch: pytest.MonkeyPatch) -> N
     ids=" ".join,
 )
 def test_what_is_taken(flags: list[str]) -> None:
-    assert load_settings(flags)
+    assert load_settings(flags)[0].profile == (
+        "production" if PRODUCTION[0] in flags else "development"
+    )
 
 
 @pytest.mark.parametrize(

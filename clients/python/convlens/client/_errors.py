@@ -219,6 +219,17 @@ CLASSES_OF_REASONS: dict[str, type[ConvLensError]] = {
 }
 
 
+# What gRPC says where two sides cannot agree on TLS, and what it means.
+OF_TLS = {
+    re.compile("CERTIFICATE_VERIFY_FAILED"): "its certificate is of no authority that is trusted",
+    re.compile("Hostname Verification"): "its certificate is for another name than this address",
+    re.compile("WRONG_VERSION_NUMBER"): "it speaks no TLS there",
+    re.compile("connections to all backends failing.*Socket closed"): (
+        "it hung up at once; it may want TLS, or a certificate of yours"
+    ),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """What an error may say about the call that it ended."""
@@ -330,6 +341,9 @@ def _without_details(code: grpc.StatusCode, text: str, call: Call) -> Status:
 
 
 def _short(text: str) -> str:
-    """The cause at the end of gRPC's chain: "Connection refused (111)"."""
+    """The cause in gRPC's chain: "Connection refused (111)", or what of TLS went wrong."""
+    for sign, words in OF_TLS.items():
+        if sign.search(text):
+            return words
     match = re.search(r"(?:Failed to connect to remote host|connect): ([^:]*)$", text)
     return (match.group(1) if match else text or "the connection was lost").rstrip(".")
