@@ -30,7 +30,8 @@ def make_token(argv: Sequence[str]) -> int:
             print(f"convlens-server token: {words}", file=sys.stderr)
         return 2
     print(yaml.safe_dump([entry], sort_keys=False), end="")
-    print("The token, shown this once:", file=sys.stderr)
+    if sys.stderr.isatty():
+        print("The token, shown this once:", file=sys.stderr)
     print(token, file=sys.stderr)
     return 0
 
@@ -39,7 +40,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="convlens-server token",
         description="Makes a token. Its entry for the file of the setting tokens goes to stdout, "
-        "the token itself to stderr: convlens-server token lab --scopes classify >> tokens.yaml",
+        "the token itself, this once, to stderr: "
+        "convlens-server token lab --scopes classify >> tokens.yaml 2> lab.token",
     )
     parser.add_argument("name", metavar="NAME", help="who gets it; stands in the log of each call")
     parser.add_argument(
