@@ -221,7 +221,8 @@ def load_settings(argv: Sequence[str]) -> tuple[Settings, bool]:
         prog="convlens-server",
         description="Serves ConvLens over gRPC. Each setting is a flag, an environment variable "
         f"({ENV_PREFIX}LISTEN, …) and a key of the file; flags win over the environment, "
-        "and the environment over the file.",
+        "and the environment over the file. `convlens-server token --help` tells how to make a "
+        "token for the file of tokens.",
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file with settings")
     parser.add_argument("--print-config", action="store_true", help="print the settings and stop")

@@ -1,9 +1,7 @@
-"""A server whose callers have tokens."""
+"""What tests of access share."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
-import grpc
 import pytest
 
 from convlens.server import gateway as gateways
@@ -19,12 +17,3 @@ def no_lingering(monkeypatch: pytest.MonkeyPatch) -> None:
 def tokens(tmp_path: Path) -> Path:
     """Where the file of tokens is."""
     return tmp_path / "tokens.yaml"
-
-
-@pytest.fixture
-async def closing() -> AsyncIterator[list[grpc.aio.Channel]]:
-    """Channels that are closed when the test ends."""
-    channels: list[grpc.aio.Channel] = []
-    yield channels
-    for channel in channels:
-        await channel.close()

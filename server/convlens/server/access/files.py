@@ -40,9 +40,11 @@ class Followed(Generic[T]):
         self._seen = state
         try:
             value = self._read()
-        except Unusable as error:
+        except Exception as error:
+            # Whatever is wrong with a file: nobody would follow it any more.
             self.is_stale = True
-            log.error("not reloaded, the old one stays in force", setting=self.name, why=str(error))
+            why = str(error) if isinstance(error, Unusable) else type(error).__name__
+            log.error("not reloaded, the old one stays in force", setting=self.name, why=why)
             return False
         self.is_stale = False
         self.value = value
