@@ -23,6 +23,7 @@ from convlens.client import (
     MessageTooLarge,
     NotFound,
     Overloaded,
+    QuotaExceeded,
     Unavailable,
     Violation,
     _errors,
@@ -38,6 +39,7 @@ REASONS = [number for number in ErrorReason.values() if number]
 # The others are told by their codes.
 KINDS = {
     "MESSAGE_TOO_LARGE": MessageTooLarge,
+    "QUOTA_EXCEEDED": QuotaExceeded,
     "IMAGE_EMPTY": InvalidImage,
     "IMAGE_UNREADABLE": InvalidImage,
     "IMAGE_TOO_LARGE": InvalidImage,

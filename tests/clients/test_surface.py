@@ -80,6 +80,7 @@ PUBLIC = [
     "Pooling",
     "PretrainedWeights",
     "QualityScore",
+    "QuotaExceeded",
     "Receipt",
     "ReceptiveField",
     "Region",

@@ -1,5 +1,6 @@
 """Networks that come and go while a server runs: the same with both engines."""
 
+import pickle
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,18 +47,34 @@ def build():
 """
 
 
+class Opens:
+    """Unpickled, it opens a file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return open, (self.path, "w")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the configuration is, and beside it what it does not name."""
+    return tmp_path_factory.mktemp("config")
+
+
 @pytest.fixture(scope="module", params=ENGINES)
-def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RunningServer]:
+def server(request: pytest.FixtureRequest, folder: Path) -> Iterator[RunningServer]:
     """A server that may load an early checkpoint of its network, and one whose file is none."""
     [*_, early] = sorted(shapes.CHECKPOINTS.glob("*.safetensors"))
-    folder = tmp_path_factory.mktemp("config")
     broken = folder / "broken.safetensors"
     broken.write_bytes(b"no weights")
     file = folder / "networks.yaml"
     file.write_text(CONFIG.format(early=early, broken=broken, folder=folder, input=INPUT))
     (folder / "half.py").write_text(HALF)
+    opened = str(folder / "opened")
+    (folder / "evil.py").write_text(f"open({opened!r}, 'w')\n")
+    (folder / "evil.pt").write_bytes(pickle.dumps(Opens(opened)))
     with running_server(engine=request.param, networks=file, loading=True) as running:
         yield running
 
@@ -128,6 +145,37 @@ def test_only_the_allow_list_is_loaded_and_unloaded(networks: Any, reference: st
             "network": full,
             "detail": "the allow list has shapes@early, shapes@broken, half@1",
         }
+    assert served(networks) == SERVED
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "torchvision:resnet18",
+        "half:build",
+        "half:build@1",
+        "os:getcwd@1",
+        "evil:build@1",
+        "early.safetensors@1",
+        "{folder}/evil.pt@1",
+        "../evil.pt@1",
+        "file://{folder}/evil.pt@1",
+        "shapes@../evil",
+        "shapes@early/../../evil",
+        "__import__('half')@1",
+        "!!python/object/apply:os.getcwd []@1",
+    ],
+)
+def test_a_request_can_name_nothing_that_runs_or_is_read(
+    networks: Any, folder: Path, reference: str
+) -> None:
+    """Builders, files and pickles stand in the configuration alone."""
+    for change in (load, unload):
+        given = reference.format(folder=folder)
+        failure = refusal(lambda change=change, given=given: change(networks, given))
+        detail = failure.metadata.get("detail", "")
+        assert detail == "the allow list has shapes@early, shapes@broken, half@1"
+    assert not (folder / "opened").exists()
     assert served(networks) == SERVED
 
 

@@ -31,7 +31,8 @@ def test_every_reason_has_a_code_and_a_sentence(reason) -> None:
     assert code_name(rule.code) not in ("OK", "UNKNOWN")
     assert rule.sentence.endswith(".")
     assert rule.retryable == (
-        code_name(rule.code) == "UNAVAILABLE" or reason_name(reason) == "QUEUE_FULL"
+        code_name(rule.code) == "UNAVAILABLE"
+        or reason_name(reason) in ("QUEUE_FULL", "QUOTA_EXCEEDED")
     )
 
 

@@ -58,13 +58,17 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NaN or infinite values in an answer."""
     ERROR_REASON_MEASURE_NOT_APPLICABLE: _ErrorReason.ValueType  # 26
     """A measure of quality that has nothing to say about a map."""
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 35
+    """Nobody knows who calls: no token, an unknown one, or none that can be read."""
+    ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 36
+    """A token without the scope that the RPC needs."""
     ERROR_REASON_NOT_IMPLEMENTED: _ErrorReason.ValueType  # 30
     """The RPC is part of the contract but this server does not answer it."""
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 40
     """The queue of the pool is full."""
-    ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 46
+    ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 47
     """So much is under way that no more is taken in."""
-    ERROR_REASON_DEADLINE_TOO_SHORT: _ErrorReason.ValueType  # 47
+    ERROR_REASON_DEADLINE_TOO_SHORT: _ErrorReason.ValueType  # 48
     """What is under way already would delay the answer beyond the caller's deadline."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 41
     """The caller's time is over, or was over before the work began."""
@@ -76,6 +80,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No server answers at the address; said by the SDK."""
     ERROR_REASON_WORKER_UNAVAILABLE: _ErrorReason.ValueType  # 45
     """The workers of a network cannot answer now: they start, heal, stop, or are out of reach."""
+    ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 46
+    """A token has used up what it may ask for in a time."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 50
     """A defect of ours; the log of the server has the whole story under the request id."""
 
@@ -120,13 +126,17 @@ ERROR_REASON_NOT_FINITE: ErrorReason.ValueType  # 25
 """NaN or infinite values in an answer."""
 ERROR_REASON_MEASURE_NOT_APPLICABLE: ErrorReason.ValueType  # 26
 """A measure of quality that has nothing to say about a map."""
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 35
+"""Nobody knows who calls: no token, an unknown one, or none that can be read."""
+ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 36
+"""A token without the scope that the RPC needs."""
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 30
 """The RPC is part of the contract but this server does not answer it."""
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 40
 """The queue of the pool is full."""
-ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 46
+ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 47
 """So much is under way that no more is taken in."""
-ERROR_REASON_DEADLINE_TOO_SHORT: ErrorReason.ValueType  # 47
+ERROR_REASON_DEADLINE_TOO_SHORT: ErrorReason.ValueType  # 48
 """What is under way already would delay the answer beyond the caller's deadline."""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 41
 """The caller's time is over, or was over before the work began."""
@@ -138,6 +148,8 @@ ERROR_REASON_SERVER_UNREACHABLE: ErrorReason.ValueType  # 44
 """No server answers at the address; said by the SDK."""
 ERROR_REASON_WORKER_UNAVAILABLE: ErrorReason.ValueType  # 45
 """The workers of a network cannot answer now: they start, heal, stop, or are out of reach."""
+ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 46
+"""A token has used up what it may ask for in a time."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 50
 """A defect of ours; the log of the server has the whole story under the request id."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

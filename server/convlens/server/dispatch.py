@@ -33,6 +33,7 @@ NO_ROOM = frozenset(
         ErrorReason.ERROR_REASON_QUEUE_FULL,
         ErrorReason.ERROR_REASON_OVERLOADED,
         ErrorReason.ERROR_REASON_DEADLINE_TOO_SHORT,
+        ErrorReason.ERROR_REASON_QUOTA_EXCEEDED,
     }
 )
 
@@ -133,6 +134,7 @@ class Dispatcher:
         pool = POOL_OF_SERVICE.get(asked.rpc.service, "inference")
         job = Work(price(asked.request, network), len(asked.body))
         with self._admission.let_in(job, asked.call, network, pool):
+            asked.call.caller.charge(job.cost)
             async with aclosing(self._ask(network, pool, asked)) as replies:
                 async for reply in replies:
                     job.is_done = not (reply.more or reply.HasField("error"))

@@ -15,6 +15,8 @@ from grpc_reflection.v1alpha import reflection
 
 from convlens.contract import Failure
 from convlens.contract.pools import POOL_OF_SERVICE
+from convlens.server.access.access import Access
+from convlens.server.access.probes import ProbePort
 from convlens.server.admission import Admission, limits_of
 from convlens.server.cache import Cache
 from convlens.server.dispatch import Dispatcher
@@ -54,15 +56,22 @@ class Gateway:
         self._engine = engine
         self._metrics = metrics
         self._health = HealthServicer()
-        self._onion = Onion(metrics, settings.default_timeout)
+        self.access = Access(settings)
+        self._onion = Onion(metrics, settings.default_timeout, self.access)
         self._services: list[str] = []
         self._metrics_port: MetricsPort | None = None
+        self._probe_port: ProbePort | None = None
         self.address = parse_address(settings.listen)
 
     @property
     def metrics_address(self) -> Address | None:
         """Where the metrics are shown; None where they are off."""
         return self._metrics_port.address if self._metrics_port else None
+
+    @property
+    def health_address(self) -> Address | None:
+        """Where probes are answered without TLS; None where that is off."""
+        return self._probe_port.address if self._probe_port else None
 
     async def __aenter__(self) -> "Gateway":
         self._server = grpc.aio.server(options=_options(self._settings))
@@ -77,7 +86,10 @@ class Gateway:
             self._onion.implementations = self._implementations()
             self._add_services()
             await self._server.start()
+            if self._probe_port:
+                await self._probe_port.start()
             self._watch = asyncio.create_task(self._watch_health())
+            self._follow = asyncio.create_task(self.access.follow())
         except BaseException:
             await self._close_ports()
             await self._engine.stop()
@@ -101,9 +113,9 @@ class Gateway:
         await asyncio.sleep(LINGER_SECONDS)
         # The last answers may still be on their way to the network when the calls have ended.
         await self._server.stop(FLUSH_SECONDS)
+        self._follow.cancel()
         await self._engine.stop()
-        if self._metrics_port:
-            self._metrics_port.close()
+        await self._close_beside()
 
     def _implementations(self) -> Implementations:
         settings = self._settings
@@ -157,16 +169,24 @@ class Gateway:
         )
 
     def _open_ports(self) -> None:
-        port = _bind(self.address, lambda: self._server.add_insecure_port(str(self.address)))
+        port = _bind(self.address, lambda: self.access.open_port(self._server, str(self.address)))
         self.address = Address(host=self.address.host, port=port)
         if self._settings.metrics_listen != "off":
             wanted = parse_address(self._settings.metrics_listen)
             self._metrics_port = _bind(wanted, lambda: MetricsPort(self._metrics, wanted))
+        if self._settings.health_listen != "off":
+            probed = parse_address(self._settings.health_listen)
+            self._probe_port = _bind(probed, lambda: ProbePort(self._health, probed))
 
     async def _close_ports(self) -> None:
         # gRPC lets go of the port of a server only if that was started.
         await self._server.start()
         await self._server.stop(None)
+        await self._close_beside()
+
+    async def _close_beside(self) -> None:
+        if self._probe_port:
+            await self._probe_port.stop()
         if self._metrics_port:
             self._metrics_port.close()
 
@@ -202,7 +222,7 @@ def _bind(address: Address, open_port: Callable[[], T]) -> T:
     except (RuntimeError, OSError) as error:
         raise EngineError(
             f"cannot listen on {address}: it is taken or not an address of this machine; "
-            "choose another one with --listen or --metrics-listen"
+            "choose another one with --listen, --metrics-listen or --health-listen"
         ) from error
 
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import structlog
 
 from convlens.server import __version__
+from convlens.server.access import profile
+from convlens.server.access.new_token import make_token
 from convlens.server.embedded import EmbeddedEngine
 from convlens.server.engine import Engine, EngineError
 from convlens.server.gateway import Gateway
@@ -23,8 +25,11 @@ log = structlog.get_logger(__name__)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serves until SIGTERM or SIGINT. Exit codes: 0, 1 (cannot serve), 2 (wrong settings)."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["token"]:
+        return make_token(argv[1:])
     try:
-        settings, print_config = load_settings(sys.argv[1:] if argv is None else argv)
+        settings, print_config = load_settings(argv)
     except SettingsError as error:
         for line in str(error).splitlines():
             print(f"convlens-server: {line}", file=sys.stderr)
@@ -111,10 +116,15 @@ async def serve(gateway: Gateway, settings: Settings, ending: Ending) -> None:
         loop.add_signal_handler(number, ending.on_signal)
     await _start(gateway, ending)
     try:
+        for danger in profile.dangers(settings):
+            log.warning("open to others", why=danger)
         log.info(
             "serving",
             address=str(gateway.address),
             metrics=str(gateway.metrics_address or "off"),
+            health=str(gateway.health_address or "off"),
+            tls="on" if settings.tls_certificate else "off",
+            tokens="on" if settings.tokens else "off",
             engine=settings.engine,
             version=__version__,
             pid=os.getpid(),

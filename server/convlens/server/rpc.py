@@ -21,6 +21,8 @@ from google.rpc.status_pb2 import Status
 from convlens.contract import ErrorReason, Failure, check
 from convlens.contract.errors import code_name, reason_name
 from convlens.contract.validation import Violation, invalid
+from convlens.server.access.access import Access
+from convlens.server.access.callers import ANYBODY, Caller
 from convlens.server.contract import RPCS, Rpc
 from convlens.server.metrics import Metrics
 
@@ -48,7 +50,8 @@ class Call:
     deadline: float | None
     traceparent: str
     # One of PRIORITIES, once the call is let in.
-    priority: str = "interactive"
+    priority: str = PRIORITIES[0]
+    caller: Caller = ANYBODY
 
 
 Unary: TypeAlias = Callable[[Call, Any, bytes], Awaitable[Message | bytes]]
@@ -72,8 +75,9 @@ class Implementations:
 class Onion(grpc.GenericRpcHandler):
     """Finds the implementation of each RPC of the contract, and wraps it."""
 
-    def __init__(self, metrics: Metrics, default_timeout: float) -> None:
+    def __init__(self, metrics: Metrics, default_timeout: float, access: Access) -> None:
         self.implementations = Implementations({}, {}, {})
+        self._access = access
         self._metrics = metrics
         self._default_timeout = default_timeout
         self._active: set[asyncio.Task[Any]] = set()
@@ -88,19 +92,31 @@ class Onion(grpc.GenericRpcHandler):
         rpc = RPCS.get(handler_call_details.method)
         if rpc is None:
             return None
+        try:
+            caller = self._access.caller(rpc, handler_call_details.invocation_metadata or ())
+        except Failure as failure:
+            # As a stream, of which gRPC reads nothing: who may not call fills no memory.
+            return grpc.stream_stream_rpc_method_handler(self._refuse(rpc, failure))
         if rpc.path in self.implementations.unary:
-            return grpc.unary_unary_rpc_method_handler(self._answer_unary(rpc))
+            return grpc.unary_unary_rpc_method_handler(self._answer_unary(rpc, caller))
         if rpc.path in self.implementations.replying:
-            return grpc.unary_stream_rpc_method_handler(self._answer_replies(rpc))
+            return grpc.unary_stream_rpc_method_handler(self._answer_replies(rpc, caller))
         if rpc.path in self.implementations.streaming:
-            return grpc.stream_stream_rpc_method_handler(self._answer_stream(rpc))
+            return grpc.stream_stream_rpc_method_handler(self._answer_stream(rpc, caller))
         return None
 
-    def _answer_unary(self, rpc: Rpc) -> Any:
+    def _refuse(self, rpc: Rpc, failure: Failure) -> Any:
+        async def answer(bodies: AsyncIterator[bytes], context: Context) -> None:
+            async with self.around(rpc, context, ANYBODY):
+                raise failure
+
+        return answer
+
+    def _answer_unary(self, rpc: Rpc, caller: Caller) -> Any:
         run = self.implementations.unary[rpc.path]
 
         async def answer(body: bytes, context: Context) -> bytes:
-            async with self.around(rpc, context) as call:
+            async with self.around(rpc, context, caller) as call:
                 request = rpc.decode(body)
                 check(request)
                 reply = await run(call, request, body)
@@ -108,12 +124,12 @@ class Onion(grpc.GenericRpcHandler):
 
         return answer
 
-    def _answer_replies(self, rpc: Rpc) -> Any:
+    def _answer_replies(self, rpc: Rpc, caller: Caller) -> Any:
         run = self.implementations.replying[rpc.path]
 
         # A coroutine that writes, as below.
         async def answer(body: bytes, context: Context) -> None:
-            async with self.around(rpc, context) as call:
+            async with self.around(rpc, context, caller) as call:
                 request = rpc.decode(body)
                 check(request)
                 async with aclosing(run(call, request, body)) as replies:
@@ -122,14 +138,14 @@ class Onion(grpc.GenericRpcHandler):
 
         return answer
 
-    def _answer_stream(self, rpc: Rpc) -> Any:
+    def _answer_stream(self, rpc: Rpc, caller: Caller) -> Any:
         run = self.implementations.streaming[rpc.path]
 
         # A coroutine that writes: of a generator that yields, gRPC would not close what is left
         # when the caller is gone.
         async def answer(bodies: AsyncIterator[bytes], context: Context) -> None:
-            async with self.around(rpc, context) as call:
-                requests = (rpc.decode(body) async for body in bodies)
+            async with self.around(rpc, context, caller) as call:
+                requests = _requests(call, bodies)
                 async with aclosing(run(call, requests)) as replies:
                     async for reply in replies:
                         await _write(context, reply.SerializeToString())
@@ -137,13 +153,17 @@ class Onion(grpc.GenericRpcHandler):
         return answer
 
     @asynccontextmanager
-    async def around(self, rpc: Rpc, context: Context) -> AsyncGenerator[Call, None]:
+    async def around(
+        self, rpc: Rpc, context: Context, caller: Caller
+    ) -> AsyncGenerator[Call, None]:
         """Runs the body of an RPC; what it raises becomes a status of the catalogue."""
-        call = self._open(rpc, context)
+        call = self._open(rpc, context, caller)
         started = time.monotonic()
         failure: Failure | None = None
         context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
         structlog.contextvars.bind_contextvars(request_id=call.request_id, rpc=rpc.name)
+        if caller.name:
+            structlog.contextvars.bind_contextvars(token=caller.name)
         self._enter(rpc)
         try:
             if self.stopping.is_set():
@@ -161,7 +181,7 @@ class Onion(grpc.GenericRpcHandler):
             self._leave(rpc)
             self._report(call, failure, time.monotonic() - started)
 
-    def _open(self, rpc: Rpc, context: Context) -> Call:
+    def _open(self, rpc: Rpc, context: Context, caller: Caller) -> Call:
         metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
         given = metadata.get(REQUEST_ID, "")
         left = cast("float | None", context.time_remaining())
@@ -172,7 +192,10 @@ class Onion(grpc.GenericRpcHandler):
             request_id=given if PRINTABLE_ID.fullmatch(given) else uuid.uuid4().hex,
             deadline=None if left is None else time.monotonic() + left,
             traceparent=metadata.get("traceparent", ""),
-            priority=metadata.get(PRIORITY, "interactive"),
+            priority=metadata.get(PRIORITY, PRIORITIES[0])
+            if caller.interactive_allowed
+            else "batch",
+            caller=caller,
         )
 
     def _report(self, call: Call, failure: Failure | None, seconds: float) -> None:
@@ -250,6 +273,16 @@ def _check_priority(call: Call) -> None:
     if call.priority not in PRIORITIES:
         words = f"is {call.priority!r}; must be {' or '.join(PRIORITIES)}"
         raise invalid([Violation(field=f"metadata {PRIORITY}", description=words)])
+
+
+async def _requests(call: Call, bodies: AsyncIterator[bytes]) -> AsyncGenerator[Message, None]:
+    """The requests of a stream, as fast as its caller may make them."""
+    first = True
+    async for body in bodies:
+        if not first:
+            await call.caller.next_request()
+        first = False
+        yield call.rpc.decode(body)
 
 
 def _left(call: Call) -> float | None:

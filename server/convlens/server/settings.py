@@ -25,6 +25,8 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as SourceError
 
+from convlens.server.access import profile
+
 ENV_PREFIX = "CONVLENS_"
 ADDRESS = re.compile(
     r"(\[(?P<ipv6>[^][/@\s]*:[^][/@\s]*)\]|(?P<host>[^][:/@\s]+)):(?P<port>[0-9]{1,5})"
@@ -91,6 +93,26 @@ class Settings(BaseSettings):
     )
     metrics_listen: ListenOrOff = Field(
         "127.0.0.1:9464", description="Address of the Prometheus metrics, or off."
+    )
+    health_listen: ListenOrOff = Field(
+        "off", description="Address of a second port, without TLS, for health probes; or off."
+    )
+    profile: Literal["development", "production"] = Field(
+        "development",
+        description="In production reflection is off unless it is set, and callers must be known.",
+    )
+    insecure: bool = Field(
+        False, description="Serve in production without tokens or certificates, or without TLS."
+    )
+    tls_certificate: Path | None = Field(
+        None, description="The server's certificate and those above it, in PEM: callers use TLS."
+    )
+    tls_key: Path | None = Field(None, description="The key of the certificate, in PEM.")
+    tls_client_ca: Path | None = Field(
+        None, description="Authorities in PEM; callers must show a certificate of theirs."
+    )
+    tokens: Path | None = Field(
+        None, description="YAML file of those who may call, by the hashes of their tokens."
     )
     engine: Literal["embedded", "triton-local", "triton"] = Field(
         "embedded", description="Where the networks run."
@@ -182,6 +204,19 @@ class Settings(BaseSettings):
         "info", description="The least important lines that are logged."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_profile_says(cls, given: dict[str, object]) -> dict[str, object]:
+        """What nobody set is as it suits the profile."""
+        return {**profile.DEFAULTS.get(str(given.get("profile")), {}), **given}
+
+    @model_validator(mode="after")
+    def _callers_fit(self) -> "Settings":
+        """Refuses what would leave the server open by mistake."""
+        if found := list(profile.mistakes(self)):
+            raise ValueError("\n".join(found))
+        return self
+
     @model_validator(mode="after")
     def _fit_together(self) -> "Settings":
         """Refuses what the engine would not look at."""
@@ -228,7 +263,8 @@ def load_settings(argv: Sequence[str]) -> tuple[Settings, bool]:
         prog="convlens-server",
         description="Serves ConvLens over gRPC. Each setting is a flag, an environment variable "
         f"({ENV_PREFIX}LISTEN, …) and a key of the file; flags win over the environment, "
-        "and the environment over the file.",
+        "and the environment over the file. `convlens-server token --help` tells how to make a "
+        "token for the file of tokens.",
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file with settings")
     parser.add_argument("--print-config", action="store_true", help="print the settings and stop")

@@ -4,6 +4,7 @@
 # pyright: reportPrivateUsage=false
 
 import asyncio
+import os
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -15,6 +16,7 @@ from collections.abc import (
     Iterable,
 )
 from contextlib import aclosing, contextmanager, suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -27,13 +29,13 @@ from convlens.client._errors import Overloaded, Unavailable, translated
 from convlens.client._methods import IMAGES, dressed
 from convlens.client._operations import Last, Operation, Stream, Survey, Watch
 from convlens.client._results import Cost
+from convlens.client._security import PathLike, Security
 from convlens.client._streams import Events, Feed, feed_of
 from convlens.client._transport import (
     DEFAULT_TIMEOUT,
     MAX_ATTEMPTS,
     MAX_MESSAGE_BYTES,
     Settings,
-    metadata_of,
     time_of,
 )
 
@@ -141,9 +143,25 @@ class AsyncClient:
         timeout: float = DEFAULT_TIMEOUT,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         max_attempts: int = MAX_ATTEMPTS,
+        tls: bool | None = None,
+        ca: PathLike | None = None,
+        certificate: PathLike | None = None,
+        key: PathLike | None = None,
+        token: str | os.PathLike[str] | None = None,
+        allow_plaintext_token: bool = False,
         channel: grpc.aio.Channel | None = None,
     ) -> None:
-        self._settings = Settings.of(address, timeout, max_message_bytes, max_attempts)
+        security = partial(
+            Security.of,
+            tls=tls,
+            ca=ca,
+            certificate=certificate,
+            key=key,
+            token=token,
+            allow_plaintext_token=allow_plaintext_token,
+            own_channel=channel is not None,
+        )
+        self._settings = Settings.of(address, timeout, max_message_bytes, max_attempts, security)
         self._owned = channel is None
         # Made at the first call, because it belongs to the loop that runs then.
         self._channel = channel
@@ -197,6 +215,7 @@ class AsyncClient:
     async def _perform(self, operation: Operation[T]) -> T:
         """Calls until it is answered, as long as there is patience."""
         call = self._settings.begin(operation.path, operation.missing)
+        metadata = self._settings.metadata_of(call)
         request = self._settings.wire(operation.request)
         patience = self._settings.patience(operation.timeout)
         while True:
@@ -204,7 +223,11 @@ class AsyncClient:
                 with translated(call), self._open():
                     send: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
                     send = self._connection().unary_unary(operation.path)
-                    answer = send(request, timeout=patience.remaining, metadata=metadata_of(call))
+                    answer = send(
+                        request,
+                        timeout=patience.remaining,
+                        metadata=metadata,
+                    )
                     with self._calls.kept(answer.cancel):
                         return operation.decode(await answer, call.request_id)
             except (Overloaded, Unavailable) as error:
@@ -214,12 +237,13 @@ class AsyncClient:
         self, stream: Stream[S, T] | Survey[S, T], source: Iterable[S] | AsyncIterable[S]
     ) -> AsyncGenerator[T, None]:
         call = self._settings.begin(stream.path)
+        metadata = self._settings.metadata_of(call)
         feed = feed_of(stream, self._settings, call)
         room = asyncio.Semaphore(stream.in_flight)
         with feed.judged(), translated(call), self._open():
             send: grpc.aio.StreamStreamMultiCallable[bytes, bytes]
             send = self._connection().stream_stream(stream.path)
-            answers = send(timeout=time_of(stream.timeout), metadata=metadata_of(call))
+            answers = send(timeout=time_of(stream.timeout), metadata=metadata)
             writer = asyncio.create_task(_write(answers, feed, source, room))
             try:
                 with self._calls.kept(answers.cancel, writer.cancel):
@@ -238,6 +262,7 @@ class AsyncClient:
     async def _watch(self, watch: Watch[T]) -> AsyncGenerator[T, None]:
         """Asks until the first answer has come, as long as there is patience; then once."""
         call = self._settings.begin(watch.path)
+        metadata = self._settings.metadata_of(call)
         request = self._settings.wire(watch.request)
         patience = self._settings.patience(watch.timeout)
         events = Events(watch, call)
@@ -247,7 +272,7 @@ class AsyncClient:
                     send: grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
                     send = self._connection().unary_stream(watch.path)
                     timeout = patience.remaining if watch.timeout else None
-                    answers = send(request, timeout=timeout, metadata=metadata_of(call))
+                    answers = send(request, timeout=timeout, metadata=metadata)
                     try:
                         with self._calls.kept(answers.cancel):
                             async for answer in answers:
@@ -262,8 +287,12 @@ class AsyncClient:
 
     def _connection(self) -> grpc.aio.Channel:
         if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(
-                self.address, options=self._settings.channel_options()
+            options = self._settings.channel_options()
+            credentials = self._settings.security.credentials()
+            self._channel = (
+                grpc.aio.secure_channel(self.address, credentials, options)
+                if credentials
+                else grpc.aio.insecure_channel(self.address, options)
             )
         return self._channel
 

@@ -3,6 +3,7 @@
 # The methods that `unary`, `streaming` and `watching` make are the class's own.
 # pyright: reportPrivateUsage=false
 
+import os
 import threading
 import time
 from collections import deque
@@ -19,13 +20,13 @@ from convlens.client._errors import Overloaded, Unavailable, translated
 from convlens.client._methods import IMAGES, dressed
 from convlens.client._operations import Last, Operation, Stream, Survey, Watch
 from convlens.client._results import Cost
+from convlens.client._security import PathLike, Security
 from convlens.client._streams import Events, Feed, feed_of
 from convlens.client._transport import (
     DEFAULT_TIMEOUT,
     MAX_ATTEMPTS,
     MAX_MESSAGE_BYTES,
     Settings,
-    metadata_of,
     time_of,
 )
 
@@ -101,8 +102,16 @@ class Client:
     `address` is "host:port"; left out, the environment's CONVLENS_SERVER, or 127.0.0.1:50051.
     `timeout` is the time that every call has unless it says otherwise, in seconds.
     `max_message_bytes` bounds one request and one answer. `max_attempts` is how often a call is
-    made where no server answers or the server is full; a stream is opened once. A `channel` given
-    here stays its owner's to close, and comes with its own options.
+    made where no server answers or the server is full; a stream is opened once.
+
+    `tls` says whether the connection is TLS; left out, it is where `ca`, `certificate` or the
+    environment says so. `ca` is a file of authorities to trust, in place of those that gRPC knows;
+    `certificate` and `key` are files of the client's own, for a server that asks for them. `token`
+    is a token, or the path of a file that is read again for every call; without TLS it goes to
+    this machine alone, unless `allow_plaintext_token`. What is left out is the environment's:
+    CONVLENS_TLS, _CA, _CERTIFICATE, _KEY, _TOKEN or _TOKEN_FILE; an empty token is none.
+
+    A `channel` given here stays its owner's to close, and comes with its own options and TLS.
     """
 
     def __init__(
@@ -112,14 +121,28 @@ class Client:
         timeout: float = DEFAULT_TIMEOUT,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         max_attempts: int = MAX_ATTEMPTS,
+        tls: bool | None = None,
+        ca: PathLike | None = None,
+        certificate: PathLike | None = None,
+        key: PathLike | None = None,
+        token: str | os.PathLike[str] | None = None,
+        allow_plaintext_token: bool = False,
         channel: grpc.Channel | None = None,
     ) -> None:
-        settings = Settings.of(address, timeout, max_message_bytes, max_attempts)
+        security = partial(
+            Security.of,
+            tls=tls,
+            ca=ca,
+            certificate=certificate,
+            key=key,
+            token=token,
+            allow_plaintext_token=allow_plaintext_token,
+            own_channel=channel is not None,
+        )
+        settings = Settings.of(address, timeout, max_message_bytes, max_attempts, security)
         self._settings = settings
         self._owned = channel is None
-        self._channel = channel or grpc.insecure_channel(
-            settings.address, options=settings.channel_options()
-        )
+        self._channel = channel or _open_channel(settings)
         self._calls = OpenCalls()
 
     classify = unary(operations.classify)
@@ -173,6 +196,7 @@ class Client:
     def _perform(self, operation: Operation[T]) -> T:
         """Calls until it is answered, as long as there is patience."""
         call = self._settings.begin(operation.path, operation.missing)
+        metadata = self._settings.metadata_of(call)
         request = self._settings.wire(operation.request)
         patience = self._settings.patience(operation.timeout)
         while True:
@@ -180,7 +204,11 @@ class Client:
                 with translated(call), self._calls.open():
                     send: grpc.UnaryUnaryMultiCallable[bytes, bytes]
                     send = self._channel.unary_unary(operation.path)
-                    answer = send(request, timeout=patience.remaining, metadata=metadata_of(call))
+                    answer = send(
+                        request,
+                        timeout=patience.remaining,
+                        metadata=metadata,
+                    )
                     return operation.decode(answer, call.request_id)
             except (Overloaded, Unavailable) as error:
                 time.sleep(patience.pause(error))
@@ -189,6 +217,7 @@ class Client:
         self, stream: Stream[S, T] | Survey[S, T], source: Iterable[S]
     ) -> Generator[T, None, None]:
         call = self._settings.begin(stream.path)
+        metadata = self._settings.metadata_of(call)
         feed = feed_of(stream, self._settings, call)
         window = Window(stream.in_flight)
         with feed.judged(), translated(call), self._calls.open():
@@ -196,7 +225,7 @@ class Client:
             send = self._channel.stream_stream(stream.path)
             requests = window.requests(feed, source)
             timeout = time_of(stream.timeout)
-            answers = begun(partial(send, requests, timeout, metadata_of(call)))
+            answers = begun(partial(send, requests, timeout, metadata))
             try:
                 with self._calls.kept(answers.cancel, window.close):
                     for answer in answers:
@@ -212,6 +241,7 @@ class Client:
     def _watch(self, watch: Watch[T]) -> Generator[T, None, None]:
         """Asks until the first answer has come, as long as there is patience; then once."""
         call = self._settings.begin(watch.path)
+        metadata = self._settings.metadata_of(call)
         request = self._settings.wire(watch.request)
         patience = self._settings.patience(watch.timeout)
         events = Events(watch, call)
@@ -221,7 +251,7 @@ class Client:
                     send: grpc.UnaryStreamMultiCallable[bytes, bytes]
                     send = self._channel.unary_stream(watch.path)
                     timeout = patience.remaining if watch.timeout else None
-                    answers = begun(partial(send, request, timeout, metadata_of(call)))
+                    answers = begun(partial(send, request, timeout, metadata))
                     try:
                         with self._calls.kept(answers.cancel):
                             for answer in answers:
@@ -232,6 +262,13 @@ class Client:
                 return events.finish()
             except (Overloaded, Unavailable) as error:
                 time.sleep(events.pause(patience, error))
+
+
+def _open_channel(settings: Settings) -> grpc.Channel:
+    options = settings.channel_options()
+    if credentials := settings.security.credentials():
+        return grpc.secure_channel(settings.address, credentials, options)
+    return grpc.insecure_channel(settings.address, options)
 
 
 class Window:

@@ -9,9 +9,10 @@
       FailedPrecondition       the method does not apply to the network
       NotFound                 no such network, layer, class or service
       AlreadyExists
-      PermissionDenied
-      Unauthenticated
+      PermissionDenied         your token lacks a scope
+      Unauthenticated          no token, or none that the server knows
       Overloaded               the server is full; `retry_after` says when to come back
+        QuotaExceeded          your token has used up what it may ask for in a time
       Aborted
       Cancelled                the call was cancelled, or the client was closed under it
       DeadlineExceeded         also a TimeoutError: the time allowed was over
@@ -146,6 +147,10 @@ class Overloaded(ConvLensError):
     default_code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+class QuotaExceeded(Overloaded):
+    """The token has used up what it may ask for in a time."""
+
+
 class Aborted(ConvLensError):
     """The server gave the call up."""
 
@@ -205,11 +210,23 @@ CLASSES: dict[grpc.StatusCode, type[ConvLensError]] = {
 # Reasons that say more than their code.
 CLASSES_OF_REASONS: dict[str, type[ConvLensError]] = {
     "MESSAGE_TOO_LARGE": MessageTooLarge,
+    "QUOTA_EXCEEDED": QuotaExceeded,
     "IMAGE_EMPTY": InvalidImage,
     "IMAGE_UNREADABLE": InvalidImage,
     "IMAGE_TOO_LARGE": InvalidImage,
     "TENSOR_INVALID": InvalidImage,
     "GEOMETRY_MISMATCH": InvalidImage,
+}
+
+
+# What gRPC says where two sides cannot agree on TLS, and what it means.
+OF_TLS = {
+    re.compile("CERTIFICATE_VERIFY_FAILED"): "its certificate is of no authority that is trusted",
+    re.compile("Hostname Verification"): "its certificate is for another name than this address",
+    re.compile("WRONG_VERSION_NUMBER"): "it speaks no TLS there",
+    re.compile("connections to all backends failing.*Socket closed"): (
+        "it hung up at once; it may want TLS, or a certificate of yours"
+    ),
 }
 
 
@@ -324,6 +341,9 @@ def _without_details(code: grpc.StatusCode, text: str, call: Call) -> Status:
 
 
 def _short(text: str) -> str:
-    """The cause at the end of gRPC's chain: "Connection refused (111)"."""
+    """The cause in gRPC's chain: "Connection refused (111)", or what of TLS went wrong."""
+    for sign, words in OF_TLS.items():
+        if sign.search(text):
+            return words
     match = re.search(r"(?:Failed to connect to remote host|connect): ([^:]*)$", text)
     return (match.group(1) if match else text or "the connection was lost").rstrip(".")

@@ -6,6 +6,7 @@ import re
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
@@ -21,6 +22,7 @@ from convlens.client._errors import (
     Unavailable,
     local,
 )
+from convlens.client._security import Security, is_local
 from convlens.contract import ErrorReason, Failure
 
 ADDRESS_VARIABLE = "CONVLENS_SERVER"
@@ -47,18 +49,29 @@ class Settings:
     timeout: float
     max_message_bytes: int
     max_attempts: int
+    security: Security
 
     @classmethod
     def of(
-        cls, address: str | None, timeout: float, max_message_bytes: int, max_attempts: int
+        cls,
+        address: str | None,
+        timeout: float,
+        max_message_bytes: int,
+        max_attempts: int,
+        security: Callable[[str], Security],
     ) -> "Settings":
-        """The settings, checked; without an address, that of the environment."""
+        """The settings, checked; without an address, that of the environment.
+
+        `security` says what suits an address.
+        """
         chosen = os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
+        checked = check_address(chosen if address is None else address)
         return cls(
-            check_address(chosen if address is None else address),
+            checked,
             check_timeout(timeout),
             check_count("max_message_bytes", max_message_bytes, MOST_BYTES),
             check_count("max_attempts", max_attempts),
+            security(checked),
         )
 
     def channel_options(self) -> list[tuple[str, Any]]:
@@ -76,7 +89,7 @@ class Settings:
             ("grpc.initial_reconnect_backoff_ms", 200),
             ("grpc.max_reconnect_backoff_ms", 5_000),
         ]
-        if self.address.startswith(("127.", "localhost:", "[::1]:")):
+        if is_local(self.address):
             # What runs on this machine is not behind the proxy of the environment.
             options.append(("grpc.enable_http_proxy", 0))
         return options
@@ -88,6 +101,10 @@ class Settings:
     def begin(self, path: str, missing: str = "") -> Call:
         """A call under an id of its own."""
         return Call(self.address, path, uuid.uuid4().hex, missing)
+
+    def metadata_of(self, call: Call) -> tuple[tuple[str, str], ...]:
+        """What travels beside the request."""
+        return ((REQUEST_ID_KEY, call.request_id), *self.security.metadata())
 
     def wire(self, request: Message) -> bytes:
         """The request's bytes; MessageTooLarge where the channel would refuse them."""
@@ -136,11 +153,6 @@ def check_count(name: str, value: Any, most: int = sys.maxsize) -> int:
 
 def _is_number(value: object, kind: type[Any]) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
-
-
-def metadata_of(call: Call) -> tuple[tuple[str, str], ...]:
-    """What travels beside the request."""
-    return ((REQUEST_ID_KEY, call.request_id),)
 
 
 @dataclass(slots=True)

@@ -1,10 +1,11 @@
 """TLS to Triton: what is trusted."""
 
-import ssl
 from pathlib import Path
 
 import grpc
 
+from convlens.server.access import pem
+from convlens.server.access.files import Unusable
 from convlens.server.engine import EngineError
 
 
@@ -14,12 +15,6 @@ def credentials(ca: Path) -> grpc.ChannelCredentials:
     gRPC would only say so with the first call, and in other words.
     """
     try:
-        pem = ca.read_bytes()
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem.decode())
-    except OSError as error:
-        # SSLError is one too, without a word on what to do.
-        reason = "has no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
-        raise EngineError(f"triton_ca: {ca}: {reason}") from None
-    except ValueError:
-        raise EngineError(f"triton_ca: {ca}: has no certificate in PEM") from None
-    return grpc.ssl_channel_credentials(pem)
+        return grpc.ssl_channel_credentials(pem.authorities("triton_ca", ca))
+    except Unusable as error:
+        raise EngineError(str(error)) from None

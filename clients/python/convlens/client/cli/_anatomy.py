@@ -10,8 +10,9 @@ from dataclasses import asdict
 import click
 from rich.cells import cell_len
 
-from convlens.client import Anatomy, Client, Layer, Network, ReceptiveField
+from convlens.client import Anatomy, Layer, Network, ReceptiveField
 from convlens.client.cli import _options as options
+from convlens.client.cli._connection import connected
 from convlens.client.cli._rows import fitted, printable
 
 # Text without a terminal is wrapped to this many columns; tables are as wide as they are.
@@ -50,7 +51,7 @@ def anatomy(network: str, server: str, timeout: float, as_json: bool) -> None:
       convlens anatomy vgg16@1 --server gpu-1:50051
       convlens anatomy --json | jq '.layers[] | [.name, .multiply_adds]'
     """
-    with Client(server, timeout=timeout, max_attempts=1) as client:
+    with connected(server, timeout=timeout, max_attempts=1) as client:
         served = client.network(network)
     if as_json:
         name = f"{served.name}@{served.version}"

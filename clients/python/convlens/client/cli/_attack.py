@@ -7,12 +7,13 @@ from typing import Any
 import click
 from google.protobuf.message import Message
 
-from convlens.client import Client, Cost, methods
+from convlens.client import Cost, methods
 from convlens.client._operations.asking import choices_of
 from convlens.client.cli import _options as options
 from convlens.client.cli._attack_calls import attacked, labels_of
 from convlens.client.cli._attack_output import AttackFolder, AttackOutput, VerdictTable
 from convlens.client.cli._calls import Picture, batches, shown_progress
+from convlens.client.cli._connection import connected
 from convlens.client.cli._method_help import method_document, method_help
 from convlens.client.cli._output import estimated, print_estimate
 from convlens.client.cli._pictures import found
@@ -118,7 +119,7 @@ def attack(
     read = map(Picture.read, paths, labels or [None] * len(paths))
     # The sheet draws the change that was found, not what rounding left of it.
     given: dict[str, Any] = {**_given(question), "return_pixels": out is not None}
-    with Client(server) as client:
+    with connected(server) as client:
         if estimate:
 
             def ask(batch: Sequence[Picture]) -> Cost:

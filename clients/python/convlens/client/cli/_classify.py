@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 
-from convlens.client import Classification, Client, ConvLensError
+from convlens.client import Classification, ConvLensError
 from convlens.client.cli import _options as options
+from convlens.client.cli._connection import connected
 from convlens.client.cli._json import json_text
 from convlens.client.cli._outcomes import end_if_of_all, error_json
 from convlens.client.cli._pictures import found
@@ -60,7 +61,7 @@ def classify(
         raise click.UsageError("--json and --csv exclude each other.", ctx)
     paths = found(pictures)
     report = _Json() if as_json else _Csv() if as_csv else _Text([str(path) for path in paths])
-    with Client(server) as client, progress("classifying", len(paths)) as bar:
+    with connected(server) as client, progress("classifying", len(paths)) as bar:
         task = bar.add_task("", total=len(paths))
         results = client.classify_stream(
             paths,

@@ -98,7 +98,7 @@ def run_demo(command: list[str], pictures: list[Path]) -> Run:
     with _orderly_end(), ExitStack() as stack:
         with Console(stderr=True).status("Starting a server with the bundled network…"):
             server = stack.enter_context(EmbeddedServer(command))
-        client = stack.enter_context(Client(server.address))
+        client = stack.enter_context(Client(server.address, tls=False, token=""))
         ready = time.monotonic()
         results = client.classify(pictures)
         classified = time.monotonic()

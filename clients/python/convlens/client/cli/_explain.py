@@ -7,10 +7,11 @@ from typing import Any
 import click
 from google.protobuf.message import Message
 
-from convlens.client import Client, Cost, methods
+from convlens.client import Cost, methods
 from convlens.client._operations.asking import choices_of
 from convlens.client.cli import _options as options
 from convlens.client.cli._calls import Picture, batches, explained, shown_progress
+from convlens.client.cli._connection import connected
 from convlens.client.cli._explain_output import AnswerOutput, AnswerTable
 from convlens.client.cli._folder import MapFolder
 from convlens.client.cli._method_help import method_document, method_help
@@ -141,7 +142,7 @@ def explain(
         )
     read = map(Picture.read, paths, regions or [None] * len(paths))
     given = _given(question, drawn=out is not None)
-    with Client(server) as client:
+    with connected(server) as client:
         if estimate:
 
             def ask(batch: Sequence[Picture]) -> Cost:

@@ -21,6 +21,7 @@ from convlens.client import (
 )
 from convlens.client.cli import _options as options
 from convlens.client.cli._codes import RESERVED, writer_of
+from convlens.client.cli._connection import connected
 from convlens.client.cli._files import check_folder, check_new
 from convlens.client.cli._json import json_text
 from convlens.client.cli._outcomes import end_if_of_all
@@ -102,7 +103,7 @@ def extract(
     _check_out(out, partial, overwrite)
     paths = _found(pictures)
     started = time.monotonic()
-    with Client(server) as client:
+    with connected(server) as client:
         run = _run(client.network(network), names, wanted)
         with _spool(partial, run, names, overwrite) as spool:
             _report_resumed(spool, spool.resume(paths), len(paths))

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from convlens.client._transport import ADDRESS_VARIABLE, DEFAULT_ADDRESS
+from convlens.client.cli import _connection as connection
 from convlens.contract import rule_of
 from convlens.v1 import classification_pb2
 
@@ -14,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 TOP_K = rule_of(classification_pb2.ClassifyRequest.DESCRIPTOR.fields_by_name["top_k"])
 
-server = click.option(
+address = click.option(
     "--server",
     metavar="HOST:PORT",
     envvar=ADDRESS_VARIABLE,
@@ -23,6 +24,12 @@ server = click.option(
     show_envvar=True,
     help="Where the server is.",
 )
+
+
+def server(command: F) -> F:
+    """--server, and how to be sure of it and say who calls; `connection.connected` goes by them."""
+    return address(connection.options(command))
+
 
 network = click.option(
     "--network", metavar="NAME[@VERSION]", default="", help="A served network; else the default."

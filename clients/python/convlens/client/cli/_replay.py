@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from convlens.client import Client
 from convlens.client.cli import _options as options
 from convlens.client.cli._calls import Picture, shown_progress
 from convlens.client.cli._comparison import Comparison, causes
+from convlens.client.cli._connection import connected
 from convlens.client.cli._json import json_text
 from convlens.client.cli._pictures import find
 from convlens.client.cli._receipts import Recorded, path_of, read_receipts
@@ -63,7 +63,7 @@ def replay(
     found = [[_picture(entry, given) for entry in call.pictures] for call in recorded]
     differences: dict[str, tuple[Any, Any]] = {}
     comparisons: list[Comparison] = []
-    with Client(server) as client, shown_progress("computing") as show:
+    with connected(server) as client, shown_progress("computing") as show:
         for call, own in zip(recorded, found, strict=True):
             again, now = asked_again(client, call, own, receipt.parent, timeout, show)
             comparisons += again

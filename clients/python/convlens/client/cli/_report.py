@@ -10,9 +10,10 @@ from typing import Any
 import click
 from google.protobuf.message import Message
 
-from convlens.client import Client, methods
+from convlens.client import methods
 from convlens.client.cli import _options as options
 from convlens.client.cli._calls import Picture
+from convlens.client.cli._connection import connected
 from convlens.client.cli._explain import FORM
 from convlens.client.cli._files import write_whole
 from convlens.client.cli._json import json_text
@@ -140,7 +141,7 @@ def report(
     check_page(out, overwrite=overwrite)
     paths = found(pictures)
     started = time.monotonic()
-    with Client(server) as client:
+    with connected(server) as client:
         served = client.network(network)
         name = f"{served.name}@{served.version}"
         asks = question(served, asked, units, layer, attacks)

@@ -12,6 +12,7 @@ from convlens.client import Client, Cost, InvalidRequest, LabeledImage, Robustne
 from convlens.client._errors import from_status
 from convlens.client._operations.robustness import robustness_plan
 from convlens.client.cli import _options as options
+from convlens.client.cli._connection import connected
 from convlens.client.cli._files import check_folder, check_new, write_whole
 from convlens.client.cli._method_help import method_document, method_help
 from convlens.client.cli._output import Estimate, print_estimate, total
@@ -157,7 +158,7 @@ def robustness(
     plan = _plan(ctx, attacks, given)
     _check_files(out, checkpoint, overwrite=overwrite)
     files = labeled_files(folder, labels)
-    with Client(server) as client:
+    with connected(server) as client:
         served = [_served(client, name, files) for name in networks or ("",)]
         if estimate:
             cost = _estimated(client, served, files, attacks, given)

@@ -5,9 +5,10 @@ from dataclasses import asdict
 
 import click
 
-from convlens.client import Client, Health, NetworkSummary
+from convlens.client import Health, NetworkSummary
 from convlens.client.cli import _options as options
 from convlens.client.cli import _pretrained as pretrained
+from convlens.client.cli._connection import connected
 
 
 @click.command()
@@ -44,7 +45,7 @@ def networks(
         return
     if name or sort != pretrained.BY_NAME:
         raise click.UsageError("NAME and --sort are for --available.")
-    with Client(server, timeout=timeout, max_attempts=1) as client:
+    with connected(server, timeout=timeout, max_attempts=1) as client:
         served = client.networks()
     if as_json:
         click.echo(json.dumps({"server": server, "networks": [asdict(entry) for entry in served]}))
@@ -53,7 +54,7 @@ def networks(
 
 
 def _list_available(name: str, sort: str, server: str, timeout: float, as_json: bool) -> None:
-    with Client(server, timeout=timeout, max_attempts=1) as client:
+    with connected(server, timeout=timeout, max_attempts=1) as client:
         weights = pretrained.in_order(client.pretrained(name), sort)
     if as_json:
         click.echo(pretrained.as_document(weights, server))
@@ -89,7 +90,7 @@ def health(ctx: click.Context, service: str, server: str, timeout: float, as_jso
       convlens health
       convlens health convlens.v1.ClassificationService --server gpu-1:50051
     """
-    with Client(server, timeout=timeout, max_attempts=1) as client:
+    with connected(server, timeout=timeout, max_attempts=1) as client:
         status = client.health(service)
     if as_json:
         click.echo(json.dumps({"server": server, "service": service, "status": status}))

@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from convlens.client import Client, InvalidRequest, SynthesisDone, methods
+from convlens.client import InvalidRequest, SynthesisDone, methods
 from convlens.client._errors import from_status
 from convlens.client.cli._calls import Picture
+from convlens.client.cli._connection import connected
 from convlens.client.cli._output import Estimate, print_estimate
 from convlens.client.cli._receipts import SYNTHESIS_FORMAT, write_receipts
 from convlens.client.cli._rows import printable, shown
@@ -49,7 +50,7 @@ def made(ctx: click.Context, asked: Asked, question: dict[str, Any]) -> None:
     numbers = {**asked.numbers, "steps": question.pop("steps")}
     _set(ctx, method, question.pop("settings"), numbers)
     _check(ctx, method, question)
-    with Client(server) as client:
+    with connected(server) as client:
         if estimate:
             del question["preview_every"]
             cost = client.estimate_synthesis(method, timeout=timeout, **question)

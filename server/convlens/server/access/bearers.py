@@ -1,0 +1,81 @@
+"""Callers with tokens: found by the token of a call, and followed as the file changes."""
+
+import hmac
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from convlens.contract import ErrorReason, Failure
+from convlens.server.access.callers import Account, Caller, unauthenticated
+from convlens.server.access.files import Followed
+from convlens.server.access.scopes import NEEDED
+from convlens.server.access.tokens import Token, hash_of, read_tokens
+from convlens.server.contract import Rpc
+
+HEADER = "authorization"
+BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/=-]{1,512})", re.ASCII | re.IGNORECASE)
+
+
+class Bearers:
+    """Everybody who has a token of a file; raises Unusable where that has a mistake."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self.followed = Followed("tokens", [path], lambda: read_tokens(path))
+        self._clock = clock
+        self._accounts: dict[str, Account] = {}
+        self.apply()
+
+    def apply(self) -> None:
+        """Goes by what the file says now; a name that stays keeps what it used."""
+        entries = {entry.name: entry for entry in self.followed.value}
+        for name in self._accounts.keys() - entries.keys():
+            self._accounts.pop(name).close()
+        for name, entry in entries.items():
+            if name in self._accounts:
+                self._accounts[name].change(entry)
+            else:
+                self._accounts[name] = Account(entry, self._clock)
+
+    def caller(self, rpc: Rpc, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
+        """Who calls, with one request counted.
+
+        Raises Failure UNAUTHENTICATED, PERMISSION_DENIED or QUOTA_EXCEEDED.
+        """
+        digest = hash_of(_token([value for key, value in metadata if key == HEADER]))
+        account = self._find(digest)
+        if account is None:
+            raise unauthenticated("the token is not one that it knows")
+        entry = account.entry
+        _check_scope(rpc, entry)
+        account.take_request()
+        return Caller(entry.name, entry.scopes, not entry.batch_only, account, digest)
+
+    def _find(self, digest: str) -> Account | None:
+        """Compares with every hash there is, in the same time whichever it is."""
+        found: Account | None = None
+        for account in self._accounts.values():
+            for known in account.digests:
+                if hmac.compare_digest(known, digest):
+                    found = account
+        return found
+
+
+def _token(values: Sequence[str | bytes]) -> str:
+    if not values:
+        raise unauthenticated("it sent no token")
+    if len(values) > 1:
+        raise unauthenticated(f"'{HEADER}' is there {len(values)} times")
+    [value] = values
+    match = BEARER.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise unauthenticated(f"'{HEADER}' is not 'Bearer TOKEN'")
+    return match[1]
+
+
+def _check_scope(rpc: Rpc, entry: Token) -> None:
+    scope = NEEDED[rpc.path]
+    if scope is not None and scope not in entry.scopes:
+        scopes = ", ".join(sorted(entry.scopes))
+        reason = ErrorReason.ERROR_REASON_PERMISSION_DENIED
+        raise Failure(reason, rpc=rpc.name, scope=scope, scopes=scopes)

@@ -1,0 +1,27 @@
+"""A port for health probes alone, without TLS: those of Kubernetes speak none."""
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+
+from convlens.server.settings import Address
+
+
+class ProbePort:
+    """Answers grpc.health.v1, and nothing else, as the server's own port does."""
+
+    def __init__(self, health: HealthServicer, address: Address) -> None:
+        # Two servers on one port by mistake would each get half of the probes.
+        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
+        self.address = Address(host=address.host, port=self._server.add_insecure_port(str(address)))
+
+    async def start(self) -> None:
+        """Answers from now on."""
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Answers no more, and lets go of the port."""
+        # gRPC lets go of the port of a server only if that was started.
+        await self._server.start()
+        await self._server.stop(None)
