@@ -65,8 +65,9 @@ class Dispatcher:
         """The bytes of one response after the other; raises Failure."""
         async with aclosing(self._replies(call, rpc, network, body)) as replies:
             async for reply in replies:
-                if not reply.more:
-                    self._metrics.record_stages(reply.stages)
+                if reply.HasField("stages"):
+                    pool = POOL_OF_SERVICE.get(rpc.service, "inference")
+                    self._metrics.record_stages(reply.stages, pool, call.facts.admit_seconds)
                 if reply.HasField("error"):
                     raise _failure(reply, call)
                 yield reply.response
@@ -96,7 +97,9 @@ class Dispatcher:
     async def _ask(
         self, network: Network, call: Call, rpc: Rpc, body: bytes
     ) -> AsyncGenerator[Reply, None]:
+        call.facts.network = f"{network.name}@{network.version}"
         job = self._job(call, rpc, body)
+        call.facts.sent = time.monotonic()
         if POOL_OF_SERVICE.get(rpc.service) != "analysis":
             yield await self._engine.call(network, job)
             return

@@ -37,6 +37,10 @@ NETWORKS = "/convlens.v1.NetworkService"
 HEALTH_SECONDS = 0.25
 LINGER_SECONDS = 0.5
 FLUSH_SECONDS = 2.0
+# The SDK's clients ping every 30 s while a call is silent (its _transport.py); others may a little
+# more often.
+LEAST_PING_MS = 10_000
+KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS = 30_000, 10_000
 HealthStatus = health_pb2.HealthCheckResponse
 T = TypeVar("T")
 
@@ -147,11 +151,11 @@ class Gateway:
         )
 
     def _open_ports(self) -> None:
-        port = _bind(self.address, lambda: self._server.add_insecure_port(str(self.address)))
+        port = bind(self.address, lambda: self._server.add_insecure_port(str(self.address)))
         self.address = Address(host=self.address.host, port=port)
         if self._settings.metrics_listen != "off":
             wanted = parse_address(self._settings.metrics_listen)
-            self._metrics_port = _bind(wanted, lambda: MetricsPort(self._metrics, wanted))
+            self._metrics_port = bind(wanted, lambda: MetricsPort(self._metrics.registry, wanted))
 
     async def _close_ports(self) -> None:
         # gRPC lets go of the port of a server only if that was started.
@@ -186,7 +190,8 @@ class Gateway:
         return pool is None or self._engine.can_answer(pool)
 
 
-def _bind(address: Address, open_port: Callable[[], T]) -> T:
+def bind(address: Address, open_port: Callable[[], T]) -> T:
+    """What opens a port of this address gives; raises EngineError where that is not to be had."""
     try:
         return open_port()
     except (RuntimeError, OSError) as error:
@@ -201,8 +206,23 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         # Two servers on one port by mistake would each get half of the callers.
-        ("grpc.so_reuseport", 0),
-        # Clients ping every 30 s at most; answering faster ones with GOAWAY would cut them off.
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.so_reuseport", int(settings.processes > 1)),
+        # Faster clients are cut off by a GOAWAY. What gRPC writes of as min_recv_ping_interval…
+        # has this name.
+        ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_MS),
         ("grpc.keepalive_permit_without_calls", 1),
+        # A caller who is gone without a word is found after as long.
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        *_ageing(settings),
     ]
+
+
+def _ageing(settings: Settings) -> list[tuple[str, int]]:
+    if not settings.max_connection_age:
+        return []
+    options = [("grpc.max_connection_age_ms", round(settings.max_connection_age * 1000))]
+    if settings.max_connection_age_grace:
+        grace = round(settings.max_connection_age_grace * 1000)
+        options.append(("grpc.max_connection_age_grace_ms", grace))
+    return options
