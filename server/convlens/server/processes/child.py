@@ -1,7 +1,8 @@
 """One of several server processes: `python -m convlens.server.processes.child 2`.
 
 It gets its settings from its parent, pickled on standard input since some are secret, and says on
-standard output that it serves. Its metrics are in the folder that the environment names.
+standard output that it serves, or why it cannot. Its metrics are in the folder that the environment
+names.
 """
 
 import asyncio
@@ -37,8 +38,7 @@ def main() -> int:
     try:
         asyncio.run(_serve(settings))
     except EngineError as error:
-        for line in str(error).splitlines():
-            print(f"convlens-server: {line}", file=sys.stderr)
+        print(error)
         return 1
     return 0
 

@@ -14,6 +14,7 @@ import structlog
 
 from convlens.server import __version__
 from convlens.server.ending import Ending
+from convlens.server.engine import EngineError
 from convlens.server.gateway import bind
 from convlens.server.metrics.port import MetricsPort
 from convlens.server.metrics.process_metrics import ProcessMetrics
@@ -48,6 +49,7 @@ class Supervisor:
         self._over = asyncio.Event()
         self._live: dict[int, Process] = {}
         self._kept: list[asyncio.Task[int]] = []
+        self.trouble = ""
         self._shared = SharedMetrics(metrics, self._pids)
         self.registry = Registry()
         self.registry.register(self._shared)
@@ -59,10 +61,8 @@ class Supervisor:
     async def start(self, number: int) -> bool:
         """Has one process run until the end; returns whether it serves, as soon as that is known.
 
-        One that ends before it served for the first time is not started again: it said why.
+        One that ends before it served for the first time is not started again: `trouble` says why.
         """
-        if self._over.is_set():
-            return False
         serving = asyncio.Event()
         kept = asyncio.create_task(self._keep(number, serving))
         self._kept.append(kept)
@@ -83,7 +83,8 @@ class Supervisor:
             pause = PAUSES[min(tries, len(PAUSES) - 1)]
             tries += 1
             self._metrics.restarts.inc()
-            log.error("server process ended", process=number, code=code, again_in=pause)
+            told = {"process": number, "code": code, "again_in": pause, "error": self.trouble}
+            log.error("server process ended", **told)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._over.wait(), pause)
                 return 0
@@ -105,8 +106,12 @@ class Supervisor:
             process.stdin.write(self._settings)
             await process.stdin.drain()
         process.stdin.close()
-        if await process.stdout.readline() == SERVING:
+        said = await process.stdout.readline()
+        if said == SERVING:
             serving.set()
+            self.trouble = ""
+        else:
+            self.trouble = (said + await process.stdout.read()).decode().strip()
         code = await process.wait()
         del self._live[number]
         await asyncio.to_thread(self._shared.forget, process.pid)
@@ -125,7 +130,7 @@ class Supervisor:
 async def supervise(settings: Settings, ending: Ending) -> int:
     """Serves until SIGTERM or SIGINT, then has all processes drain; returns the exit code.
 
-    Raises EngineError where an address is taken.
+    Raises EngineError where an address is taken, or a process cannot serve.
     """
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -161,18 +166,22 @@ async def _serve(
     supervisor: Supervisor, settings: Settings, ending: Ending, addresses: tuple[str, str]
 ) -> int:
     ended = asyncio.create_task(ending.wait())
-    starting = asyncio.create_task(_start(supervisor, settings.processes))
+    numbers = range(1, settings.processes + 1)
+    starting = asyncio.gather(*(supervisor.start(number) for number in numbers))
     await asyncio.wait({ended, starting}, return_when=asyncio.FIRST_COMPLETED)
-    failed = starting.done() and not starting.result()
+    failed = starting.done() and not all(starting.result())
+    trouble = supervisor.trouble
     if starting.done() and not failed:
         _tell(settings, *addresses)
         await ended
+        log.info("draining", seconds=settings.drain_timeout)
     ended.cancel()
-    log.info("draining", seconds=settings.drain_timeout)
     well = await supervisor.end()
     await starting
+    if failed:
+        raise EngineError(trouble or "a process of the server ended before it served")
     log.info("stopped")
-    return 0 if well and not failed else 1
+    return 0 if well else 1
 
 
 def _tell(settings: Settings, address: str, metrics: str) -> None:
@@ -185,11 +194,3 @@ def _tell(settings: Settings, address: str, metrics: str) -> None:
         pid=os.getpid(),
         processes=settings.processes,
     )
-
-
-async def _start(supervisor: Supervisor, processes: int) -> bool:
-    """Starts one process and, once that serves, the others: what is wrong is said once."""
-    if not await supervisor.start(1):
-        return False
-    others = (supervisor.start(number) for number in range(2, processes + 1))
-    return all(await asyncio.gather(*others))
