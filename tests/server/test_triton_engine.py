@@ -15,6 +15,7 @@ from convlens.internal.v1.job_pb2 import Job
 from convlens.server.contract import RPCS
 from convlens.server.dispatch import Dispatcher
 from convlens.server.engine import EngineError
+from convlens.server.facts import Facts
 from convlens.server.metrics import Metrics
 from convlens.server.networks import Networks
 from convlens.server.triton import fleet, jobs, replica
@@ -345,7 +346,9 @@ async def test_callers_of_a_version_that_another_server_unloads_get_the_one_that
             del triton.loaded[model]
         rpc = RPCS["/convlens.v1.ClassificationService/Classify"]
         deadline = time.monotonic() + 5
-        call: Any = SimpleNamespace(request_id="id", traceparent="", deadline=deadline)
+        call: Any = SimpleNamespace(
+            request_id="id", traceparent="", deadline=deadline, facts=Facts()
+        )
         assert await dispatcher.run(call, rpc, "old", b"") == b"answered by old@1-inference"
         assert served(engine) == {"old@1": 1.0}
         # Who names the version is told that it is gone.

@@ -21,7 +21,7 @@ names it; `pool` is `inference` or `analysis`; `model` is Triton's name of a net
 `triton` is an address, empty under the engine `embedded`. A histogram has `_bucket`, `_sum` and
 `_count`.
 
-With [several processes](operations.md#several-processes) one address shows all of them together:
+With [several processes](processes.md) one address shows all of them together:
 counters and histograms are summed, those of ended processes included; gauges are summed over
 those that run, and of what all of them see, such as Triton's workers, the largest is shown.
 Gauges are then up to half a second old. What one says of a worker of Triton is as of the worker's
