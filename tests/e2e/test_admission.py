@@ -98,7 +98,7 @@ def test_the_same_question_is_answered_from_the_cache(pictures: list[Path], imag
         assert response.response == first
         seen = samples(server)
     outcomes = {
-        word: seen.get(f'convlens_cache_requests_total{{"outcome": "{word}"}}', 0.0)
+        word: seen.get(f'convlens_cache_lookups_total{{"outcome": "{word}"}}', 0.0)
         for word in ("hit", "miss", "shared")
     }
     assert outcomes == {"hit": 9, "miss": 4, "shared": 0}

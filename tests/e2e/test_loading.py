@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from convlens.server.metrics.page import every_metric
 from convlens.server.triton.fleet import REFRESH_SECONDS
 from convlens.v1.classification_pb2 import ClassifyRequest
 from convlens.v1.image_pb2 import Image
@@ -20,6 +21,7 @@ from convlens.v1.network_pb2 import (
 from convlens.v1.network_pb2_grpc import NetworkServiceStub
 from convlens.workers.shapes import network as shapes
 from tests.conftest import ENGINES, RunningServer, classification, running_server
+from tests.e2e.shared_triton import wait_until
 from tests.e2e.test_bad_input import refusal
 from tests.e2e.test_operations import samples
 
@@ -198,10 +200,17 @@ def test_the_first_of_the_file_answers_where_none_is_named(networks: Any) -> Non
 
 
 def test_nothing_is_left_of_an_unloaded_network(server: RunningServer, networks: Any) -> None:
-    before = {name for name in samples(server) if "early" in name}
+    """But what was counted of it."""
+    gauges = tuple(each.name for each in every_metric() if each.kind == "gauge")
+
+    def shown() -> set[str]:
+        return {name for name in samples(server) if "early" in name and name.startswith(gauges)}
+
     load(networks, "shapes@early")
+    # A worker of Triton tells of itself once it answers.
+    wait_until(lambda: bool(shown()))
     unload(networks, "shapes@early")
-    assert {name for name in samples(server) if "early" in name} == before == set()
+    wait_until(lambda: not shown())
 
 
 # Only Triton's pools load a network each: both of the embedded engine share one. With a FakeTriton

@@ -87,22 +87,32 @@ def test_metrics_count_what_happened(server: RunningServer, channel: grpc.Channe
         return name + json.dumps(labels, sort_keys=True)
 
     rpc = "ClassificationService/Classify"
-    seconds = key("convlens_request_seconds_count", rpc=rpc)
+    asked = {"rpc": rpc, "method": "", "network": "shapes@1"}
+    seconds = key("convlens_request_seconds_count", **{**asked, "network": ""})
     # A refusal is counted a moment after it was told.
     deadline = time.monotonic() + 10
-    while (after := samples(server))[seconds] < before.get(seconds, 0) + 2:
+    while (after := samples(server)).get(seconds, 0) < before.get(seconds, 0) + 1:
         assert time.monotonic() < deadline
     grown = {name: value - before.get(name, 0) for name, value in after.items()}
-    assert grown[key("convlens_requests_total", rpc=rpc, code="OK", reason="")] == 1
-    refused = {"rpc": rpc, "code": "INVALID_ARGUMENT", "reason": "INVALID_REQUEST"}
+    assert grown[key("convlens_requests_total", **asked, code="OK", reason="")] == 1
+    # It was refused before it was known which network it meant.
+    refused = {**asked, "network": "", "code": "INVALID_ARGUMENT", "reason": "INVALID_REQUEST"}
     assert grown[key("convlens_requests_total", **refused)] == 1
-    assert grown[key("convlens_request_seconds_count", rpc=rpc)] == 2
-    for stage in ("queue", "decode", "compute", "encode"):
-        assert grown[key("convlens_stage_seconds_count", stage=stage)] == 1
+    assert grown[key("convlens_request_seconds_count", **asked)] == 1
+    for stage in ("admit", "queue", "decode", "compute", "encode"):
+        stages = key("convlens_stage_seconds_count", stage=stage, pool="inference")
+        assert grown[stages] == 1
+    admit, compute = (
+        grown[key("convlens_stage_seconds_sum", stage=stage, pool="inference")]
+        for stage in ("admit", "compute")
+    )
+    assert 0 < admit < compute
     assert grown[key("convlens_batch_images_sum")] == len(pictures)
     assert after[key("convlens_active_calls", rpc=rpc)] == 0
     if server.engine_name == "embedded":
-        assert after[key("convlens_queue_length", network="shapes@1", pool="inference")] == 0
+        queue = {"network": "shapes@1", "pool": "inference", "triton": ""}
+        assert after[key("convlens_queue_length", **queue)] == 0
+        assert after[key("convlens_queue_age_seconds", **queue)] == 0
 
 
 def test_the_log_has_a_line_for_each_call(pictures: list[Path]) -> None:

@@ -346,7 +346,7 @@ async def test_callers_of_a_version_that_another_server_unloads_get_the_one_that
         networks = Networks(engine, "", loading=False)
         metrics = Metrics()
         admission = Admission(limits_of(Settings(**{})))
-        cache = Cache(0, metrics.count_cached)
+        cache = Cache(0, metrics.count_lookup)
         dispatcher = Dispatcher(engine, networks, admission, cache, metrics, 1 << 20)
         assert networks.resolve("old", "id").version == "2"
         for model in ("old@2-inference", "old@2-analysis"):

@@ -32,6 +32,15 @@ def test_a_faster_job_teaches_how_long_others_waited() -> None:
     assert deadline == pytest.approx(time.monotonic() + 8, abs=0.2)
 
 
+@pytest.mark.parametrize("offset", [1e6, -1e6])
+def test_the_offset_of_a_servers_clock_is_that_of_the_fastest_job(offset: float) -> None:
+    clocks = Clocks()
+    for sent_ago in (2.0, 0.5, 4.0):
+        clocks.times(job(10, sent_ago, offset))
+    assert clocks.offset_us("a") / 1e6 == pytest.approx(offset + 0.5, abs=0.1)
+    assert clocks.offset_us("of a stranger") == 0
+
+
 def test_servers_do_not_disturb_each_other() -> None:
     clocks = Clocks()
     clocks.times(job(10, 0, -5000, "b"))

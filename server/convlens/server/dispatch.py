@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from convlens.contract import ErrorReason, Failure
 from convlens.contract.pools import POOL_OF_SERVICE, Pool
-from convlens.internal.v1.job_pb2 import Job, Reply
+from convlens.internal.v1.job_pb2 import Job, Reply, Stages
 from convlens.server.admission import Admission, Work, price
 from convlens.server.cache import Cache, key_of
 from convlens.server.contract import RPCS, Rpc
@@ -103,11 +103,16 @@ class Dispatcher:
         """The bytes of one response after the other; raises Failure."""
         async with aclosing(self._replies(asked)) as replies:
             async for reply in replies:
-                if not reply.more:
-                    self._metrics.record_stages(reply.stages)
+                if reply.HasField("stages"):
+                    self._note(asked, reply.stages)
                 if reply.HasField("error"):
                     raise _failure(reply, asked.call)
                 yield reply.response
+
+    def _note(self, asked: Question, stages: Stages) -> None:
+        facts = asked.call.facts
+        facts.stages = stages
+        self._metrics.record_stages(stages, _pool_of(asked.rpc), facts.admit_seconds)
 
     async def _replies(self, asked: Question) -> AsyncGenerator[Reply, None]:
         """What the engine answers; from another version where the first was just unloaded."""
@@ -131,10 +136,11 @@ class Dispatcher:
 
     async def _admitted(self, network: Network, asked: Question) -> AsyncGenerator[Reply, None]:
         """What the engine answers to a job for which there is room, and time."""
-        pool = POOL_OF_SERVICE.get(asked.rpc.service, "inference")
+        pool = _pool_of(asked.rpc)
         job = Work(price(asked.request, network), len(asked.body))
         with self._admission.let_in(job, asked.call, network, pool):
             asked.call.caller.charge(job.cost)
+            asked.call.facts.passes = job.cost
             async with aclosing(self._ask(network, pool, asked)) as replies:
                 async for reply in replies:
                     job.is_done = not (reply.more or reply.HasField("error"))
@@ -143,7 +149,10 @@ class Dispatcher:
     async def _ask(
         self, network: Network, pool: Pool, asked: Question
     ) -> AsyncGenerator[Reply, None]:
+        facts = asked.call.facts
+        facts.network = f"{network.name}@{network.version}"
         job = self._job(asked.call, asked.rpc, asked.body)
+        facts.sent = time.monotonic()
         if pool == "inference":
             yield await self._engine.call(network, job)
             return
@@ -190,6 +199,10 @@ class Dispatcher:
     async def by_default(self, call: Call, request: Any, body: bytes) -> bytes:
         """A job that any worker can answer; it goes to the default network's."""
         return await self._compute(Question(call, call.rpc, "", request, body))
+
+
+def _pool_of(rpc: Rpc) -> Pool:
+    return POOL_OF_SERVICE.get(rpc.service, "inference")
 
 
 def _loop_time(deadline: float | None) -> float | None:

@@ -64,7 +64,9 @@ class EmbeddedEngine(Engine):
 
     def _load_all(self) -> None:
         from convlens.workers.config import ConfigError, load_config
+        from convlens.workers.usage import device_bytes
 
+        self._metrics.device_memory.watch(device_bytes, "", "", "")
         try:
             self._config: Config = load_config(self._file)
         except ConfigError as error:
@@ -95,7 +97,9 @@ class EmbeddedEngine(Engine):
             "analysis": Intake(f"{name}-analysis", pools.analysis, analysis),
         }
         for pool, intake in intakes.items():
-            self._metrics.watch_queue(name, pool, intake.__len__)
+            self._metrics.watch_queue(
+                name, pool, intake.__len__, lambda intake=intake: intake.oldest_seconds
+            )
         self._served[name] = Served(network.facts, intakes)
 
     async def stop(self) -> None:

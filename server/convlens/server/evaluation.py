@@ -15,6 +15,7 @@ from convlens.internal.v1.robustness_pb2 import RobustnessRequest, RobustnessRes
 from convlens.server.contract import RPCS
 from convlens.server.curve import Curve
 from convlens.server.dispatch import Dispatcher, Question
+from convlens.server.facts import Facts, methods_of
 from convlens.server.metrics import Metrics
 from convlens.server.networks import Networks
 from convlens.server.rpc import Call, failure_of
@@ -132,7 +133,8 @@ class Evaluator:
         return response
 
     def _count(self, call: Call, code: str, reason: str) -> None:
-        self._metrics.stream_requests.labels(call.rpc.name, code, reason).inc()
+        network = call.facts.network
+        self._metrics.stream_requests.labels(call.rpc.name, network, code, reason).inc()
 
     async def _plan(
         self, call: Call, requests: AsyncIterator[pb.EvaluateRobustnessRequest]
@@ -146,6 +148,7 @@ class Evaluator:
         check_plan(plan)
         network = self._networks.resolve(plan.network, call.request_id)
         plan.network = f"{network.name}@{network.version}"
+        call.facts.network, call.facts.methods = plan.network, methods_of(plan)
         return plan, network
 
 
@@ -212,6 +215,7 @@ class Evaluation:
             self._call,
             request_id=f"{self._call.request_id}.{self._sent}",
             deadline=self._call.deadline or time.monotonic() + LONG_SECONDS,
+            facts=Facts(),
         )
         body = request.SerializeToString()
         asked = Question(call, RPC, self._plan.network, request, body)

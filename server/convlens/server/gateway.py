@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import TypeVar
 
@@ -14,7 +15,7 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_reflection.v1alpha import reflection
 
 from convlens.contract import Failure
-from convlens.contract.pools import POOL_OF_SERVICE
+from convlens.contract.pools import POOL_OF_SERVICE, POOLS
 from convlens.server.access.access import Access
 from convlens.server.access.probes import ProbePort
 from convlens.server.admission import Admission, limits_of
@@ -41,6 +42,10 @@ NETWORKS = "/convlens.v1.NetworkService"
 HEALTH_SECONDS = 0.25
 LINGER_SECONDS = 0.5
 FLUSH_SECONDS = 2.0
+# The SDK's clients ping every 30 s while a call is silent (its _transport.py); others may a little
+# more often.
+LEAST_PING_MS = 10_000
+KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS = 30_000, 10_000
 HealthStatus = health_pb2.HealthCheckResponse
 T = TypeVar("T")
 
@@ -124,14 +129,7 @@ class Gateway:
             networks.resolve("", "")
         except Failure as failure:
             raise EngineError(f"default_network: {failure}") from None
-        dispatcher = Dispatcher(
-            self._engine,
-            networks,
-            Admission(limits_of(settings)),
-            Cache(settings.cache_bytes, self._metrics.count_cached),
-            self._metrics,
-            settings.max_message_bytes,
-        )
+        dispatcher = self._dispatcher(networks)
         limits = StreamLimits(
             settings.stream_window, 2 * settings.max_message_bytes, settings.default_timeout
         )
@@ -168,15 +166,29 @@ class Gateway:
             },
         )
 
+    def _dispatcher(self, networks: Networks) -> Dispatcher:
+        settings, metrics = self._settings, self._metrics
+        admission = Admission(limits_of(settings))
+        for pool in POOLS:
+            metrics.watch_cost(pool, partial(admission.cost, pool))
+        cache = Cache(settings.of_one_process(settings.cache_bytes), metrics.count_lookup)
+        metrics.cache_bytes.watch(lambda: cache.size)
+        for file in self.access.files:
+            metrics.stale.watch(partial(getattr, file, "is_stale"), file.name)
+        return Dispatcher(
+            self._engine, networks, admission, cache, metrics, settings.max_message_bytes
+        )
+
     def _open_ports(self) -> None:
-        port = _bind(self.address, lambda: self.access.open_port(self._server, str(self.address)))
+        port = bind(self.address, lambda: self.access.open_port(self._server, str(self.address)))
         self.address = Address(host=self.address.host, port=port)
         if self._settings.metrics_listen != "off":
             wanted = parse_address(self._settings.metrics_listen)
-            self._metrics_port = _bind(wanted, lambda: MetricsPort(self._metrics, wanted))
+            self._metrics_port = bind(wanted, lambda: MetricsPort(self._metrics.registry, wanted))
         if self._settings.health_listen != "off":
             probed = parse_address(self._settings.health_listen)
-            self._probe_port = _bind(probed, lambda: ProbePort(self._health, probed))
+            shared = self._settings.processes > 1
+            self._probe_port = bind(probed, lambda: ProbePort(self._health, probed, shared))
 
     async def _close_ports(self) -> None:
         # gRPC lets go of the port of a server only if that was started.
@@ -216,7 +228,8 @@ class Gateway:
         return pool is None or self._engine.can_answer(pool)
 
 
-def _bind(address: Address, open_port: Callable[[], T]) -> T:
+def bind(address: Address, open_port: Callable[[], T]) -> T:
+    """What opens a port of this address gives; raises EngineError where that is not to be had."""
     try:
         return open_port()
     except (RuntimeError, OSError) as error:
@@ -231,8 +244,23 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         # Two servers on one port by mistake would each get half of the callers.
-        ("grpc.so_reuseport", 0),
-        # Clients ping every 30 s at most; answering faster ones with GOAWAY would cut them off.
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.so_reuseport", int(settings.processes > 1)),
+        # Faster clients are cut off by a GOAWAY. What gRPC writes of as min_recv_ping_interval…
+        # has this name.
+        ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_MS),
         ("grpc.keepalive_permit_without_calls", 1),
+        # A caller who is gone without a word is found after as long.
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        *_ageing(settings),
     ]
+
+
+def _ageing(settings: Settings) -> list[tuple[str, int]]:
+    if not settings.max_connection_age:
+        return []
+    options = [("grpc.max_connection_age_ms", round(settings.max_connection_age * 1000))]
+    if settings.max_connection_age_grace:
+        grace = round(settings.max_connection_age_grace * 1000)
+        options.append(("grpc.max_connection_age_grace_ms", grace))
+    return options

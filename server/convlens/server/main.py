@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -12,13 +12,13 @@ from convlens.server import __version__
 from convlens.server.access import profile
 from convlens.server.access.new_token import make_token
 from convlens.server.embedded import EmbeddedEngine
+from convlens.server.ending import Ending
 from convlens.server.engine import Engine, EngineError
 from convlens.server.gateway import Gateway
 from convlens.server.logs import configure_logs
 from convlens.server.metrics import Metrics, TritonMetrics
 from convlens.server.settings import Settings, SettingsError, load_settings
 from convlens.server.triton.bundle import check_platform
-from convlens.server.triton.home import clear_own
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure_logs(settings.log_format, settings.log_level)
     ending = Ending()
     try:
+        if settings.processes > 1:
+            from convlens.server.processes.supervisor import supervise
+
+            return asyncio.run(supervise(settings, ending))
         asyncio.run(serve(build(settings, ending), settings, ending))
     except EngineError as error:
         for line in str(error).splitlines():
@@ -48,38 +52,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-class Ending:
-    """When the server is to end: at a signal, or at an error that leaves nothing to serve."""
-
-    def __init__(self) -> None:
-        self._wanted = asyncio.Event()
-        self._error: EngineError | None = None
-
-    def on_signal(self) -> None:
-        """Ends in good order; at the second signal at once, though not without clearing up."""
-        if self._wanted.is_set():
-            clear_own()
-            os._exit(1)
-        self._wanted.set()
-
-    def fail(self, error: EngineError) -> None:
-        """Ends in good order, and with this error."""
-        self._error = error
-        self._wanted.set()
-
-    async def wait(self) -> None:
-        """Returns when the server is to end."""
-        await self._wanted.wait()
-
-    def check(self) -> None:
-        """Raises the error, if one is the reason."""
-        if self._error:
-            raise self._error
-
-
-def build(settings: Settings, ending: Ending | None = None) -> Gateway:
+def build(
+    settings: Settings, ending: Ending | None = None, metrics: Metrics | None = None
+) -> Gateway:
     """The server that the settings ask for, not yet started."""
-    metrics = Metrics()
+    metrics = metrics or Metrics()
     return Gateway(settings, _engine(settings, metrics, ending or Ending()), metrics)
 
 
@@ -109,8 +86,16 @@ def _engine(settings: Settings, metrics: Metrics, ending: Ending) -> Engine:
     return TritonEngine(addresses, trusted, counted)
 
 
-async def serve(gateway: Gateway, settings: Settings, ending: Ending) -> None:
-    """Serves until SIGTERM or SIGINT, then drains; raises EngineError where it cannot serve."""
+async def serve(
+    gateway: Gateway,
+    settings: Settings,
+    ending: Ending,
+    told: Callable[[Gateway, Settings], None] | None = None,
+) -> None:
+    """Serves until SIGTERM or SIGINT, then drains; raises EngineError where it cannot serve.
+
+    `told` is who says that it serves; left out, the log.
+    """
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.on_signal)
@@ -118,23 +103,27 @@ async def serve(gateway: Gateway, settings: Settings, ending: Ending) -> None:
     try:
         for danger in profile.dangers(settings):
             log.warning("open to others", why=danger)
-        log.info(
-            "serving",
-            address=str(gateway.address),
-            metrics=str(gateway.metrics_address or "off"),
-            health=str(gateway.health_address or "off"),
-            tls="on" if settings.tls_certificate else "off",
-            tokens="on" if settings.tokens else "off",
-            engine=settings.engine,
-            version=__version__,
-            pid=os.getpid(),
-        )
+        (told or _tell)(gateway, settings)
         await ending.wait()
         log.info("draining", seconds=settings.drain_timeout)
     finally:
         await gateway.__aexit__(None, None, None)
     log.info("stopped")
     ending.check()
+
+
+def _tell(gateway: Gateway, settings: Settings) -> None:
+    log.info(
+        "serving",
+        address=str(gateway.address),
+        metrics=str(gateway.metrics_address or "off"),
+        health=str(gateway.health_address or "off"),
+        tls="on" if settings.tls_certificate else "off",
+        tokens="on" if settings.tokens else "off",
+        engine=settings.engine,
+        version=__version__,
+        pid=os.getpid(),
+    )
 
 
 async def _start(gateway: Gateway, ending: Ending) -> None:

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
@@ -24,6 +24,7 @@ from convlens.contract.validation import Violation, invalid
 from convlens.server.access.access import Access
 from convlens.server.access.callers import ANYBODY, Caller
 from convlens.server.contract import RPCS, Rpc
+from convlens.server.facts import Facts, methods_of
 from convlens.server.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -52,6 +53,7 @@ class Call:
     # One of PRIORITIES, once the call is let in.
     priority: str = PRIORITIES[0]
     caller: Caller = ANYBODY
+    facts: Facts = field(default_factory=Facts)
 
 
 Unary: TypeAlias = Callable[[Call, Any, bytes], Awaitable[Message | bytes]]
@@ -119,6 +121,7 @@ class Onion(grpc.GenericRpcHandler):
             async with self.around(rpc, context, caller) as call:
                 request = rpc.decode(body)
                 check(request)
+                call.facts.methods = methods_of(request)
                 reply = await run(call, request, body)
                 return reply if isinstance(reply, bytes) else reply.SerializeToString()
 
@@ -132,6 +135,7 @@ class Onion(grpc.GenericRpcHandler):
             async with self.around(rpc, context, caller) as call:
                 request = rpc.decode(body)
                 check(request)
+                call.facts.methods = methods_of(request)
                 async with aclosing(run(call, request, body)) as replies:
                     async for reply in replies:
                         await _write(context, reply)
@@ -158,7 +162,6 @@ class Onion(grpc.GenericRpcHandler):
     ) -> AsyncGenerator[Call, None]:
         """Runs the body of an RPC; what it raises becomes a status of the catalogue."""
         call = self._open(rpc, context, caller)
-        started = time.monotonic()
         failure: Failure | None = None
         context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
         structlog.contextvars.bind_contextvars(request_id=call.request_id, rpc=rpc.name)
@@ -179,7 +182,7 @@ class Onion(grpc.GenericRpcHandler):
             await _abort(context, failure.status(), call.request_id)
         finally:
             self._leave(rpc)
-            self._report(call, failure, time.monotonic() - started)
+            self._report(call, failure, time.monotonic() - call.facts.arrived)
 
     def _open(self, rpc: Rpc, context: Context, caller: Caller) -> Call:
         metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
@@ -201,22 +204,22 @@ class Onion(grpc.GenericRpcHandler):
     def _report(self, call: Call, failure: Failure | None, seconds: float) -> None:
         code = code_name(failure.code) if failure else "OK"
         reason = reason_name(failure.reason) if failure else ""
-        self._metrics.requests.labels(call.rpc.name, code, reason).inc()
-        self._metrics.seconds.labels(call.rpc.name).observe(seconds)
-        log.info("call", code=code, reason=reason, milliseconds=round(seconds * 1000, 3))
+        self._metrics.record_call(call.rpc.name, call.facts, code, reason, seconds)
+        milliseconds = round(seconds * 1000, 3)
+        log.info("call", code=code, reason=reason, milliseconds=milliseconds, **call.facts.told())
 
     def _enter(self, rpc: Rpc) -> None:
         task = asyncio.current_task()
         assert task
         self._active.add(task)
         self._idle.clear()
-        self._metrics.active.labels(rpc.name).inc()
+        self._metrics.active.add(1, rpc.name)
 
     def _leave(self, rpc: Rpc) -> None:
         task = asyncio.current_task()
         assert task
         self._active.discard(task)
-        self._metrics.active.labels(rpc.name).dec()
+        self._metrics.active.add(-1, rpc.name)
         if not self._active:
             self._idle.set()
 

@@ -154,7 +154,7 @@ class Settings(BaseSettings):
         4096,
         ge=1,
         description="Images under way in the inference pool of a network; what comes beyond is "
-        "refused with the time to come back. Of each server process, as all that is under way.",
+        "refused with the time to come back. Several processes share out whatever is bounded.",
     )
     analysis_budget: int = Field(
         1_000_000,
@@ -203,6 +203,30 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least important lines that are logged."
     )
+    processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes that serve on the one address, for engine triton; they share the "
+        "connections, and each has its share of what is bounded for the server.",
+    )
+    max_connection_age: float = Field(
+        0,
+        ge=0,
+        le=86_400,
+        description="Seconds after which a connection is replaced, by another server's where there "
+        "are new ones; 0 is never.",
+    )
+    max_connection_age_grace: float = Field(
+        0,
+        ge=0,
+        le=86_400,
+        description="Seconds that calls on it have to end then; 0 is as long as they take.",
+    )
+
+    def of_one_process(self, total: int) -> int:
+        """What one process may have of what the server may have; 1 at least, of anything."""
+        return max(min(1, total), total // self.processes)
 
     @model_validator(mode="before")
     @classmethod
@@ -229,6 +253,12 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"device: is for the embedded engine alone; under {self.engine} the device of each "
                 "network stands in networks.yaml"
+            )
+        if self.processes > 1 and self.engine != "triton":
+            raise ValueError(
+                f"processes: is for engine triton alone; under {self.engine} each process would "
+                "have networks of its own, so start Triton beside the server "
+                "(convlens-workers repository) and use engine triton, or leave this at 1"
             )
         return self
 

@@ -13,6 +13,7 @@ from convlens.contract import check
 from convlens.contract.errors import code_name, reason_name
 from convlens.server.contract import RPCS, Rpc
 from convlens.server.dispatch import Dispatcher, Question
+from convlens.server.facts import Facts
 from convlens.server.metrics import Metrics
 from convlens.server.rpc import Call, failure_of, stopping
 
@@ -132,14 +133,16 @@ class Stream:
     async def _answer(self, call: Call, request: Any) -> Message:
         limit = time.monotonic() + self._limits.timeout
         deadline = limit if call.deadline is None else min(limit, call.deadline)
-        item = replace(call, request_id=f"{call.request_id}.{request.id}", deadline=deadline)
+        item = replace(
+            call, request_id=f"{call.request_id}.{request.id}", deadline=deadline, facts=Facts()
+        )
         try:
             body = await self._ask(item, request)
         except Exception as error:
             failure = failure_of(error, item)
-            self._count(call, code_name(failure.code), reason_name(failure.reason))
+            self._count(item, code_name(failure.code), reason_name(failure.reason))
             return self._response(id=request.id, error=failure.status())
-        self._count(call, "OK", "")
+        self._count(item, "OK", "")
         return self._response(id=request.id, response=self._answer_type.FromString(body))
 
     async def _ask(self, item: Call, request: Any) -> bytes:
@@ -150,7 +153,8 @@ class Stream:
         return await self._dispatcher.run_patiently(asked)
 
     def _count(self, call: Call, code: str, reason: str) -> None:
-        self._metrics.stream_requests.labels(call.rpc.name, code, reason).inc()
+        network = call.facts.network
+        self._metrics.stream_requests.labels(call.rpc.name, network, code, reason).inc()
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,10 @@ def test_every_rpc_of_the_contract_has_its_scope() -> None:
 
 def test_an_rpc_that_nobody_thought_of_is_open_to_nobody() -> None:
     new = Rpc(
-        "/convlens.v1.NewService/Do", "NewService/Do", "convlens.v1.NewService", Image, False, False
+        *("/convlens.v1.NewService/Do", "NewService/Do", "convlens.v1.NewService"),
+        *(Image, Image, False, False),
     )
-    also = Rpc("/x/ResetNetwork", "NetworkService/ResetNetwork", LIST.service, Image, False, False)
+    also = replace(new, name="NetworkService/ResetNetwork", service=LIST.service)
     for rpc in (new, also):
         with pytest.raises(KeyError):
             scopes._needed(rpc)

@@ -93,7 +93,7 @@ def test_passes_are_charged_and_refused_with_the_time_to_wait(clock: Clock) -> N
     entry = Token.model_validate(
         {"name": "lab", "sha256": "0" * 64, "scopes": ["attack"], "passes_per_second": 50}
     )
-    caller = Caller("lab", entry.scopes, True, Account(entry, clock), "0" * 64)
+    caller = Caller("lab", entry.scopes, True, Account(entry, clock=clock), "0" * 64)
     caller.charge(400)
     caller.charge(100)
     failure = refusal(lambda: caller.charge(7))
@@ -111,7 +111,7 @@ def test_the_delay_is_rounded_up_to_what_travels(clock: Clock) -> None:
     entry = Token.model_validate(
         {"name": "lab", "sha256": "0" * 64, "scopes": ["attack"], "requests_per_second": 3}
     )
-    one = Account(entry, clock)
+    one = Account(entry, clock=clock)
     for _ in range(3):
         one.take_request()
     failure = refusal(one.take_request)
@@ -123,3 +123,13 @@ def test_where_no_tokens_are_asked_for_nothing_is_charged() -> None:
     ANYBODY.charge(10**12)
     assert ANYBODY.interactive_allowed
     assert {rpc.service for rpc in RPCS.values()} and len(ANYBODY.scopes) == 6
+
+
+def test_processes_share_a_quota(clock: Clock) -> None:
+    entry = Token.model_validate(
+        {"name": "lab", "sha256": "0" * 64, "scopes": ["attack"], "requests_per_second": 8}
+    )
+    one = Account(entry, processes=4, clock=clock)
+    for _ in range(2):
+        one.take_request()
+    assert refusal(one.take_request).retry_after == 0.5

@@ -43,6 +43,7 @@ def test_the_shape_of_a_pass_is_the_jobs_own(
         assert job.wait() == "done"
     assert shapes == expected
     assert [len(job.outcomes[index]) for index in range(2)] == [5, 6]
+    assert (job.stages.rows, job.stages.padded_rows) == (11, sum(expected) - 11)
 
 
 def test_what_jobs_leave_over_is_computed_together(
@@ -57,6 +58,9 @@ def test_what_jobs_leave_over_is_computed_together(
         assert {job.wait() for job in (*jobs, *others)} == {"done"}
     # One for what held it, three for ten gradients, one for two scores: kinds do not mix.
     assert shapes == [ROWS] * 5
+    everybody = (*jobs, *others)
+    assert [job.stages.rows for job in everybody] == [1] * 12
+    assert round(sum(job.stages.padded_rows for job in everybody), 6) == 4 * ROWS - 12
 
 
 # The analysis pool on a CPU, which does not share, is asked the same in tests/e2e.

@@ -38,6 +38,11 @@ class Clocks:
         sent = now - (difference - self._least(job.clock, now, difference)) / 1e6
         return sent, sent + job.remaining_us / 1e6
 
+    def offset_us(self, clock: str) -> int:
+        """Microseconds by which this clock is ahead of a server's, the fastest way included."""
+        known = self._servers.get(clock)
+        return min(known.smallest, known.before) if known else 0
+
     def _least(self, clock: str, now: float, difference: int) -> int:
         known = self._servers.setdefault(
             clock, Difference(now + WINDOW_SECONDS, difference, difference)

@@ -54,6 +54,12 @@ class Intake:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def oldest_seconds(self) -> float:
+        """How long the first job has waited; 0 where none waits."""
+        with self._changed:
+            return monotonic() - self._waiting[0].arrived if self._waiting else 0.0
+
     def submit(self, ticket: Ticket) -> None:
         """Queues a job, or tells its caller that there is no place; any thread may call."""
         if self._take_in(ticket) or (self._sweep() and self._take_in(ticket)):

@@ -1,6 +1,7 @@
-"""How long a piece of work takes, and how much memory beyond what was taken before."""
+"""How long a piece of work takes, how much memory beyond what was taken before, and how much is."""
 
 import ctypes
+import os
 import resource
 import time
 from collections.abc import Generator
@@ -11,6 +12,7 @@ from pathlib import Path
 import torch
 
 STATUS = Path("/proc/self/status")
+STATM = Path("/proc/self/statm")
 # Writing 5 to it makes Linux forget the peak so far.
 CLEAR = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
@@ -39,6 +41,21 @@ def measured(gpu: int | None) -> Generator[Usage]:
     finally:
         usage.seconds = time.perf_counter() - started
         usage.memory_bytes = max(_peak(gpu) - before, 0)
+
+
+def process_bytes() -> int:
+    """Resident memory of this process; its peak where /proc does not say."""
+    try:
+        return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def device_bytes() -> int:
+    """Memory of all GPUs that torch holds for this process; 0 where it uses none."""
+    if not torch.cuda.is_initialized():
+        return 0
+    return sum(torch.cuda.memory_reserved(gpu) for gpu in range(torch.cuda.device_count()))
 
 
 def _start(gpu: int | None) -> int:

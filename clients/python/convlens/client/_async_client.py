@@ -18,7 +18,7 @@ from collections.abc import (
 from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import grpc
 import grpc.aio
@@ -143,6 +143,7 @@ class AsyncClient:
         timeout: float = DEFAULT_TIMEOUT,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         max_attempts: int = MAX_ATTEMPTS,
+        priority: Literal["interactive", "batch"] = "interactive",
         tls: bool | None = None,
         ca: PathLike | None = None,
         certificate: PathLike | None = None,
@@ -161,7 +162,9 @@ class AsyncClient:
             allow_plaintext_token=allow_plaintext_token,
             own_channel=channel is not None,
         )
-        self._settings = Settings.of(address, timeout, max_message_bytes, max_attempts, security)
+        self._settings = Settings.of(
+            address, timeout, max_message_bytes, max_attempts, priority, security
+        )
         self._owned = channel is None
         # Made at the first call, because it belongs to the loop that runs then.
         self._channel = channel

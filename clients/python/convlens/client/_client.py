@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import grpc
 
@@ -102,7 +102,8 @@ class Client:
     `address` is "host:port"; left out, the environment's CONVLENS_SERVER, or 127.0.0.1:50051.
     `timeout` is the time that every call has unless it says otherwise, in seconds.
     `max_message_bytes` bounds one request and one answer. `max_attempts` is how often a call is
-    made where no server answers or the server is full; a stream is opened once.
+    made where no server answers or the server is full; a stream is opened once. Calls of the
+    `priority` batch leave room for the interactive ones where the server has much to do.
 
     `tls` says whether the connection is TLS; left out, it is where `ca`, `certificate` or the
     environment says so. `ca` is a file of authorities to trust, in place of those that gRPC knows;
@@ -121,6 +122,7 @@ class Client:
         timeout: float = DEFAULT_TIMEOUT,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         max_attempts: int = MAX_ATTEMPTS,
+        priority: Literal["interactive", "batch"] = "interactive",
         tls: bool | None = None,
         ca: PathLike | None = None,
         certificate: PathLike | None = None,
@@ -139,7 +141,9 @@ class Client:
             allow_plaintext_token=allow_plaintext_token,
             own_channel=channel is not None,
         )
-        settings = Settings.of(address, timeout, max_message_bytes, max_attempts, security)
+        settings = Settings.of(
+            address, timeout, max_message_bytes, max_attempts, priority, security
+        )
         self._settings = settings
         self._owned = channel is None
         self._channel = channel or _open_channel(settings)

@@ -30,6 +30,8 @@ DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_TIMEOUT = 60.0
 MAX_MESSAGE_BYTES = 64 * 2**20
 MAX_ATTEMPTS = 5
+PRIORITY_KEY = "x-convlens-priority"
+PRIORITIES = ("interactive", "batch")
 # What gRPC counts bytes with.
 MOST_BYTES = 2**31 - 1
 # Seconds before the second attempt where no server answered.
@@ -49,6 +51,7 @@ class Settings:
     timeout: float
     max_message_bytes: int
     max_attempts: int
+    priority: str
     security: Security
 
     @classmethod
@@ -58,6 +61,7 @@ class Settings:
         timeout: float,
         max_message_bytes: int,
         max_attempts: int,
+        priority: object,
         security: Callable[[str], Security],
     ) -> "Settings":
         """The settings, checked; without an address, that of the environment.
@@ -71,6 +75,7 @@ class Settings:
             check_timeout(timeout),
             check_count("max_message_bytes", max_message_bytes, MOST_BYTES),
             check_count("max_attempts", max_attempts),
+            check_priority(priority),
             security(checked),
         )
 
@@ -104,7 +109,8 @@ class Settings:
 
     def metadata_of(self, call: Call) -> tuple[tuple[str, str], ...]:
         """What travels beside the request."""
-        return ((REQUEST_ID_KEY, call.request_id), *self.security.metadata())
+        named = (REQUEST_ID_KEY, call.request_id), (PRIORITY_KEY, self.priority)
+        return (*named, *self.security.metadata())
 
     def wire(self, request: Message) -> bytes:
         """The request's bytes; MessageTooLarge where the channel would refuse them."""
@@ -129,6 +135,13 @@ def check_address(address: object) -> str:
     raise InvalidRequest(
         f"The address is {address!r}; it must be 'host:port', as '127.0.0.1:50051'."
     )
+
+
+def check_priority(priority: object) -> str:
+    """The priority, or InvalidRequest where there is none of that name."""
+    if isinstance(priority, str) and priority in PRIORITIES:
+        return priority
+    raise InvalidRequest(f"priority is {priority!r}; it must be {' or '.join(PRIORITIES)}.")
 
 
 def check_timeout(timeout: Any) -> float:

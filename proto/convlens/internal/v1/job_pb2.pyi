@@ -78,6 +78,7 @@ class Reply(_message.Message):
     STAGES_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     TOPIC_FIELD_NUMBER: _builtins.int
+    VITALS_FIELD_NUMBER: _builtins.int
     response: _builtins.bytes
     """The public response's bytes."""
     more: _builtins.bool
@@ -94,6 +95,10 @@ class Reply(_message.Message):
     def stages(self) -> Global___Stages:
         """Where the time went; of the last reply."""
 
+    @_builtins.property
+    def vitals(self) -> Global___Vitals:
+        """How the worker is; of a last reply now and then."""
+
     def __init__(
         self,
         *,
@@ -102,10 +107,11 @@ class Reply(_message.Message):
         stages: Global___Stages | None = ...,
         more: _builtins.bool = ...,
         topic: _builtins.str = ...,
+        vitals: Global___Vitals | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "response", b"response", "stages", b"stages"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "response", b"response", "stages", b"stages", "vitals", b"vitals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "more", b"more", "outcome", b"outcome", "response", b"response", "stages", b"stages", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "more", b"more", "outcome", b"outcome", "response", b"response", "stages", b"stages", "topic", b"topic", "vitals", b"vitals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["response", "error"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
@@ -126,6 +132,8 @@ class Stages(_message.Message):
     BATCH_IMAGES_FIELD_NUMBER: _builtins.int
     PASSES_FIELD_NUMBER: _builtins.int
     MICRO_BATCHES_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    PADDED_ROWS_FIELD_NUMBER: _builtins.int
     wait_us: _builtins.int
     """From arrival at the worker to the start of the work."""
     decode_us: _builtins.int
@@ -140,6 +148,10 @@ class Stages(_message.Message):
     """Parts of passes that the methods of an analysis job asked for, each computed in one micro-batch."""
     micro_batches: _builtins.float
     """Micro-batches in which they were computed; one that is shared counts for each job in part."""
+    rows: _builtins.int
+    """Rows of micro-batches that they asked for."""
+    padded_rows: _builtins.float
+    """Rows that filled these up to their shape; of shared ones in part."""
     def __init__(
         self,
         *,
@@ -150,11 +162,53 @@ class Stages(_message.Message):
         batch_images: _builtins.int = ...,
         passes: _builtins.int = ...,
         micro_batches: _builtins.float = ...,
+        rows: _builtins.int = ...,
+        padded_rows: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_images", b"batch_images", "compute_us", b"compute_us", "decode_us", b"decode_us", "encode_us", b"encode_us", "micro_batches", b"micro_batches", "passes", b"passes", "wait_us", b"wait_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_images", b"batch_images", "compute_us", b"compute_us", "decode_us", b"decode_us", "encode_us", b"encode_us", "micro_batches", b"micro_batches", "padded_rows", b"padded_rows", "passes", b"passes", "rows", b"rows", "wait_us", b"wait_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Stages: _TypeAlias = Stages  # noqa: Y015
+
+@_typing.final
+class Vitals(_message.Message):
+    """How a worker is when it answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUED_FIELD_NUMBER: _builtins.int
+    OLDEST_US_FIELD_NUMBER: _builtins.int
+    PROCESS_BYTES_FIELD_NUMBER: _builtins.int
+    DEVICE_BYTES_FIELD_NUMBER: _builtins.int
+    CLOCK_OFFSET_US_FIELD_NUMBER: _builtins.int
+    queued: _builtins.int
+    """Jobs that wait."""
+    oldest_us: _builtins.int
+    """Microseconds that the first of them has waited."""
+    process_bytes: _builtins.int
+    """Resident memory of its process, in bytes."""
+    device_bytes: _builtins.int
+    """Memory that it holds of its GPU, in bytes; 0 on a CPU."""
+    clock_offset_us: _builtins.int
+    """Microseconds by which its monotonic clock is ahead of the one that the job was sent by, the
+    fastest way of a job included.
+    """
+    def __init__(
+        self,
+        *,
+        queued: _builtins.int = ...,
+        oldest_us: _builtins.int = ...,
+        process_bytes: _builtins.int = ...,
+        device_bytes: _builtins.int = ...,
+        clock_offset_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock_offset_us", b"clock_offset_us", "device_bytes", b"device_bytes", "oldest_us", b"oldest_us", "process_bytes", b"process_bytes", "queued", b"queued"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Vitals: _TypeAlias = Vitals  # noqa: Y015

@@ -26,7 +26,9 @@ class Access:
     def __init__(self, settings: Settings) -> None:
         try:
             self._certificates = _certificates(settings)
-            self._bearers = Bearers(settings.tokens) if settings.tokens else None
+            self._bearers = (
+                Bearers(settings.tokens, settings.processes) if settings.tokens else None
+            )
         except Unusable as error:
             raise EngineError(str(error)) from None
 

@@ -18,9 +18,15 @@ BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/=-]{1,512})", re.ASCII | re.IGNORE
 
 
 class Bearers:
-    """Everybody who has a token of a file; raises Unusable where that has a mistake."""
+    """Everybody who has a token of a file; raises Unusable where that has a mistake.
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    Of `processes` that share the callers each gives its share of the quotas.
+    """
+
+    def __init__(
+        self, path: Path, processes: int = 1, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._processes = processes
         self.followed = Followed("tokens", [path], lambda: read_tokens(path))
         self._clock = clock
         self._accounts: dict[str, Account] = {}
@@ -35,7 +41,7 @@ class Bearers:
             if name in self._accounts:
                 self._accounts[name].change(entry)
             else:
-                self._accounts[name] = Account(entry, self._clock)
+                self._accounts[name] = Account(entry, self._processes, self._clock)
 
     def caller(self, rpc: Rpc, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
         """Who calls, with one request counted.

@@ -20,7 +20,10 @@ PASSES_AT_ONCE = 10.0
 class Account:
     """A name of the tokens file: what it may use, and what it used."""
 
-    def __init__(self, entry: Token, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, entry: Token, processes: int = 1, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._processes = processes
         self.entry = entry
         # What is valid now; empty where the name is gone from the file.
         self.digests: tuple[str, ...] = ()
@@ -47,6 +50,7 @@ class Account:
     def _bucket(self, bucket: Bucket | None, rate: float | None, burst: float) -> Bucket | None:
         if rate is None:
             return None
+        rate, burst = rate / self._processes, max(burst / self._processes, 1)
         if bucket is None:
             return Bucket(rate, burst, self._clock)
         bucket.change(rate, burst)

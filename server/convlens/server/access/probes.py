@@ -10,9 +10,9 @@ from convlens.server.settings import Address
 class ProbePort:
     """Answers grpc.health.v1, and nothing else, as the server's own port does."""
 
-    def __init__(self, health: HealthServicer, address: Address) -> None:
+    def __init__(self, health: HealthServicer, address: Address, shared: bool) -> None:
         # Two servers on one port by mistake would each get half of the probes.
-        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        self._server = grpc.aio.server(options=[("grpc.so_reuseport", int(shared))])
         health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
         self.address = Address(host=address.host, port=self._server.add_insecure_port(str(address)))
 

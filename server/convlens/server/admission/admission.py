@@ -1,6 +1,6 @@
 """Admission by cost: what is let in will be answered in time, and the rest is told when to return.
 
-Budgets are of one server process; processes and replicas multiply them.
+Budgets are of one server process: several share them out, and replicas multiply them.
 """
 
 import time
@@ -35,11 +35,14 @@ class Limits:
 
 
 def limits_of(settings: Settings) -> Limits:
-    """The limits that the settings give."""
+    """The limits that the settings give to one of the server's processes."""
     return Limits(
-        passes={"inference": settings.inference_budget, "analysis": settings.analysis_budget},
-        jobs=settings.max_jobs,
-        bytes=settings.max_bytes,
+        passes={
+            "inference": settings.of_one_process(settings.inference_budget),
+            "analysis": settings.of_one_process(settings.analysis_budget),
+        },
+        jobs=settings.of_one_process(settings.max_jobs),
+        bytes=settings.of_one_process(settings.max_bytes),
         batch_share=settings.batch_share,
         max_wait=settings.max_wait,
     )
@@ -51,16 +54,20 @@ class Admission:
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self._limits = limits
         self._clock = clock
-        self._loads: dict[str, Load] = {}
+        self._loads: dict[tuple[str, Pool], Load] = {}
         self._jobs = 0
         self._bytes = 0
 
     def load(self, network: Network, pool: Pool) -> Load:
         """The load of a pool of a network."""
         name = model_name(network.name, network.version, pool)
-        if name not in self._loads:
-            self._loads[name] = Load(name, is_shared=pool == "analysis", clock=self._clock)
-        return self._loads[name]
+        if (name, pool) not in self._loads:
+            self._loads[name, pool] = Load(name, is_shared=pool == "analysis", clock=self._clock)
+        return self._loads[name, pool]
+
+    def cost(self, pool: Pool) -> int:
+        """Passes under way in a pool of all networks."""
+        return sum(load.cost for (_, each), load in self._loads.items() if each == pool)
 
     @contextmanager
     def let_in(self, work: Work, call: Call, network: Network, pool: Pool) -> Generator[None]:

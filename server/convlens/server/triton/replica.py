@@ -85,6 +85,7 @@ class Replica:
         )
         self._stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._control = Control(self._stub, tuple(headers))
+        metrics.watch_outstanding(address, lambda: self.outstanding)
 
     def can_answer(self, model: str) -> bool:
         """Whether the model answers here, as far as is known."""
@@ -98,6 +99,7 @@ class Replica:
                 model.healing.cancel()
         for canary in self._canaries:
             canary.cancel()
+        self._metrics.forget_triton(self.address)
         await self._channel.close()
         await asyncio.gather(*self._winding, return_exceptions=True)
 
@@ -153,6 +155,8 @@ class Replica:
         """
         model = self._models.setdefault(name, Model())
         self.reachable = True
+        if reply.HasField("vitals"):
+            self._metrics.note_vitals(name, self.address, reply.vitals)
         model.failing = _is_internal(reply)
         if not model.failing and job.method != DESCRIBE:
             model.healthy = True
@@ -336,6 +340,7 @@ class Replica:
             # While it heals Triton may not list it, and what is known of it is needed after.
             if not self._is_healing(gone) and not self._models[gone].asked:
                 del self._models[gone]
+                self._metrics.forget_model(gone, self.address)
         for gone in set(self._described) - set(self.networks):
             del self._described[gone]
 
@@ -373,8 +378,11 @@ class Replica:
         try:
             reply = await self._compute(name, 1 if idle or model.failing else 0)
         except (TritonFault, TimeoutError):
+            self._metrics.canaries.labels(name, "unanswered").inc()
             return
-        if _is_internal(reply):
+        failed = _is_internal(reply)
+        self._metrics.canaries.labels(name, "failed" if failed else "ok").inc()
+        if failed:
             log.error("canary failed", model=name, triton=self.address)
             model.in_vain += 1
             self._start_healing(name, model)

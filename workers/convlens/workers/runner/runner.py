@@ -330,8 +330,9 @@ class Runner:
         elif isinstance(outcomes, Exception):
             self._compute_apart(batch, outcomes)
         else:
+            padded = batch.free / len(batch.segments)
             for segment, found in zip(batch.segments, outcomes, strict=True):
-                self._charge(segment, batch.kind)
+                self._charge(segment, batch.kind, padded)
                 for item, outcome in zip(segment.items, found, strict=True):
                     self._deliver(item, outcome)
 
@@ -345,9 +346,11 @@ class Runner:
         except Exception as error:
             return None if is_out_of_memory(error) else error
 
-    def _charge(self, segment: Segment, kind: Kind) -> None:
+    def _charge(self, segment: Segment, kind: Kind, padded: float) -> None:
         job = cast(Running, segment.items[0].owner).job
         job.stages.passes += len(segment.items)
+        job.stages.rows += len(segment)
+        job.stages.padded_rows += padded
         job.spent.forward_passes += len(segment)
         if kind.gradient:
             job.spent.backward_passes += len(segment) * len(segment.objectives)

@@ -21,6 +21,7 @@ from convlens.workers.config import NetworkEntry, PoolConfig
 from convlens.workers.intake import Intake
 from convlens.workers.jobs import Ticket
 from convlens.workers.triton.generation import Generation
+from convlens.workers.triton.vitals import Told
 from convlens.workers.worker import AnalysisWorker, InferenceWorker
 
 # Without an import statement, since nobody but the stub can follow one.
@@ -55,6 +56,7 @@ class PoolModel:
         )
         self._clocks = Clocks()
         self._intake = Intake(name, pool, worker)
+        self._told = Told(self._intake, self._clocks)
         self._generation = Generation(name, args["model_config"], self._intake.is_idle)
 
     def execute(self, requests: list[Any]) -> None:
@@ -70,17 +72,19 @@ class PoolModel:
 
     def _ticket(self, request: Any, sender: Any) -> Ticket | None:
         """The request's job; what is none is answered at once."""
-        reply = partial(self._send, sender)
         try:
             job = Job.FromString(_bytes(request))
         except DecodeError:
             failure = Failure(ErrorReason.ERROR_REASON_MALFORMED_MESSAGE, message="Job")
-            reply(Reply(error=failure.status()))
+            self._send(sender, "", Reply(error=failure.status()))
             return None
+        reply = partial(self._send, sender, job.clock)
         return Ticket(job, *self._clocks.times(job), sender.is_cancelled, reply)
 
-    def _send(self, sender: Any, reply: Reply) -> None:
+    def _send(self, sender: Any, clock: str, reply: Reply) -> None:
         final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+        if clock and not reply.more and (vitals := self._told.news(clock)):
+            reply.vitals.CopyFrom(vitals)
         try:
             sender.send(self._response(reply), flags=0 if reply.more else final)
         except Exception as error:

@@ -1,0 +1,142 @@
+"""Several server processes on one port: shared calls, shared metrics, restarts, one end."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psutil
+import pytest
+from prometheus_client.mmap_dict import MmapedDict
+
+from convlens.server.engine import EngineError
+from convlens.server.processes.reserve import reserve
+from convlens.server.settings import Address, SettingsError, load_settings
+from tests.server.processes import Holding, children, event, serving, started
+
+REQUESTS = "convlens_requests_total"
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def triton() -> AsyncGenerator[Holding]:
+    fake = Holding()
+    async with fake.serve():
+        yield fake
+
+
+def counted(file: Path) -> float:
+    """The calls that one process counted."""
+    values: Any = MmapedDict.read_all_values_from_file(str(file))
+    return sum(value for key, value, *_ in values if json.loads(key)[1] == REQUESTS)
+
+
+async def test_calls_are_shared_and_counted_though_a_process_dies(
+    triton: Holding, tmp_path: Path
+) -> None:
+    async with started(triton, tmp_path) as process:
+        running = await serving(process)
+        before = running.pids()
+        for _ in range(3):
+            await asyncio.gather(*(running.classify() for _ in range(20)))
+        assert (await running.samples())[REQUESTS] == 60
+        shares = {file.name: counted(file) for file in tmp_path.glob("*/metrics/counter_*.db")}
+        assert shares.keys() == {f"counter_{pid}.db" for pid in before}
+        assert min(shares.values()) > 0 and sum(shares.values()) == 60
+
+        os.kill(min(before), signal.SIGKILL)
+        await until(lambda: len(running.pids() - {min(before)}) == 2)
+        await asyncio.gather(*(running.classify() for _ in range(20)))
+        found = await running.samples()
+        assert found[REQUESTS] == found["convlens_request_seconds_count"] == 80
+        assert found["convlens_process_restarts_total"] == 1
+        assert found["convlens_processes"] == 2
+        # The largest of those that run, and their sum.
+        assert found["convlens_build"] == 1
+
+        # What was accepted is answered, by whichever process has it.
+        triton.free.clear()
+        calls = [asyncio.create_task(running.classify()) for _ in range(8)]
+        async with asyncio.timeout(10):
+            while (await running.samples()).get("convlens_active_calls") != 8:
+                await asyncio.sleep(0.02)
+        process.terminate()
+        await event(process, "draining")
+        triton.free.set()
+        await asyncio.gather(*calls)
+        assert await process.wait() == 0
+    assert list(tmp_path.iterdir()) == []
+    await until(lambda: not any(psutil.pid_exists(pid) for pid in before))
+
+
+async def test_a_second_signal_ends_all_at_once(triton: Holding, tmp_path: Path) -> None:
+    triton.free.clear()
+    async with started(triton, tmp_path) as process:
+        running = await serving(process)
+        pids = running.pids()
+        call = asyncio.create_task(running.classify())
+        await until(lambda: any("Classify" in each for each in triton.asked))
+        process.terminate()
+        await event(process, "draining")
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), 5) == 1
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call
+    assert list(tmp_path.iterdir()) == []
+    await until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+
+
+async def test_no_process_outlives_its_parent(triton: Holding, tmp_path: Path) -> None:
+    async with started(triton, tmp_path) as process:
+        await until(lambda: children(process.pid))
+        pids = children(process.pid)
+        process.kill()
+        await until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+
+
+async def test_what_keeps_a_process_from_serving_is_said_once(
+    triton: Holding, tmp_path: Path
+) -> None:
+    triton.restricted = True
+    async with started(triton, tmp_path) as process:
+        _, error = await asyncio.wait_for(process.communicate(), 30)
+        assert process.returncode == 1
+    lines = error.decode().splitlines()
+    [said] = [line for line in lines if line.startswith("convlens-server: ")]
+    assert "give the KEY" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_is_not_shared_with_strangers() -> None:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = Address(host="127.0.0.1", port=other.getsockname()[1])
+        with pytest.raises(EngineError, match=f"cannot listen on {taken}: it is taken"):
+            reserve(taken)
+    address, held = reserve(Address(host="127.0.0.1", port=0))
+    with held, pytest.raises(ConnectionRefusedError):
+        # Who only keeps the port gets no connections.
+        socket.create_connection((address.host, address.port))
+
+
+@pytest.mark.parametrize("engine", ["embedded", "triton-local"])
+def test_only_processes_that_share_their_networks(engine: str) -> None:
+    with pytest.raises(SettingsError, match=f"under {engine} each process would have networks"):
+        load_settings(["--engine", engine, "--processes", "2"])
+
+
+def test_each_process_has_its_share() -> None:
+    settings, _ = load_settings(["--engine", "triton", "--processes", "4"])
+    assert [settings.of_one_process(total) for total in (100, 4, 1)] == [25, 1, 1]
