@@ -30,10 +30,8 @@ def test_every_reason_has_a_code_and_a_sentence(reason) -> None:
     rule = rule_of(reason)
     assert code_name(rule.code) not in ("OK", "UNKNOWN")
     assert rule.sentence.endswith(".")
-    assert rule.retryable == (
-        code_name(rule.code) == "UNAVAILABLE"
-        or reason_name(reason) in ("QUEUE_FULL", "QUOTA_EXCEEDED")
-    )
+    again = ("QUEUE_FULL", "OVERLOADED", "DEADLINE_TOO_SHORT", "QUOTA_EXCEEDED")
+    assert rule.retryable == (code_name(rule.code) == "UNAVAILABLE" or reason_name(reason) in again)
 
 
 @pytest.mark.parametrize("reason", REASONS, ids=reason_name)

@@ -83,13 +83,13 @@ def known() -> tuple[nn.Module, Tensor, Tensor]:
     return net, pictures[kept].double(), labels[kept]
 
 
-def ours(count: int, **parameters: Any) -> list[float]:
+def ours(count: int, seed: int = 0, /, **parameters: Any) -> list[float]:
     """Euclidean distances of what an attack finds, infinite where it finds nothing."""
     net, pictures, labels = known()
     attack = Attack(with_defaults(methods.AttackMethod(**parameters)))
     found: list[float] = []
     for n, (x, label) in enumerate(zip(pictures[:count], labels[:count], strict=True)):
-        attempt, _ = attacked(net, attack.begin(Task(x, Aim(int(label)), n)), *x.shape)
+        attempt, _ = attacked(net, attack.begin(Task(x, Aim(int(label)), seed + n)), *x.shape)
         assert attempt.success == (predicted(net, attempt.pixels) != int(label))
         found.append(float((attempt.pixels - x).norm()) if attempt.success else math.inf)
     return found
@@ -134,17 +134,24 @@ def test_as_often_as_foolbox_within_a_budget(parameters: Any, name: str, given: 
 def test_as_often_as_torchattacks(parameters: Any, name: str, given: Any) -> None:
     net, pictures, labels = known()
     [own] = parameters.values()
-    # Square is all chance: six draws of theirs fooled the network on 73 to 91 pictures.
-    draws = 3 if name == "Square" else 1
+    # Square is all chance, and theirs draws one square for all pictures: of 128 pictures it fooled
+    # the network on 33 to 44, and ours, which draws one for each, on 34 to 38.
+    count, draws, slack = (128, 3, 4) if name == "Square" else (256, 1, 0)
     theirs = statistics.mean(
         torchattacks_fools(
-            net.float(), pictures.float(), labels, name, seed, eps=own["epsilon"], **given
+            net.float(),
+            pictures[:count].float(),
+            labels[:count],
+            name,
+            seed,
+            eps=own["epsilon"],
+            **given,
         )
         for seed in range(draws)
     )
     net.double()
-    slack = 2 if name == "Square" else 0
-    assert fooled(ours(256, **parameters)) >= theirs - slack > 10
+    found = statistics.mean(fooled(ours(count, 1000 * draw, **parameters)) for draw in range(draws))
+    assert found >= theirs - slack > 10
 
 
 @pytest.mark.slow
