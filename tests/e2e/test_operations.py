@@ -135,6 +135,10 @@ def test_the_log_has_a_line_for_each_call(pictures: list[Path]) -> None:
     call = next(line for line in lines if line["event"] == "call")
     assert (call["request_id"], call["code"]) == ("abc", "OK")
     assert call["rpc"] == "ClassificationService/Classify"
+    assert (call["network"], call["passes"]) == ("shapes@1", 1)
+    stages = [call[stage] for stage in ("admit", "queue", "decode", "compute", "encode")]
+    assert min(stages) >= 0 and call["compute"] > 0
+    assert sum(stages) <= call["milliseconds"] + 1
     assert [line["event"] for line in lines][-2:] == ["draining", "stopped"]
 
 
@@ -144,11 +148,18 @@ def test_start_to_first_answer_and_stop(
 ) -> None:
     request = ClassifyRequest(images=[Image(encoded=pictures[0].read_bytes())])
     began = time.monotonic()
-    with server_process("--engine", engine) as (process, address):
+    with server_process("--engine", engine, "--drain-delay", "0.5") as (process, address):
         with grpc.insecure_channel(address) as channel:
-            assert classification(channel).Classify(request, timeout=30).results
-        answered = time.monotonic()
-        process.send_signal(signal.SIGTERM)
+            stub: Any = classification(channel)
+            health: Any = health_pb2_grpc.HealthStub(channel)
+            assert stub.Classify(request, timeout=30).results
+            answered = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            asked = health_pb2.HealthCheckRequest()
+            while health.Check(asked).status == Status.SERVING:
+                time.sleep(0.01)
+            # Whoever sends calls has not noticed yet.
+            assert stub.Classify(request, timeout=30).results
         assert process.wait(30) == 0
         stopped = time.monotonic()
     with capsys.disabled():

@@ -65,7 +65,21 @@ def test_jobs_of_different_costs(is_shared: bool) -> None:
         while len(pool.left) < 8:
             pool.enter(costs[number % 4])
         pool.pass_time(0.05)
-    assert pool.load.rate == pytest.approx(100, rel=0.35)
+    assert pool.load.rate == pytest.approx(100, rel=0.1)
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_load_that_grows_is_not_taken_for_speed(is_shared: bool) -> None:
+    pool = Pool(20, is_shared)
+    for _ in range(30):
+        pool.enter(1)
+        pool.pass_time(0.01)
+        pool.enter(1)
+        pool.pass_time(0.01)
+    assert len(pool.load) > 40
+    # Side by side none has ended yet.
+    pool.pass_time(2.5)
+    assert pool.load.rate == pytest.approx(20, rel=0.1)
 
 
 def test_a_small_job_waits_for_a_queue_and_not_for_those_beside_it() -> None:
@@ -104,7 +118,7 @@ def test_seconds_under_load_count_for_more() -> None:
         for work in works:
             work.is_done = True
             load.leave(work)
-    assert load.rate == pytest.approx((64 + 3) / (8 + 3), rel=0.3)
+    assert load.rate is not None and load.rate > 3
 
 
 def test_what_failed_or_was_cancelled_tells_nothing() -> None:

@@ -18,9 +18,10 @@ class Work:
     cost: int
     size: int
     is_done: bool = False
-    #: When it came, and the load until then.
+    #: When it came, the passes that were under way then, and the share of a job until then.
     came: float = 0.0
-    load_before: float = 0.0
+    ahead: int = 0
+    share_before: float = 0.0
 
 
 class Load:
@@ -38,13 +39,14 @@ class Load:
         self._clock = clock
         self._works: set[Work] = set()
         self.cost = 0
-        # The number of jobs under way, integrated over time.
-        self._job_seconds = 0.0
+        # What a job that shares the pool had of it until now, in seconds of the whole pool.
+        self._share = 0.0
         self._changed = clock()
-        # Passes, seconds and company of what has ended, each weighted by the load that it saw.
+        # Passes and seconds of what has ended, each weighted by the jobs that were under way.
         self._passes = 0.0
         self._seconds = 0.0
-        self._company = 0.0
+        # The most jobs that were under way lately when one ended.
+        self._most = 0.0
         self._ended = self._changed
 
     def __len__(self) -> int:
@@ -58,24 +60,24 @@ class Load:
     def enter(self, work: Work) -> None:
         """A job begins to wait."""
         self._note()
-        work.came, work.load_before = self._changed, self._job_seconds
+        work.came, work.ahead, work.share_before = self._changed, self.cost, self._share
         self._works.add(work)
         self.cost += work.cost
 
     def leave(self, work: Work) -> None:
         """A job has ended; one that failed or was cancelled tells nothing of the rate."""
         self._note()
-        self._works.remove(work)
-        self.cost -= work.cost
         if work.is_done:
             self._learn(work)
+        self._works.remove(work)
+        self.cost -= work.cost
 
     def wait(self, cost: int) -> float:
         """Seconds by which the jobs under way would delay one of this cost; 0 if nobody knows.
 
         Under more load than was seen lately the rate may be higher, by larger batches.
         """
-        if not self._is_known():
+        if len(self._works) > KNOWN * self._most:
             return 0.0
         ahead = self.cost
         if self.is_shared:
@@ -87,25 +89,25 @@ class Load:
         """Seconds that so many passes take; 0 until a job has ended."""
         return cost / self.rate if self.rate else 0.0
 
-    def _is_known(self) -> bool:
-        return len(self._works) * self._seconds <= KNOWN * self._company
-
     def _note(self) -> None:
         now = self._clock()
-        self._job_seconds += len(self._works) * (now - self._changed)
+        if self._works:
+            self._share += (now - self._changed) / len(self._works)
         self._changed = now
 
     def _learn(self, work: Work) -> None:
-        """By Little's law: while a job was there for t seconds among n others, each got 1/n.
+        """What was ahead of it and itself took the seconds that it was there; side by side, itself
+        took its share of them.
 
         Seconds under load say more than idle ones, in which a pass takes long for want of company.
         """
-        seconds = self._changed - work.came
+        seconds = self._share - work.share_before if self.is_shared else self._changed - work.came
         if seconds <= 0:
             return
-        company = (self._job_seconds - work.load_before) / seconds
+        passes = work.cost if self.is_shared else work.ahead + work.cost
         fades = math.exp((self._ended - self._changed) / MEMORY_SECONDS)
-        self._passes = self._passes * fades + work.cost * company * company
+        company = len(self._works)
+        self._passes = self._passes * fades + passes * company
         self._seconds = self._seconds * fades + seconds * company
-        self._company = self._company * fades + seconds * company * company
+        self._most = max(self._most * fades, company)
         self._ended = self._changed

@@ -140,6 +140,8 @@ class Metrics:
             "setting",
             across="max",
         )
+        for setting in ("tokens", "tls_certificate"):
+            self.stale.set(0.0, setting)
         self.memory = registry.gauge(
             "convlens_process_memory_bytes", "Resident memory of the server itself.", "bytes"
         )

@@ -17,6 +17,7 @@ from convlens.client._security import (
     TOKEN_FILE_VARIABLE,
     TOKEN_VARIABLE,
 )
+from convlens.client._transport import PRIORITIES
 
 if TYPE_CHECKING:
     from convlens.client import Client
@@ -40,6 +41,13 @@ def _file(flag: str, name: str, variable: str, what: str) -> Callable[[F], F]:
 
 
 OPTIONS = (
+    click.option(
+        "--priority",
+        type=click.Choice(PRIORITIES),
+        expose_value=False,
+        callback=_keep,
+        help="Calls of batch leave room for interactive ones, which is what they are without it.",
+    ),
     click.option(
         "--tls/--no-tls",
         default=None,
