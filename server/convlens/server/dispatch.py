@@ -25,8 +25,6 @@ from convlens.v1.network_pb2 import Network
 
 # Names this process's monotonic clock to workers.
 CLOCK = uuid.uuid4().hex
-
-
 # What there may be room for, in a while.
 NO_ROOM = frozenset(
     {
@@ -73,6 +71,7 @@ class Dispatcher:
         if not self._cache.keeps(asked.request):
             return await self._compute(asked)
         network = self._networks.resolve(asked.network, asked.call.request_id)
+        asked.call.facts.network = reference_of(network)
         key = key_of(asked.rpc, network, asked.request)
         return await self._cache.get(key, asked.rpc, lambda: self._compute(asked))
 
@@ -150,7 +149,7 @@ class Dispatcher:
         self, network: Network, pool: Pool, asked: Question
     ) -> AsyncGenerator[Reply, None]:
         facts = asked.call.facts
-        facts.network = f"{network.name}@{network.version}"
+        facts.network = reference_of(network)
         job = self._job(asked.call, asked.rpc, asked.body)
         facts.sent = time.monotonic()
         if pool == "inference":
@@ -199,6 +198,11 @@ class Dispatcher:
     async def by_default(self, call: Call, request: Any, body: bytes) -> bytes:
         """A job that any worker can answer; it goes to the default network's."""
         return await self._compute(Question(call, call.rpc, "", request, body))
+
+
+def reference_of(network: Network) -> str:
+    """Its name with its version."""
+    return f"{network.name}@{network.version}"
 
 
 def _pool_of(rpc: Rpc) -> Pool:
