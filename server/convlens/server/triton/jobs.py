@@ -45,6 +45,12 @@ class Asked:
             self.call.cancel()
 
 
+def begin(stub: Any, job: Job) -> Any:
+    """The stream of a job; a Triton that traces goes on with the job's trace."""
+    metadata = (("traceparent", job.traceparent),) if job.traceparent else None
+    return stub.ModelStreamInfer(timeout=max(0, job.remaining_us) / 1e6 + 1, metadata=metadata)
+
+
 async def answers(asked: Asked, model: str, job: Job) -> AsyncGenerator[Any, None]:
     """Triton's answers to a job; raises TritonFault."""
     try:
