@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from convlens.client import Client
-from convlens.client.methods import Saliency
+from convlens.client.methods import FGSM, Saliency
 from tests.collector import STAGES, Collector, collecting, seconds_of, told
 from tests.conftest import running_server
 from tests.snippets import Page, dead_links, run
@@ -30,13 +30,15 @@ def calls(client: Client, pictures: list[Path]) -> None:
         client.classify(pictures[0])
         client.explain(pictures[0], Saliency())
         list(client.classify_stream(pictures[:3]))
+        labelled = [(path.name, path, path.name.partition("-")[0]) for path in pictures[:2]]
+        list(client.evaluate_robustness(labelled, FGSM(), epsilons=[4 / 255]))
 
 
-def check_job(collector: Collector, job: Span) -> None:
+def computed(collector: Collector, job: Span) -> bool:
+    """Whether a job computed anything; it has all stages, each in its time."""
     stages = collector.children(job)
     assert [span.name for span in stages] == STAGES
-    compute = stages[STAGES.index("compute")]
-    assert seconds_of(compute) > 0
+    return seconds_of(stages[STAGES.index("compute")]) > 0
 
 
 def test_one_trace_from_the_program_to_the_stages(
@@ -59,16 +61,17 @@ def test_one_trace_from_the_program_to_the_stages(
         assert {span.trace_id for span in collector.spans} == {program.trace_id, look.trace_id}
         # As the page has it: the program, the client, the server, the stages.
         [[taken]] = [collector.children(sent) for sent in collector.children(look)]
-        check_job(collector, taken)
-        classify, explain, stream = collector.children(program)
+        assert computed(collector, taken)
+        classify, explain, stream, evaluation = collector.children(program)
         assert stream.name == "convlens.v1.ClassificationService/ClassifyStream"
         for sent in (classify, explain):
             [taken] = collector.children(sent)
             assert taken.name == sent.name
             assert told(taken)["convlens.network"] == "shapes@1"
-            check_job(collector, taken)
-        [taken] = collector.children(stream)
-        requests = collector.children(taken)
-        assert len(requests) == 3
-        for request in requests:
-            check_job(collector, request)
+            assert computed(collector, taken)
+        # The plan of an evaluation is a job, too, and nothing is computed for it.
+        for sent, jobs, pictured in ((stream, 3, 3), (evaluation, 3, 2)):
+            [taken] = collector.children(sent)
+            requests = collector.children(taken)
+            assert len(requests) == jobs
+            assert sum(computed(collector, request) for request in requests) == pictured
