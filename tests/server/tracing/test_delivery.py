@@ -100,6 +100,24 @@ def test_without_the_packages_the_server_says_what_to_install(
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zip"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "9999"),
+    ],
+)
+def test_a_wrong_variable_of_opentelemetry_is_one_line(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert main(["--traces", "http://127.0.0.1:4317", "--metrics-listen", "off"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("convlens-server: traces: a variable OTEL_… cannot be used: ")
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
     "text", ["collector:4317", "http://collector", "ftp://a:1", "http://a:1/v1", "http://a:b"]
 )
 def test_what_is_no_collector(text: str) -> None:

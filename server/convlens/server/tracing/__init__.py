@@ -9,7 +9,7 @@ __all__ = ["UNTRACED", "Trace", "Tracer", "open_tracer"]
 def open_tracer(collector: str, ratio: float) -> Tracer:
     """What traces calls and tells the collector; without an address of one, what traces nothing.
 
-    Raises EngineError where OpenTelemetry is not installed.
+    Raises EngineError where OpenTelemetry is not installed, or its variables are wrong.
     """
     if not collector:
         return Tracer()
@@ -20,4 +20,8 @@ def open_tracer(collector: str, ratio: float) -> Tracer:
         raise EngineError(
             f'traces needs the package {error.name}: pip install "convlens-server[otel]"'
         ) from None
-    return SpanTracer(collector, ratio)
+    try:
+        return SpanTracer(collector, ratio)
+    except Exception as error:
+        # Of whatever type it is: each of its variables has a check of its own.
+        raise EngineError(f"traces: a variable OTEL_… cannot be used: {error}") from error
