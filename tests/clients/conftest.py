@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from contextvars import copy_context
 from itertools import islice
 from typing import Any
 
@@ -47,7 +48,7 @@ class Async:
         self.client = AsyncClient(*args, **options)
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        return self.runner.run(getattr(self.client, method)(*args, **kwargs))
+        return self._run(getattr(self.client, method)(*args, **kwargs))
 
     def stream(
         self,
@@ -65,11 +66,15 @@ class Async:
         try:
             while take is None or take > 0:
                 take = None if take is None else take - 1
-                yield self.runner.run(following())
+                yield self._run(following())
         except StopAsyncIteration:
             return
         finally:
             self.runner.run(results.aclose())
+
+    def _run(self, coroutine: Any) -> Any:
+        # As where it is awaited, and not where the loop was made.
+        return self.runner.run(coroutine, context=copy_context())
 
     def close_client(self) -> None:
         self.runner.run(self.client.close())

@@ -127,6 +127,7 @@ class NoJob:
 
     remaining_us = 10_000_000
     request_id = method = "test"
+    traceparent = ""
 
     def SerializeToString(self) -> bytes:
         return b"\xff\xff\xff"

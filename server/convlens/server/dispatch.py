@@ -110,7 +110,7 @@ class Dispatcher:
 
     def _note(self, asked: Question, stages: Stages) -> None:
         facts = asked.call.facts
-        facts.stages = stages
+        facts.stages, facts.answered = stages, time.monotonic()
         self._metrics.record_stages(stages, _pool_of(asked.rpc), facts.admit_seconds)
 
     async def _replies(self, asked: Question) -> AsyncGenerator[Reply, None]:

@@ -15,7 +15,7 @@ from convlens.internal.v1.robustness_pb2 import RobustnessRequest, RobustnessRes
 from convlens.server.contract import RPCS
 from convlens.server.curve import Curve
 from convlens.server.dispatch import Dispatcher, Question
-from convlens.server.facts import Facts, methods_of
+from convlens.server.facts import methods_of
 from convlens.server.metrics import Metrics
 from convlens.server.networks import Networks
 from convlens.server.rpc import Call, failure_of
@@ -211,15 +211,12 @@ class Evaluation:
     async def ask(self, request: RobustnessRequest) -> RobustnessResponse:
         """What a worker answers; raises Failure."""
         self._sent += 1
-        call = replace(
-            self._call,
-            request_id=f"{self._call.request_id}.{self._sent}",
-            deadline=self._call.deadline or time.monotonic() + LONG_SECONDS,
-            facts=Facts(),
-        )
+        deadline = self._call.deadline or time.monotonic() + LONG_SECONDS
+        call = self._call.part(f"{self._call.request_id}.{self._sent}", deadline)
         body = request.SerializeToString()
         asked = Question(call, RPC, self._plan.network, request, body)
-        response = await self._dispatcher.run_patiently(asked, PATIENCE_SECONDS)
+        with call.trace:
+            response = await self._dispatcher.run_patiently(asked, PATIENCE_SECONDS)
         return RobustnessResponse.FromString(response)
 
     async def tell_the_time(self) -> None:

@@ -33,6 +33,8 @@ class Facts:
     #: Passes that it may need, and where its time went; once it is admitted, and answered.
     passes: int = 0
     stages: Stages | None = None
+    #: When the answer came that told them.
+    answered: float = 0.0
 
     def told(self) -> dict[str, object]:
         """What the log has of it, as far as it is known; stages are in milliseconds."""

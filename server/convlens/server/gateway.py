@@ -28,6 +28,7 @@ from convlens.server.networks import Networks
 from convlens.server.rpc import Implementations, Onion, Streaming
 from convlens.server.settings import Address, Settings, parse_address
 from convlens.server.streams import Stream, StreamLimits
+from convlens.server.tracing import open_tracer
 from convlens.v1.classification_pb2 import ClassifyResponse, ClassifyStreamResponse
 from convlens.v1.feature_pb2 import ExtractFeaturesResponse, ExtractFeaturesStreamResponse
 
@@ -62,7 +63,8 @@ class Gateway:
         self._metrics = metrics
         self._health = HealthServicer()
         self.access = Access(settings)
-        self._onion = Onion(metrics, settings.default_timeout, self.access)
+        self._tracer = open_tracer(settings.traces, settings.traces_ratio)
+        self._onion = Onion(metrics, settings.default_timeout, self.access, self._tracer)
         self._services: list[str] = []
         self._metrics_port: MetricsPort | None = None
         self._probe_port: ProbePort | None = None
@@ -201,6 +203,7 @@ class Gateway:
             await self._probe_port.stop()
         if self._metrics_port:
             self._metrics_port.close()
+        await self._tracer.close()
 
     def _add_services(self) -> None:
         self._server.add_generic_rpc_handlers((self._onion,))

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
@@ -26,6 +26,7 @@ from convlens.server.access.callers import ANYBODY, Caller
 from convlens.server.contract import RPCS, Rpc
 from convlens.server.facts import Facts, methods_of
 from convlens.server.metrics import Metrics
+from convlens.server.tracing import UNTRACED, Trace, Tracer
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +34,7 @@ REQUEST_ID = "x-request-id"
 PRIORITY = "x-convlens-priority"
 PRIORITIES = ("interactive", "batch")
 STATUS_DETAILS = "grpc-status-details-bin"
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 PRINTABLE_ID = re.compile(r"[\w.\-]{1,64}", re.ASCII)
 STOPPING_RETRY_SECONDS = 1.0
 # For calls that are cut off to tell their callers so.
@@ -54,6 +56,14 @@ class Call:
     priority: str = PRIORITIES[0]
     caller: Caller = ANYBODY
     facts: Facts = field(default_factory=Facts)
+    trace: Trace = UNTRACED
+
+    def part(self, request_id: str, deadline: float | None) -> "Call":
+        """One request of a stream, as a call of its own."""
+        facts = Facts()
+        return self.trace.part(
+            replace(self, request_id=request_id, deadline=deadline, facts=facts, trace=UNTRACED)
+        )
 
 
 Unary: TypeAlias = Callable[[Call, Any, bytes], Awaitable[Message | bytes]]
@@ -77,9 +87,12 @@ class Implementations:
 class Onion(grpc.GenericRpcHandler):
     """Finds the implementation of each RPC of the contract, and wraps it."""
 
-    def __init__(self, metrics: Metrics, default_timeout: float, access: Access) -> None:
+    def __init__(
+        self, metrics: Metrics, default_timeout: float, access: Access, tracer: Tracer
+    ) -> None:
         self.implementations = Implementations({}, {}, {})
         self._access = access
+        self._tracer = tracer
         self._metrics = metrics
         self._default_timeout = default_timeout
         self._active: set[asyncio.Task[Any]] = set()
@@ -167,6 +180,8 @@ class Onion(grpc.GenericRpcHandler):
         structlog.contextvars.bind_contextvars(request_id=call.request_id, rpc=rpc.name)
         if caller.name:
             structlog.contextvars.bind_contextvars(token=caller.name)
+        if call.trace.id:
+            structlog.contextvars.bind_contextvars(trace_id=call.trace.id)
         self._enter(rpc)
         try:
             if self.stopping.is_set():
@@ -183,23 +198,25 @@ class Onion(grpc.GenericRpcHandler):
         finally:
             self._leave(rpc)
             self._report(call, failure, time.monotonic() - call.facts.arrived)
+            call.trace.end(failure)
 
     def _open(self, rpc: Rpc, context: Context, caller: Caller) -> Call:
         metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
-        given = metadata.get(REQUEST_ID, "")
+        given, trace = metadata.get(REQUEST_ID, ""), metadata.get("traceparent", "")
         left = cast("float | None", context.time_remaining())
         if left is None and not rpc.streams_in:
             left = self._default_timeout
-        return Call(
+        call = Call(
             rpc=rpc,
             request_id=given if PRINTABLE_ID.fullmatch(given) else uuid.uuid4().hex,
             deadline=None if left is None else time.monotonic() + left,
-            traceparent=metadata.get("traceparent", ""),
+            traceparent=trace if TRACEPARENT.fullmatch(trace) else "",
             priority=metadata.get(PRIORITY, PRIORITIES[0])
             if caller.interactive_allowed
             else "batch",
             caller=caller,
         )
+        return self._tracer.begin(call, metadata.get("tracestate", ""))
 
     def _report(self, call: Call, failure: Failure | None, seconds: float) -> None:
         code = code_name(failure.code) if failure else "OK"

@@ -78,6 +78,15 @@ def _check_addresses(text: str) -> str:
     return text
 
 
+def _check_collector(text: str) -> str:
+    scheme, separator, address = text.partition("://")
+    if text and (
+        scheme not in ("http", "https") or not separator or not ADDRESS.fullmatch(address)
+    ):
+        raise ValueError("must be http://host:port or https://host:port, or empty for no traces")
+    return text
+
+
 Listen = Annotated[str, AfterValidator(_check_address)]
 ListenOrOff = Annotated[str, BeforeValidator(_check_address_or_off)]
 
@@ -202,6 +211,18 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = Field("console", description="How log lines look.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least important lines that are logged."
+    )
+    traces: Annotated[str, AfterValidator(_check_collector)] = Field(
+        "",
+        description="OTLP/gRPC collector that is sent traces of calls, as http://collector:4317, "
+        "or https:// with TLS; empty sends none.",
+    )
+    traces_ratio: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of traces that begin here that are sampled; those that begin at callers "
+        "are sampled where they say so.",
     )
     processes: int = Field(
         1,

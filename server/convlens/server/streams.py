@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
@@ -13,7 +13,6 @@ from convlens.contract import check
 from convlens.contract.errors import code_name, reason_name
 from convlens.server.contract import RPCS, Rpc
 from convlens.server.dispatch import Dispatcher, Question
-from convlens.server.facts import Facts
 from convlens.server.metrics import Metrics
 from convlens.server.rpc import Call, failure_of, stopping
 
@@ -133,11 +132,10 @@ class Stream:
     async def _answer(self, call: Call, request: Any) -> Message:
         limit = time.monotonic() + self._limits.timeout
         deadline = limit if call.deadline is None else min(limit, call.deadline)
-        item = replace(
-            call, request_id=f"{call.request_id}.{request.id}", deadline=deadline, facts=Facts()
-        )
+        item = call.part(f"{call.request_id}.{request.id}", deadline)
         try:
-            body = await self._ask(item, request)
+            with item.trace:
+                body = await self._ask(item, request)
         except Exception as error:
             failure = failure_of(error, item)
             self._count(item, code_name(failure.code), reason_name(failure.reason))

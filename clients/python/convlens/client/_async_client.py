@@ -217,76 +217,73 @@ class AsyncClient:
 
     async def _perform(self, operation: Operation[T]) -> T:
         """Calls until it is answered, as long as there is patience."""
-        call = self._settings.begin(operation.path, operation.missing)
-        metadata = self._settings.metadata_of(call)
-        request = self._settings.wire(operation.request)
-        patience = self._settings.patience(operation.timeout)
-        while True:
-            try:
-                with translated(call), self._open():
-                    send: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
-                    send = self._connection().unary_unary(operation.path)
-                    answer = send(
-                        request,
-                        timeout=patience.remaining,
-                        metadata=metadata,
-                    )
-                    with self._calls.kept(answer.cancel):
-                        return operation.decode(await answer, call.request_id)
-            except (Overloaded, Unavailable) as error:
-                await asyncio.sleep(patience.pause(error))
+        with self._settings.calling(operation.path, operation.missing) as (call, metadata):
+            request = self._settings.wire(operation.request)
+            patience = self._settings.patience(operation.timeout)
+            while True:
+                try:
+                    with translated(call), self._open():
+                        send: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+                        send = self._connection().unary_unary(operation.path)
+                        answer = send(
+                            request,
+                            timeout=patience.remaining,
+                            metadata=metadata,
+                        )
+                        with self._calls.kept(answer.cancel):
+                            return operation.decode(await answer, call.request_id)
+                except (Overloaded, Unavailable) as error:
+                    await asyncio.sleep(patience.pause(error))
 
     async def _stream(
         self, stream: Stream[S, T] | Survey[S, T], source: Iterable[S] | AsyncIterable[S]
     ) -> AsyncGenerator[T, None]:
-        call = self._settings.begin(stream.path)
-        metadata = self._settings.metadata_of(call)
-        feed = feed_of(stream, self._settings, call)
-        room = asyncio.Semaphore(stream.in_flight)
-        with feed.judged(), translated(call), self._open():
-            send: grpc.aio.StreamStreamMultiCallable[bytes, bytes]
-            send = self._connection().stream_stream(stream.path)
-            answers = send(timeout=time_of(stream.timeout), metadata=metadata)
-            writer = asyncio.create_task(_write(answers, feed, source, room))
-            try:
-                with self._calls.kept(answers.cancel, writer.cancel):
-                    async for answer in answers:
-                        result, items = feed.result(answer)
-                        for _ in range(items):
-                            room.release()
-                        yield result
-                        self._calls.check()
-            finally:
-                answers.cancel()
-                writer.cancel()
-                await asyncio.gather(writer, return_exceptions=True)
-        feed.finish()
+        with self._settings.calling(stream.path) as (call, metadata):
+            feed = feed_of(stream, self._settings, call)
+            room = asyncio.Semaphore(stream.in_flight)
+            with feed.judged(), translated(call), self._open():
+                send: grpc.aio.StreamStreamMultiCallable[bytes, bytes]
+                send = self._connection().stream_stream(stream.path)
+                answers = send(timeout=time_of(stream.timeout), metadata=metadata)
+                writer = asyncio.create_task(_write(answers, feed, source, room))
+                try:
+                    with self._calls.kept(answers.cancel, writer.cancel):
+                        async for answer in answers:
+                            result, items = feed.result(answer)
+                            for _ in range(items):
+                                room.release()
+                            yield result
+                            self._calls.check()
+                finally:
+                    answers.cancel()
+                    writer.cancel()
+                    await asyncio.gather(writer, return_exceptions=True)
+            feed.finish()
 
     async def _watch(self, watch: Watch[T]) -> AsyncGenerator[T, None]:
         """Asks until the first answer has come, as long as there is patience; then once."""
-        call = self._settings.begin(watch.path)
-        metadata = self._settings.metadata_of(call)
-        request = self._settings.wire(watch.request)
-        patience = self._settings.patience(watch.timeout)
-        events = Events(watch, call)
-        while True:
-            try:
-                with translated(call), self._open():
-                    send: grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
-                    send = self._connection().unary_stream(watch.path)
-                    timeout = patience.remaining if watch.timeout else None
-                    answers = send(request, timeout=timeout, metadata=metadata)
-                    try:
-                        with self._calls.kept(answers.cancel):
-                            async for answer in answers:
-                                yield events.event(answer)
-                                self._calls.check()
-                    finally:
-                        answers.cancel()
-                events.finish()
-                return
-            except (Overloaded, Unavailable) as error:
-                await asyncio.sleep(events.pause(patience, error))
+        with self._settings.calling(watch.path) as (call, metadata):
+            request = self._settings.wire(watch.request)
+            patience = self._settings.patience(watch.timeout)
+            events = Events(watch, call)
+            while True:
+                try:
+                    with translated(call), self._open():
+                        send: grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
+                        send = self._connection().unary_stream(watch.path)
+                        timeout = patience.remaining if watch.timeout else None
+                        answers = send(request, timeout=timeout, metadata=metadata)
+                        try:
+                            with self._calls.kept(answers.cancel):
+                                async for answer in answers:
+                                    yield events.event(answer)
+                                    self._calls.check()
+                        finally:
+                            answers.cancel()
+                    events.finish()
+                    return
+                except (Overloaded, Unavailable) as error:
+                    await asyncio.sleep(events.pause(patience, error))
 
     def _connection(self) -> grpc.aio.Channel:
         if self._channel is None:

@@ -199,73 +199,70 @@ class Client:
 
     def _perform(self, operation: Operation[T]) -> T:
         """Calls until it is answered, as long as there is patience."""
-        call = self._settings.begin(operation.path, operation.missing)
-        metadata = self._settings.metadata_of(call)
-        request = self._settings.wire(operation.request)
-        patience = self._settings.patience(operation.timeout)
-        while True:
-            try:
-                with translated(call), self._calls.open():
-                    send: grpc.UnaryUnaryMultiCallable[bytes, bytes]
-                    send = self._channel.unary_unary(operation.path)
-                    answer = send(
-                        request,
-                        timeout=patience.remaining,
-                        metadata=metadata,
-                    )
-                    return operation.decode(answer, call.request_id)
-            except (Overloaded, Unavailable) as error:
-                time.sleep(patience.pause(error))
+        with self._settings.calling(operation.path, operation.missing) as (call, metadata):
+            request = self._settings.wire(operation.request)
+            patience = self._settings.patience(operation.timeout)
+            while True:
+                try:
+                    with translated(call), self._calls.open():
+                        send: grpc.UnaryUnaryMultiCallable[bytes, bytes]
+                        send = self._channel.unary_unary(operation.path)
+                        answer = send(
+                            request,
+                            timeout=patience.remaining,
+                            metadata=metadata,
+                        )
+                        return operation.decode(answer, call.request_id)
+                except (Overloaded, Unavailable) as error:
+                    time.sleep(patience.pause(error))
 
     def _stream(
         self, stream: Stream[S, T] | Survey[S, T], source: Iterable[S]
     ) -> Generator[T, None, None]:
-        call = self._settings.begin(stream.path)
-        metadata = self._settings.metadata_of(call)
-        feed = feed_of(stream, self._settings, call)
-        window = Window(stream.in_flight)
-        with feed.judged(), translated(call), self._calls.open():
-            send: grpc.StreamStreamMultiCallable[bytes, bytes]
-            send = self._channel.stream_stream(stream.path)
-            requests = window.requests(feed, source)
-            timeout = time_of(stream.timeout)
-            answers = begun(partial(send, requests, timeout, metadata))
-            try:
-                with self._calls.kept(answers.cancel, window.close):
-                    for answer in answers:
-                        result, items = feed.result(answer)
-                        window.move(items)
-                        yield result
-                        self._calls.check()
-            finally:
-                window.close()
-                answers.cancel()
-        feed.finish()
+        with self._settings.calling(stream.path) as (call, metadata):
+            feed = feed_of(stream, self._settings, call)
+            window = Window(stream.in_flight)
+            with feed.judged(), translated(call), self._calls.open():
+                send: grpc.StreamStreamMultiCallable[bytes, bytes]
+                send = self._channel.stream_stream(stream.path)
+                requests = window.requests(feed, source)
+                timeout = time_of(stream.timeout)
+                answers = begun(partial(send, requests, timeout, metadata))
+                try:
+                    with self._calls.kept(answers.cancel, window.close):
+                        for answer in answers:
+                            result, items = feed.result(answer)
+                            window.move(items)
+                            yield result
+                            self._calls.check()
+                finally:
+                    window.close()
+                    answers.cancel()
+            feed.finish()
 
     def _watch(self, watch: Watch[T]) -> Generator[T, None, None]:
         """Asks until the first answer has come, as long as there is patience; then once."""
-        call = self._settings.begin(watch.path)
-        metadata = self._settings.metadata_of(call)
-        request = self._settings.wire(watch.request)
-        patience = self._settings.patience(watch.timeout)
-        events = Events(watch, call)
-        while True:
-            try:
-                with translated(call), self._calls.open():
-                    send: grpc.UnaryStreamMultiCallable[bytes, bytes]
-                    send = self._channel.unary_stream(watch.path)
-                    timeout = patience.remaining if watch.timeout else None
-                    answers = begun(partial(send, request, timeout, metadata))
-                    try:
-                        with self._calls.kept(answers.cancel):
-                            for answer in answers:
-                                yield events.event(answer)
-                                self._calls.check()
-                    finally:
-                        answers.cancel()
-                return events.finish()
-            except (Overloaded, Unavailable) as error:
-                time.sleep(events.pause(patience, error))
+        with self._settings.calling(watch.path) as (call, metadata):
+            request = self._settings.wire(watch.request)
+            patience = self._settings.patience(watch.timeout)
+            events = Events(watch, call)
+            while True:
+                try:
+                    with translated(call), self._calls.open():
+                        send: grpc.UnaryStreamMultiCallable[bytes, bytes]
+                        send = self._channel.unary_stream(watch.path)
+                        timeout = patience.remaining if watch.timeout else None
+                        answers = begun(partial(send, request, timeout, metadata))
+                        try:
+                            with self._calls.kept(answers.cancel):
+                                for answer in answers:
+                                    yield events.event(answer)
+                                    self._calls.check()
+                        finally:
+                            answers.cancel()
+                    return events.finish()
+                except (Overloaded, Unavailable) as error:
+                    time.sleep(events.pause(patience, error))
 
 
 def _open_channel(settings: Settings) -> grpc.Channel:

@@ -6,7 +6,8 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
@@ -23,6 +24,7 @@ from convlens.client._errors import (
     local,
 )
 from convlens.client._security import Security, is_local
+from convlens.client._tracing import traced
 from convlens.contract import ErrorReason, Failure
 
 ADDRESS_VARIABLE = "CONVLENS_SERVER"
@@ -103,14 +105,15 @@ class Settings:
         """The attempts and the time of one operation."""
         return Patience(time_of(timeout) or self.timeout, self.max_attempts)
 
-    def begin(self, path: str, missing: str = "") -> Call:
-        """A call under an id of its own."""
-        return Call(self.address, path, uuid.uuid4().hex, missing)
-
-    def metadata_of(self, call: Call) -> tuple[tuple[str, str], ...]:
-        """What travels beside the request."""
+    @contextmanager
+    def calling(
+        self, path: str, missing: str = ""
+    ) -> Generator[tuple[Call, tuple[tuple[str, str], ...]], None, None]:
+        """A call under an id of its own, until the block ends, and what travels beside it."""
+        call = Call(self.address, path, uuid.uuid4().hex, missing)
         named = (REQUEST_ID_KEY, call.request_id), (PRIORITY_KEY, self.priority)
-        return (*named, *self.security.metadata())
+        with traced(call) as trace:
+            yield call, (*named, *self.security.metadata(), *trace)
 
     def wire(self, request: Message) -> bytes:
         """The request's bytes; MessageTooLarge where the channel would refuse them."""

@@ -45,6 +45,16 @@ class Asked:
             self.call.cancel()
 
 
+def begin(stub: Any, job: Job) -> Any:
+    """The stream of a job; a Triton that traces goes on with the job's trace, if it is sampled.
+
+    Triton itself does not look at that, and would trace each job that comes with a traceparent.
+    """
+    is_sampled = job.traceparent and int(job.traceparent[-2:], 16) & 1
+    metadata = (("traceparent", job.traceparent),) if is_sampled else None
+    return stub.ModelStreamInfer(timeout=max(0, job.remaining_us) / 1e6 + 1, metadata=metadata)
+
+
 async def answers(asked: Asked, model: str, job: Job) -> AsyncGenerator[Any, None]:
     """Triton's answers to a job; raises TritonFault."""
     try:

@@ -21,6 +21,7 @@ from convlens.server.triton.jobs import (
     Asked,
     Following,
     answers,
+    begin,
     next_of,
     options,
     own_job,
@@ -106,7 +107,7 @@ class Replica:
     async def stream(self, name: str, job: Job) -> AsyncGenerator[Reply, None]:
         """Runs a job in a model; closing the generator cancels it. Raises TritonFault."""
         model, started = self._models.setdefault(name, Model()), time.monotonic()
-        asked = Asked(self._stub.ModelStreamInfer(timeout=max(0, job.remaining_us) / 1e6 + 1))
+        asked = Asked(begin(self._stub, job))
         model.asked.add(asked)
         self.outstanding += 1
         self.last_taken = started
