@@ -23,7 +23,7 @@ def explore(examples: int, check: Callable[[Random], None]) -> None:
         deadline=None,
         # Simpler cases are looked for by hand: each try costs what a call may take.
         phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
     @given(random=st.randoms(use_true_random=False))
     def checked(random: Random) -> None:

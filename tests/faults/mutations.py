@@ -91,6 +91,7 @@ def _spoil_list(held: Any, field: FieldDescriptor, random: Random) -> None:
 
 
 def _any_message(field: FieldDescriptor, random: Random) -> Message:
+    assert field.message_type
     message = filled(field.message_type, random.randrange(12))
     if random.random() < 0.2:
         message.Clear()

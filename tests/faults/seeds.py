@@ -98,6 +98,7 @@ def filled(kind: Descriptor, choice: int = 0) -> Message:
 def _fill(message: Message, field: FieldDescriptor, choice: int) -> None:
     held: Any = getattr(message, field.name)
     if is_message(field):
+        assert field.message_type
         inner = filled(field.message_type, choice)
         if field.is_repeated:
             held.append(inner)

@@ -131,7 +131,8 @@ def test_callers_who_may_be_told_nothing(target: Target) -> None:
     kind: Any = RPCS[SYNTHESIZE].request.DESCRIPTOR
     ask = filled(kind).SerializeToString()
     calls = b"".join(
-        wire.call(1 + 2 * n, *((BODY,) if n % 2 else (ask, SYNTHESIZE))) for n in range(10)
+        wire.call(1 + 2 * n, BODY) if n % 2 else wire.call(1 + 2 * n, ask, SYNTHESIZE)
+        for n in range(10)
     )
     with no_trace(target), wire.connections(target.address, 4, wire.DEAF + calls):
         check_prompt(target)

@@ -59,7 +59,8 @@ async def reason_of(channel: grpc.aio.Channel, timeout: float) -> str:
     started = time.monotonic()
     try:
         await channel.unary_unary(CLASSIFY)(REQUEST.SerializeToString(), timeout=timeout)
-    except grpc.aio.AioRpcError as error:
+    except grpc.aio.AioRpcError as caught:
+        error: Any = caught
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return "DEADLINE_EXCEEDED"
         status = rpc_status.from_call(error)
@@ -123,11 +124,11 @@ def test_a_stopped_triton_is_told_and_goes_on(
     server = servers("triton-local")
     request = ClassifyRequest(images=[Image(encoded=pictures[0].read_bytes())])
     with server.channel() as channel:
-        stub, health = classification(channel), health_pb2_grpc.HealthStub(channel)
+        stub = classification(channel)
+        health: Any = health_pb2_grpc.HealthStub(channel)
 
         def wait_for(status: Any) -> None:
-            watch: Any = health.Watch
-            said = watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=30)
+            said = health.Watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=30)
             assert any(each.status == status for each in said)
             said.cancel()
 

@@ -11,7 +11,6 @@ from collections.abc import (
     Iterator,
 )
 from contextlib import suppress
-from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import grpc.aio
@@ -104,7 +103,10 @@ class Reader(Generic[S]):
             self._taking = None
 
     def _blocking(self, items: Iterator[S]) -> Take:
-        return partial(asyncio.to_thread, self._feed.read, items)
+        async def take() -> list[bytes] | None:
+            return await asyncio.to_thread(self._feed.read, items)
+
+        return take
 
     def _following(self, items: AsyncIterator[S]) -> Take:
         async def take() -> list[bytes] | None:
