@@ -10,6 +10,7 @@ from tests.snippets import Page, dead_links
 PAGE = Page("explanations")
 
 
+@triton_is_slow
 def test_the_python_blocks_run(server: RunningServer, tmp_path: Path) -> None:
     lines = PAGE.run_python(server, tmp_path)
     assert re.fullmatch(r"Saliency star 9\d.\d% \(128, 128\) score per unit of pixel", lines[0])

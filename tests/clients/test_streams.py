@@ -5,7 +5,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Iterable, Iterator
-from itertools import count
+from itertools import count, islice
 from typing import Any, cast
 
 import grpc.aio
@@ -24,12 +24,14 @@ from convlens.client import (
     MessageTooLarge,
     Unavailable,
 )
-from convlens.client._async_client import _sender
+from convlens.client._sending import sender
 from convlens.client.testing import FakeServer
 from convlens.contract import ErrorReason, Failure
 from convlens.v1 import classification_pb2 as pb
+from tests.clients.streaming import breaking
 
 STOPPING = Failure(ErrorReason.ERROR_REASON_SERVER_STOPPING, retry_after=0.1)
+STOPPING_NOW = Failure(ErrorReason.ERROR_REASON_SERVER_STOPPING, retry_after=0.01)
 
 
 def echo(request: pb.ClassifyRequest) -> pb.ClassifyResponse:
@@ -213,7 +215,7 @@ def failing_after(answers: int, failure: Failure | None) -> Any:
 
 def test_a_server_that_stops_in_the_middle(connect):
     with FakeServer({"ClassifyStream": failing_after(3, STOPPING)}) as server:
-        results = connect(server.address).stream(numbered(100))
+        results = connect(server.address, max_attempts=1).stream(numbered(100))
         assert [next(results).top.label for _ in range(3)] == ["0", "1", "2"]
         with pytest.raises(Unavailable, match="stopping") as caught:
             next(results)
@@ -221,12 +223,72 @@ def test_a_server_that_stops_in_the_middle(connect):
     assert caught.value.request_id
 
 
+def answered(requests: Iterator[Any]) -> Iterator[Any]:
+    for request in requests:
+        yield pb.ClassifyStreamResponse(id=request.id, response=echo(request.request))
+
+
+@pytest.mark.parametrize("after", [0, 3, 99])
+@pytest.mark.parametrize("in_flight", [1, 8])
+def test_a_stream_goes_on_with_what_was_not_answered(connect, after, in_flight):
+    with FakeServer({"ClassifyStream": breaking(answered, after)}) as server:
+        results = connect(server.address).stream(numbered(100), in_flight=in_flight)
+        assert labels(results) == [str(n) for n in range(100)]
+        ids = [request.message.id for request in server.requests]
+    assert [ids.count(n) for n in range(after)] == [1] * after, (
+        "what was answered is not asked again"
+    )
+
+
+def test_a_stream_has_all_attempts_again_once_something_was_answered(connect):
+    def one_each(requests: Iterator[Any]) -> Iterator[Any]:
+        yield from islice(answered(requests), 1)
+        raise STOPPING_NOW
+
+    with FakeServer({"ClassifyStream": one_each}) as server:
+        client = connect(server.address, max_attempts=2)
+        assert labels(client.stream(numbered(6), take=6)) == [str(n) for n in range(6)]
+
+
+def test_a_stream_that_is_never_answered_ends(connect):
+    with (
+        FakeServer({"ClassifyStream": failing_after(0, STOPPING_NOW)}) as server,
+        pytest.raises(Unavailable, match="stopping"),
+    ):
+        list(connect(server.address, max_attempts=3).stream(numbered(9)))
+
+
+def test_a_source_that_fails_while_its_stream_breaks(connect):
+    def source() -> Iterator[bytes]:
+        yield from numbered(5)
+        time.sleep(0.05)
+        raise LookupError("the disk is gone")
+
+    with FakeServer({"ClassifyStream": breaking(answered, 2)}) as server:
+        results = connect(server.address).stream(source())
+        assert labels(islice(results, 5)) == [str(n) for n in range(5)]
+        with pytest.raises(LookupError, match="the disk is gone"):
+            next(results)
+
+
+async def test_an_async_source_outlives_its_stream():
+    async def source() -> AsyncIterator[bytes]:
+        for picture in numbered(40):
+            await asyncio.sleep(0.002)
+            yield picture
+
+    with FakeServer({"ClassifyStream": breaking(answered, 7)}) as server:
+        async with AsyncClient(server.address) as client:
+            results = [result async for result in client.classify_stream(source())]
+    assert labels(results) == [str(n) for n in range(40)]
+
+
 def test_a_server_that_dies_in_the_middle(connect):
     def endless() -> Iterator[bytes]:
         yield from (b"a" for _ in count())
 
     with FakeServer({"Classify": echo}) as server:
-        results = connect(server.address).stream(endless())
+        results = connect(server.address, max_attempts=1).stream(endless())
         assert next(results).top.label == "a"
         server.stop()
         with pytest.raises(ConvLensError) as caught:
@@ -367,9 +429,9 @@ def test_a_server_that_dies_before_the_first_answer(connect):
 
 
 async def test_requests_go_below_what_grpc_shows(server):
-    # `_sender` says why. A grpc without this loses the errors of streams that a server ends.
+    # `sender` says why. A grpc without this loses the errors of streams that a server ends.
     async with grpc.aio.insecure_channel(server.address) as channel:
         call: Any = channel.stream_stream("/convlens.v1.ClassificationService/ClassifyStream")()
         below = call._cython_call.send_serialized_message
-        assert _sender(call) == below
+        assert sender(call) == below
         call.cancel()

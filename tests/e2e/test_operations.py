@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from convlens.v1.classification_pb2 import ClassifyRequest
 from convlens.v1.image_pb2 import Image
-from tests.conftest import ENGINES, RunningServer, classification, running_server, server_process
+from tests.conftest import RunningServer, classification, running_server, server_process
 
 SERVED = ["convlens.v1.ClassificationService", "convlens.v1.NetworkService"]
 Status = health_pb2.HealthCheckResponse
@@ -142,7 +142,9 @@ def test_the_log_has_a_line_for_each_call(pictures: list[Path]) -> None:
     assert [line["event"] for line in lines][-2:] == ["draining", "stopped"]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "engine", ["embedded", pytest.param("triton-local", marks=pytest.mark.slow)]
+)
 def test_start_to_first_answer_and_stop(
     engine: str, pictures: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

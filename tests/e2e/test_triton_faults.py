@@ -198,6 +198,8 @@ def test_clients_that_vanish_for_ten_minutes_do_no_harm(
     check_vanishing_clients(servers("triton-local"), 3, 600, image, capsys)
 
 
+# By default tests/e2e/test_triton_shared.py shows it, of a Triton that is there already.
+@pytest.mark.slow
 def test_a_full_queue_of_triton_says_when_to_come_back(image: Image) -> None:
     pools = {"inference": {"queue_size": 1, "max_batch": 1}}
     with running_server(pools, engine="triton-local") as server, server.channel() as channel:

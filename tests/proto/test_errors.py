@@ -1,6 +1,9 @@
 """The catalogue: each reason has its code and sentence, and survives the way to the caller."""
 
+from base64 import b64encode
+from string import printable
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from google.rpc.error_details_pb2 import BadRequest
@@ -59,15 +62,35 @@ def test_a_flood_of_violations_fits_into_the_metadata() -> None:
         for i in range(256)
     ]
     status = Failure(ErrorReason.ERROR_REASON_INVALID_REQUEST, violations=broken).status()
-    assert len(status.SerializeToString()) < TRAILING_METADATA_LIMIT
+    assert on_the_wire(status) < TRAILING_METADATA_LIMIT
     assert f"and {256 - MAX_VIOLATIONS} more" in status.message or status.message.endswith("….")
 
 
-def test_long_metadata_is_cut() -> None:
+def on_the_wire(status: Status) -> int:
+    """The bytes of the metadata in which gRPC sends a status."""
+    message = quote(status.message, safe=printable.replace("%", ""))
+    return len(message) + len(b64encode(status.SerializeToString()))
+
+
+@pytest.mark.parametrize("letter", ["x", "%", "é", "🦊", "\0"])
+def test_long_texts_are_cut(letter: str) -> None:
     failure = Failure(
-        ErrorReason.ERROR_REASON_IMAGE_UNREADABLE, detail="x" * 10_000, formats="JPEG"
+        ErrorReason.ERROR_REASON_IMAGE_UNREADABLE, detail=letter * 10_000, formats="JPEG"
     )
-    assert len(failure.status().SerializeToString()) < TRAILING_METADATA_LIMIT
+    assert failure.metadata["detail"].startswith(letter * 50)
+    assert on_the_wire(failure.status()) < TRAILING_METADATA_LIMIT
+    back = Failure.from_status(failure.status())
+    assert str(back) == str(failure), "it is cut once"
+
+
+@pytest.mark.parametrize("letter", ["x", "🦊"])
+@pytest.mark.parametrize("count", [1, 100])
+def test_long_violations_are_cut(letter: str, count: int) -> None:
+    broken = [BadRequest.FieldViolation(field="label", description=letter * 10_000)] * count
+    failure = Failure(ErrorReason.ERROR_REASON_INVALID_REQUEST, violations=broken)
+    assert on_the_wire(failure.status()) < TRAILING_METADATA_LIMIT
+    back = Failure.from_status(failure.status())
+    assert back is not None and back.violations and str(back) == str(failure)
 
 
 def test_a_missing_key_is_a_defect_that_shows() -> None:

@@ -19,6 +19,7 @@ PREFIX = "ERROR_REASON_"
 # gRPC cuts off a call whose trailing metadata is above 8 KiB, so an error must stay well below it.
 MAX_VIOLATIONS = 16
 MAX_TEXT = 1000
+MAX_VIOLATION_BYTES = 2000
 
 ErrorReason = error_pb2.ErrorReason
 Reason: TypeAlias = error_pb2.ErrorReason.ValueType
@@ -71,7 +72,7 @@ class Failure(Exception):
             ErrorInfo(reason=reason_name(self.reason), domain=DOMAIN, metadata=self.metadata)
         ]
         if self.violations:
-            details.append(BadRequest(field_violations=self.violations[:MAX_VIOLATIONS]))
+            details.append(_few(self.violations))
         if self.retry_after is not None:
             delay = Duration()
             delay.FromMilliseconds(round(self.retry_after * 1000))
@@ -125,5 +126,33 @@ def _in_words(violations: Sequence[BadRequest.FieldViolation]) -> str:
     return "; ".join(shown) + (f"; and {more} more" if more else "")
 
 
+def _few(violations: Sequence[BadRequest.FieldViolation]) -> BadRequest:
+    """The first of them that there is room for; all of them are counted in the words."""
+    shown = BadRequest()
+    for item in violations[:MAX_VIOLATIONS]:
+        shown.field_violations.add(field=item.field, description=_short(item.description))
+        if shown.ByteSize() > MAX_VIOLATION_BYTES:
+            del shown.field_violations[-1]
+            break
+    return shown
+
+
 def _short(text: str) -> str:
-    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
+    """Cut where it would take more than MAX_TEXT on the wire."""
+    end, size = 0, 0
+    for at, letter in enumerate(text):
+        size += _wire_size(letter)
+        if size <= MAX_TEXT - _wire_size(_CUT):
+            end = at + 1
+        elif size > MAX_TEXT:
+            return text[:end] + _CUT
+    return text
+
+
+def _wire_size(letter: str) -> int:
+    """Bytes of a letter in the message of a status, where é is %C3%A9."""
+    plain = " " <= letter <= "~" and letter != "%"
+    return 1 if plain else 3 * len(letter.encode("utf-8", "replace"))
+
+
+_CUT = "…"

@@ -2,16 +2,33 @@
 
 import logging
 import sys
-from typing import Literal
+from contextlib import suppress
+from typing import Literal, TextIO, cast
 
 import structlog
+
+
+class _Losing:
+    """A file that loses what cannot be written, as on a full disk: no call fails for its line."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._file.flush()
 
 
 class _Named(structlog.WriteLogger):
     """Writes to standard error, and has the name of its module for the lines."""
 
     def __init__(self, name: str = "convlens") -> None:
-        super().__init__(sys.stderr)
+        super().__init__(cast(TextIO, _Losing(sys.stderr)))
         self.name = name
 
 

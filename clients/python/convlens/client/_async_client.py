@@ -8,14 +8,12 @@ import os
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
-    AsyncIterator,
-    Awaitable,
     Callable,
     Coroutine,
     Generator,
     Iterable,
 )
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
@@ -30,13 +28,13 @@ from convlens.client._methods import IMAGES, dressed
 from convlens.client._operations import Last, Operation, Stream, Survey, Watch
 from convlens.client._results import Cost
 from convlens.client._security import PathLike, Security
-from convlens.client._streams import Events, Feed, feed_of
+from convlens.client._sending import Reader, write
+from convlens.client._streams import Events, feed_of
 from convlens.client._transport import (
     DEFAULT_TIMEOUT,
     MAX_ATTEMPTS,
     MAX_MESSAGE_BYTES,
     Settings,
-    time_of,
 )
 
 P = ParamSpec("P")
@@ -240,24 +238,33 @@ class AsyncClient:
     ) -> AsyncGenerator[T, None]:
         with self._settings.calling(stream.path) as (call, metadata):
             feed = feed_of(stream, self._settings, call)
-            room = asyncio.Semaphore(stream.in_flight)
-            with feed.judged(), translated(call), self._open():
-                send: grpc.aio.StreamStreamMultiCallable[bytes, bytes]
-                send = self._connection().stream_stream(stream.path)
-                answers = send(timeout=time_of(stream.timeout), metadata=metadata)
-                writer = asyncio.create_task(_write(answers, feed, source, room))
-                try:
-                    with self._calls.kept(answers.cancel, writer.cancel):
-                        async for answer in answers:
-                            result, items = feed.result(answer)
-                            for _ in range(items):
-                                room.release()
-                            yield result
-                            self._calls.check()
-                finally:
-                    answers.cancel()
-                    writer.cancel()
-                    await asyncio.gather(writer, return_exceptions=True)
+            patience = self._settings.patience_of_stream(stream.timeout)
+            async with aclosing(Reader(feed, source)) as reader:
+                while True:
+                    room = asyncio.Semaphore(stream.in_flight)
+                    try:
+                        with feed.judged(), translated(call), self._open():
+                            send: grpc.aio.StreamStreamMultiCallable[bytes, bytes]
+                            send = self._connection().stream_stream(stream.path)
+                            timeout = patience.remaining if stream.timeout else None
+                            answers = send(timeout=timeout, metadata=metadata)
+                            writer = asyncio.create_task(write(answers, feed, reader, room))
+                            try:
+                                with self._calls.kept(answers.cancel, writer.cancel):
+                                    async for answer in answers:
+                                        result, items = feed.result(answer)
+                                        patience.restore()
+                                        for _ in range(items):
+                                            room.release()
+                                        yield result
+                                        self._calls.check()
+                            finally:
+                                answers.cancel()
+                                writer.cancel()
+                                await asyncio.gather(writer, return_exceptions=True)
+                        break
+                    except (Overloaded, Unavailable) as error:
+                        await asyncio.sleep(feed.pause(patience, error))
             feed.finish()
 
     async def _watch(self, watch: Watch[T]) -> AsyncGenerator[T, None]:
@@ -307,68 +314,3 @@ class AsyncClient:
             if self._calls.closed and not (task and task.cancelling()):
                 raise closed_error() from None
             raise
-
-
-async def _write(
-    answers: grpc.aio.StreamStreamCall[bytes, bytes],
-    feed: Feed[S, Any],
-    source: Iterable[S] | AsyncIterable[S],
-    room: asyncio.Semaphore,
-) -> None:
-    """Sends the items of the source, none of them read before there is room for it."""
-    send = _sender(answers)
-    # Where the call is over, its reader says why.
-    with suppress(Exception):
-        await answers.wait_for_connection()
-        async for request in _requests(feed, source, room):
-            await send(request)
-        await answers.done_writing()
-
-
-def _sender(
-    answers: grpc.aio.StreamStreamCall[bytes, bytes],
-) -> Callable[[bytes], Awaitable[None]]:
-    """What sends one request.
-
-    Where the server ends the call while a request is on its way, grpc's own `write` makes the
-    status of the call INTERNAL: the server's words are lost (28 of 200 streams that a server
-    stopped), and answers not read yet cannot be read any more. What lies below it only fails.
-    """
-    below = getattr(answers, "_cython_call", None)
-    return getattr(below, "send_serialized_message", answers.write)
-
-
-async def _requests(
-    feed: Feed[S, Any], source: Iterable[S] | AsyncIterable[S], room: asyncio.Semaphore
-) -> AsyncIterator[bytes]:
-    """The requests of the source; whatever may block runs in a thread."""
-    try:
-        read = _reader(feed, source)
-        for request in feed.opening():
-            yield request
-        while await room.acquire() and (ready := await read()) is not None:
-            for request in ready:
-                yield request
-        for request in feed.end():
-            yield request
-    except Exception as error:
-        feed.fail(error)
-
-
-def _reader(
-    feed: Feed[S, Any], source: Iterable[S] | AsyncIterable[S]
-) -> Callable[[], Awaitable[list[bytes] | None]]:
-    """What reads one item and gives the requests that it completes; None at the end."""
-    if not isinstance(source, AsyncIterable):
-        items = iter(source)
-        return lambda: asyncio.to_thread(feed.read, items)
-    following = aiter(source)
-
-    async def read() -> list[bytes] | None:
-        try:
-            item = await anext(following)
-        except StopAsyncIteration:
-            return None
-        return await asyncio.to_thread(feed.requests, item)
-
-    return read

@@ -27,7 +27,6 @@ from convlens.client._transport import (
     MAX_ATTEMPTS,
     MAX_MESSAGE_BYTES,
     Settings,
-    time_of,
 )
 
 P = ParamSpec("P")
@@ -102,8 +101,10 @@ class Client:
     `address` is "host:port"; left out, the environment's CONVLENS_SERVER, or 127.0.0.1:50051.
     `timeout` is the time that every call has unless it says otherwise, in seconds.
     `max_message_bytes` bounds one request and one answer. `max_attempts` is how often a call is
-    made where no server answers or the server is full; a stream is opened once. Calls of the
-    `priority` batch leave room for the interactive ones where the server has much to do.
+    made where no server answers or the server is full. A stream of pictures that breaks is opened
+    again as often before its next answer, and goes on with what was not answered; with 1 it ends.
+    Calls of the `priority` batch leave room for the interactive ones where the server has much to
+    do.
 
     `tls` says whether the connection is TLS; left out, it is where `ca`, `certificate` or the
     environment says so. `ca` is a file of authorities to trust, in place of those that gRPC knows;
@@ -221,23 +222,34 @@ class Client:
     ) -> Generator[T, None, None]:
         with self._settings.calling(stream.path) as (call, metadata):
             feed = feed_of(stream, self._settings, call)
-            window = Window(stream.in_flight)
-            with feed.judged(), translated(call), self._calls.open():
+            items = iter(source)
+            patience = self._settings.patience_of_stream(stream.timeout)
+
+            def begin(window: Window) -> Any:
                 send: grpc.StreamStreamMultiCallable[bytes, bytes]
                 send = self._channel.stream_stream(stream.path)
-                requests = window.requests(feed, source)
-                timeout = time_of(stream.timeout)
-                answers = begun(partial(send, requests, timeout, metadata))
+                timeout = patience.remaining if stream.timeout else None
+                return begun(partial(send, window.requests(feed, items), timeout, metadata))
+
+            while True:
+                window = Window(stream.in_flight)
                 try:
-                    with self._calls.kept(answers.cancel, window.close):
-                        for answer in answers:
-                            result, items = feed.result(answer)
-                            window.move(items)
-                            yield result
-                            self._calls.check()
-                finally:
-                    window.close()
-                    answers.cancel()
+                    with feed.judged(), translated(call), self._calls.open():
+                        answers = begin(window)
+                        try:
+                            with self._calls.kept(answers.cancel, window.close):
+                                for answer in answers:
+                                    result, taken = feed.result(answer)
+                                    patience.restore()
+                                    window.move(taken)
+                                    yield result
+                                    self._calls.check()
+                        finally:
+                            window.close()
+                            answers.cancel()
+                    break
+                except (Overloaded, Unavailable) as error:
+                    time.sleep(feed.pause(patience, error))
             feed.finish()
 
     def _watch(self, watch: Watch[T]) -> Generator[T, None, None]:
@@ -279,16 +291,17 @@ class Window:
         self._room = threading.Semaphore(size)
         self._closed = False
 
-    def requests(self, feed: Feed[S, Any], source: Iterable[S]) -> Iterator[bytes]:
-        """The requests of the source, read in the thread that takes them."""
+    def requests(self, feed: Feed[S, Any], items: Iterator[S]) -> Iterator[bytes]:
+        """The requests of the items, read in the thread that takes them."""
         try:
-            items = iter(source)
+            number = feed.next
             yield from feed.opening()
             while self._wait():
-                if (ready := feed.read(items)) is None:
+                if (ready := feed.turn(number, items)) is None:
                     yield from feed.end()
                     return
                 yield from ready
+                number += 1
         except GeneratorExit:
             raise
         except BaseException as error:

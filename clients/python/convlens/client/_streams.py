@@ -1,5 +1,6 @@
 """What both clients share of streams: what came, what is missing, when to try again."""
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,26 @@ class Feed(ABC, Generic[S, T]):
         self._settings = settings
         self._source_ended = False
         self._source_error: BaseException | None = None
+        # A thread whose stream broke may still wait for an item that the next stream is to send.
+        self._reading = threading.Lock()
+
+    @property
+    def next(self) -> int:
+        """The number of the item that a stream begins with."""
+        return 0
+
+    def kept(self, number: int) -> list[bytes] | None:
+        """The requests of an item that was read and not answered; None where there is none."""
+        return None
+
+    def turn(self, number: int, items: Iterator[S]) -> list[bytes] | None:
+        """The requests of the item of this number, read where it was not; None after the last."""
+        with self._reading:
+            return self.kept(number) or self.read(items)
+
+    def pause(self, patience: Patience, error: Overloaded | Unavailable) -> float:
+        """Seconds before a broken stream is opened again; raises the error where it is not."""
+        raise error
 
     def read(self, items: Iterator[S]) -> list[bytes] | None:
         """The requests that the next item completes; None where there is none."""
@@ -82,7 +103,11 @@ class Feed(ABC, Generic[S, T]):
 
 
 class StreamFeed(Feed[S, T]):
-    """Numbers the requests of a stream, each of one item, which is answered in its turn."""
+    """Numbers the requests of a stream, each of one item, which is answered in its turn.
+
+    What is not answered is kept, no more than is in flight: where the stream breaks, the next one
+    begins with it.
+    """
 
     def __init__(self, stream: Stream[S, T], settings: Settings, call: Call) -> None:
         super().__init__(settings, call)
@@ -90,6 +115,21 @@ class StreamFeed(Feed[S, T]):
         self._sent = 0
         self._received = 0
         self._failed: dict[int, ConvLensError] = {}
+        self._unanswered: dict[int, bytes] = {}
+
+    @property
+    def next(self) -> int:
+        return self._received
+
+    def kept(self, number: int) -> list[bytes] | None:
+        data = self._unanswered.get(number)
+        return None if data is None else [data]
+
+    def pause(self, patience: Patience, error: Overloaded | Unavailable) -> float:
+        # What is wrong with an item, or with the source, is not wrong with the stream.
+        if error.index is not None or error is self._source_error:
+            raise error
+        return patience.pause(error)
 
     def requests(self, item: S) -> list[bytes]:
         number = self._sent
@@ -98,6 +138,7 @@ class StreamFeed(Feed[S, T]):
         except ConvLensError as error:
             self._failed[number] = error
             data = self._settings.wire(self.stream.encode(number, None))
+        self._unanswered[number] = data
         self._sent += 1
         return [data]
 
@@ -107,6 +148,7 @@ class StreamFeed(Feed[S, T]):
         if number != self._received:
             raise Internal(f"The server answered item {number} where {self._received} was next.")
         self._received += 1
+        self._unanswered.pop(number, None)
         result = self._failed.pop(number, outcome)
         if isinstance(result, ConvLensError):
             result.index = number

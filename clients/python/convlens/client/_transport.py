@@ -1,5 +1,6 @@
 """How both clients reach the server: settings, channel options, retries."""
 
+import math
 import os
 import random
 import re
@@ -38,6 +39,8 @@ PRIORITIES = ("interactive", "batch")
 MOST_BYTES = 2**31 - 1
 # Seconds before the second attempt where no server answered.
 FIRST_PAUSE = 0.1
+# Likewise of a stream, which has more time: five attempts outlast the restart of a server.
+FIRST_PAUSE_OF_STREAM = 0.5
 # Seconds that stand for "as long as it takes": gRPC counts no further than about 292 years.
 LONGEST = 366 * 86_400.0
 HOST_AND_PORT = re.compile(r"(?:\[[^\s\[\]]+\]|[^\s:/@\[\]]+):(\d{1,5})")
@@ -104,6 +107,11 @@ class Settings:
     def patience(self, timeout: float | None) -> "Patience":
         """The attempts and the time of one operation."""
         return Patience(time_of(timeout) or self.timeout, self.max_attempts)
+
+    def patience_of_stream(self, timeout: float | None) -> "Patience":
+        """The attempts without an answer and the time of a stream, all there is without one."""
+        total = time_of(timeout) or math.inf
+        return Patience(total, self.max_attempts, FIRST_PAUSE_OF_STREAM)
 
     @contextmanager
     def calling(
@@ -175,13 +183,14 @@ def _is_number(value: object, kind: type[Any]) -> bool:
 class Patience:
     """How often and how long one operation is tried, where the server is full or away.
 
-    Streams are not tried again: what was answered is answered. gRPC's own retries are not used,
-    because a stream that they hold on to hangs for ever, past its deadline, when its server dies
-    before the first answer (seen with 1.81).
+    A stream of items that breaks goes on with what was not answered. gRPC's own retries are not
+    used, because a stream that they hold on to hangs for ever, past its deadline, when its server
+    dies before the first answer (seen with 1.81).
     """
 
     timeout: float
     attempts: int
+    first_pause: float = FIRST_PAUSE
     failures: int = 0
     started: float = field(default_factory=time.monotonic)
 
@@ -199,10 +208,14 @@ class Patience:
         """
         self.failures += 1
         lost = error.reason == "SERVER_UNREACHABLE"
-        delay = FIRST_PAUSE * 2 ** (self.failures - 1) if lost else error.retry_after
+        delay = self.first_pause * 2 ** (self.failures - 1) if lost else error.retry_after
         if delay is None or self.failures >= self.attempts:
             raise error
         stretched = delay * random.uniform(1.0, 1.5)
         if stretched >= self.remaining:
             raise error
         return stretched
+
+    def restore(self) -> None:
+        """Something was answered: all attempts are there again."""
+        self.failures = 0
