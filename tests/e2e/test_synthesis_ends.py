@@ -15,7 +15,7 @@ from torch import nn
 from convlens.v1 import synthesis_methods_pb2 as methods
 from convlens.v1.synthesis_pb2_grpc import SynthesisServiceStub
 from convlens.v1.target_pb2 import Target
-from tests.conftest import ENGINES, RunningServer, running_server
+from tests.conftest import RunningServer, running_server, triton_is_slow
 from tests.e2e.test_synthesize import METHODS, STAR, request, run
 
 # It counts its passes as they begin; in a third of a second a call is cancelled on any machine.
@@ -47,7 +47,9 @@ networks:
 """
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "engine", ["embedded", pytest.param("triton-local", marks=pytest.mark.slow)]
+)
 def test_a_synthesis_that_is_cancelled_makes_not_another_step(engine: str, tmp_path: Path) -> None:
     (tmp_path / "counting.py").write_text(MODULE)
     file, passes = tmp_path / "networks.yaml", tmp_path / "passes"
@@ -128,6 +130,7 @@ def check_endurance(
     assert len(hooks()) == before
 
 
+@triton_is_slow
 def test_synthesis_again_and_again_leaves_nothing(
     server: RunningServer, pictures: list[Path], capsys: Any
 ) -> None:

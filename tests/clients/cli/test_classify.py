@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import os
 import re
@@ -169,15 +170,26 @@ def test_no_pictures(run, tmp_path):
     assert result.stderr.startswith(f"convlens: No pictures in {tmp_path}; looked for .bmp, .gif")
 
 
-def test_a_server_that_stops_in_the_middle(run, server, pictures):
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_server_that_stops_in_the_middle(run, server, pictures, comes_back):
+    streams = itertools.count()
+
     def answer(requests):
-        request = next(requests)
-        response = server.answer("Classify", request.request)
-        yield pb.ClassifyStreamResponse(id=request.id, response=response)
-        raise Failure(ErrorReason.ERROR_REASON_SERVER_STOPPING, retry_after=1)
+        number = next(streams)
+        for request in requests if number == 0 or comes_back else ():
+            response = server.answer("Classify", request.request)
+            yield pb.ClassifyStreamResponse(id=request.id, response=response)
+            if number == 0:
+                break
+        if number == 0 or not comes_back:
+            raise Failure(ErrorReason.ERROR_REASON_SERVER_STOPPING, retry_after=0.01)
 
     server.answers["ClassifyStream"] = answer
     result = run("classify", pictures)
+    if comes_back:
+        whole = run("classify", pictures)
+        assert (result.exit_code, result.stdout) == (whole.exit_code, whole.stdout)
+        return
     assert result.exit_code == 1
     assert len(result.stdout.splitlines()) == 2
     assert result.stderr.startswith("convlens: The server is stopping")

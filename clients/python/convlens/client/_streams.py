@@ -129,6 +129,9 @@ class StreamFeed(Feed[S, T]):
         # What is wrong with an item, or with the source, is not wrong with the stream.
         if error.index is not None or error is self._source_error:
             raise error
+        # Where nobody ever was, a caller wants to know it at once.
+        if error.reason == "SERVER_UNREACHABLE" and not self._received:
+            raise error
         return patience.pause(error)
 
     def requests(self, item: S) -> list[bytes]:
