@@ -65,10 +65,13 @@ class Load:
         self.cost += work.cost
 
     def leave(self, work: Work) -> None:
-        """A job has ended; one that failed or was cancelled tells nothing of the rate."""
+        """A job has ended, and tells of the rate.
+
+        One that was given up tells it only where it took longer than the rate says: else, where all
+        are late, nobody would learn it.
+        """
         self._note()
-        if work.is_done:
-            self._learn(work)
+        self._learn(work)
         self._works.remove(work)
         self.cost -= work.cost
 
@@ -105,6 +108,8 @@ class Load:
         if seconds <= 0:
             return
         passes = work.cost if self.is_shared else work.ahead + work.cost
+        if not work.is_done and (self.rate is None or passes >= self.rate * seconds):
+            return
         fades = math.exp((self._ended - self._changed) / MEMORY_SECONDS)
         company = len(self._works)
         self._passes = self._passes * fades + passes * company
