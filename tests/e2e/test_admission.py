@@ -43,6 +43,8 @@ def test_work_beyond_the_budget_is_refused_and_the_inference_pool_goes_on(image:
         stub: Any = ExplanationServiceStub(channel)
         # Some 14 600 windows: more than the budget, and taken while nothing else is under way.
         long = stub.Explain.future(sweep(image), timeout=60)
+        while not samples(server)['convlens_inflight_cost{"pool": "analysis"}']:
+            assert not long.done()
         saliency = sweep(image)
         saliency.methods[0].saliency.SetInParent()
         refused: Failure | None = None
