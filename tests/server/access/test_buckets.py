@@ -1,5 +1,7 @@
 """Quotas over time, with a clock of our own."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,9 +85,9 @@ def test_in_the_long_run_the_rate_holds(
         assert taken <= most * (1 + 1e-6) + 1e-6
 
 
-def refusal(take: object) -> Failure:
+def refusal(take: Callable[[], object]) -> Failure:
     with pytest.raises(Failure) as caught:
-        take()  # type: ignore[operator]
+        take()
     return caught.value
 
 

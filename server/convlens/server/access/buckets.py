@@ -27,7 +27,7 @@ class Bucket:
         self._fill()
         missing = min(amount, self._burst) - self._level
         # But for what rounding leaves when the told time has passed.
-        if missing > 1e-9:
+        if missing > 1e-6:
             return missing / self._rate
         self._level -= amount
         return 0.0
