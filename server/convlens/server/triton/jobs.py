@@ -69,6 +69,8 @@ async def answers(asked: Asked, model: str, job: Job) -> AsyncGenerator[Any, Non
             yield message.infer_response
     except grpc.aio.AioRpcError as error:
         raise fault_of_error(error) from error
+    except grpc.aio.InternalError as error:
+        raise TritonFault(Fault.OUT_OF_REACH, "the connection broke") from error
     except asyncio.InvalidStateError as error:
         # The call had ended before anything could be written.
         raise fault_of_status(await asked.call.code(), await asked.call.details()) from error

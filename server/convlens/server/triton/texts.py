@@ -34,6 +34,8 @@ TEXTS = (
     (Fault.NOT_READY, r"is at UNAVAILABLE state: unloaded"),
     (Fault.NOT_LOADED, r"load failed for model"),
     (Fault.NO_ROOM, r"shared memory (pool size|region '|key ')"),
+    # What gRPC itself says of a call whose connection breaks in the moment that it is written to.
+    (Fault.OUT_OF_REACH, r"^Internal error from Core$"),
     (Fault.DEAD_WORKER, r"stub process .*is not healthy|failed to (send|receive) .*stub"),
     (
         Fault.NOT_READY,
