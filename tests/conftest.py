@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import subprocess
 import sys
 import tempfile
@@ -95,11 +96,15 @@ def running_server(
 
 
 @contextmanager
-def server_process(*flags: str) -> Generator[tuple[subprocess.Popen[str], str]]:
-    """`convlens-server` as a process of its own, and its address; never outlives the block."""
+def server_process(*flags: str, **variables: str) -> Generator[tuple[subprocess.Popen[str], str]]:
+    """`convlens-server` as a process of its own, and its address; never outlives the block.
+
+    It has `variables` in its environment, besides those of the tests.
+    """
     command = [sys.executable, "-m", "convlens.server", "--listen", "127.0.0.1:0"]
     command += ["--metrics-listen", "off", "--log-format", "json", *flags]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    environment = os.environ | variables
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None
         try:
             events = (json.loads(line) for line in process.stderr)

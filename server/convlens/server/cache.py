@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 
 from convlens.contract import with_defaults
+from convlens.server.admission import is_partial
 from convlens.server.contract import Rpc
 from convlens.v1.network_pb2 import Network
 
@@ -61,7 +62,7 @@ class Cache:
 
     def keeps(self, request: Message) -> bool:
         """Whether answers to a request are kept: those of every caller, whatever time it has."""
-        return self._size > 0 and not getattr(request, "allow_partial", False)
+        return self._size > 0 and not is_partial(request)
 
     async def get(self, key: bytes, rpc: Rpc, compute: Compute) -> bytes:
         """The answer under a key; computed where there is none, and kept where it is whole.

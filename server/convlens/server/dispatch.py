@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from convlens.contract import ErrorReason, Failure
 from convlens.contract.pools import POOL_OF_SERVICE, Pool
 from convlens.internal.v1.job_pb2 import Job, Reply, Stages
-from convlens.server.admission import Admission, Work, price
+from convlens.server.admission import Admission, Work, is_partial, price
 from convlens.server.cache import Cache, key_of
 from convlens.server.contract import RPCS, Rpc
 from convlens.server.eager import eagerly
@@ -136,7 +136,8 @@ class Dispatcher:
     async def _admitted(self, network: Network, asked: Question) -> AsyncGenerator[Reply, None]:
         """What the engine answers to a job for which there is room, and time."""
         pool = _pool_of(asked.rpc)
-        job = Work(price(asked.request, network), len(asked.body))
+        cost = price(asked.request, network)
+        job = Work(cost, len(asked.body), is_partial(asked.request))
         with self._admission.let_in(job, asked.call, network, pool):
             asked.call.caller.charge(job.cost)
             asked.call.facts.passes = job.cost

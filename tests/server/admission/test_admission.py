@@ -41,8 +41,15 @@ class Door:
         self.clock = clock
         self.inside: list[tuple[Work, ExitStack]] = []
 
-    def enter(self, cost: int = 1, size: int = 1, pool: Any = "inference", **caller: Any) -> None:
-        work, stack = Work(cost, size), ExitStack()
+    def enter(
+        self,
+        cost: int = 1,
+        size: int = 1,
+        pool: Any = "inference",
+        partial: bool = False,
+        **caller: Any,
+    ) -> None:
+        work, stack = Work(cost, size, partial), ExitStack()
         whose = call(self.clock, **caller)
         stack.enter_context(self.admission.let_in(work, whose, SHAPES, pool))
         self.inside.append((work, stack))
@@ -154,6 +161,28 @@ def test_long_jobs_of_the_analysis_pool_go_on_side_by_side(clock: Clock) -> None
     door.enter(cost=400, pool="analysis", seconds=240)
     assert "would answer in about" in str(door.refusal(cost=10, pool="analysis", seconds=1))
     door.enter(cost=10, pool="analysis", seconds=10)
+
+
+def test_where_jobs_queue_half_of_the_time_must_do_and_side_by_side_all_of_it(
+    clock: Clock,
+) -> None:
+    door = Door(clock)
+    door.serve(rate=10)
+    door.serve(rate=10, pool="analysis")
+    door.enter(cost=10)
+    door.enter(cost=10, pool="analysis")
+    assert "would answer in about 4" in str(door.refusal(cost=10, seconds=2.5))
+    door.enter(cost=10, pool="analysis", seconds=2.5)
+    door.refusal(cost=10, pool="analysis", seconds=1.5)
+
+
+def test_whoever_takes_a_part_of_the_answer_is_never_too_late(clock: Clock) -> None:
+    door = Door(clock)
+    door.serve(rate=10, pool="analysis")
+    door.enter(cost=400, pool="analysis")
+    door.refusal(cost=400, pool="analysis", seconds=1)
+    door.enter(cost=400, pool="analysis", seconds=1, partial=True)
+    assert reason_name(door.refusal(cost=400, pool="analysis", partial=True).reason) == "OVERLOADED"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from convlens.contract import with_defaults
 from convlens.contract.attack_cost import attack_cost
 from convlens.contract.cost import explain_cost
 from convlens.internal.v1.robustness_pb2 import RobustnessRequest
-from convlens.server.admission import price
+from convlens.server.admission import is_partial, price
 from convlens.v1 import adversarial_pb2 as adversarial
 from convlens.v1 import attack_methods_pb2 as attacks
 from convlens.v1 import explanation_methods_pb2 as methods
@@ -95,3 +95,11 @@ def test_the_network_matters() -> None:
     larger.CopyFrom(NETWORK)
     larger.input.height = larger.input.width = 128
     assert price(request, larger) > 3 * price(request, NETWORK)
+
+
+def test_who_takes_a_part_of_the_answer() -> None:
+    request = explanation.ExplainRequest(images=IMAGES, allow_partial=True)
+    assert is_partial(request)
+    assert is_partial(explanation.ExplainStreamRequest(request=request))
+    assert not is_partial(explanation.ExplainRequest(images=IMAGES))
+    assert not is_partial(ClassifyRequest(images=IMAGES))

@@ -2,6 +2,6 @@
 
 from convlens.server.admission.admission import Admission, Limits, limits_of
 from convlens.server.admission.load import Work
-from convlens.server.admission.pricing import price
+from convlens.server.admission.pricing import is_partial, price
 
-__all__ = ["Admission", "Limits", "Work", "limits_of", "price"]
+__all__ = ["Admission", "Limits", "Work", "is_partial", "limits_of", "price"]

@@ -13,10 +13,14 @@ KNOWN = 2.0
 
 @dataclass(eq=False, slots=True)
 class Work:
-    """A job: its cost in passes and its bytes; `is_done` once it was answered in full."""
+    """A job: its cost in passes and its bytes; `is_done` once it was answered in full.
+
+    One that `is_partial` is answered with what there is when its time ends.
+    """
 
     cost: int
     size: int
+    is_partial: bool = False
     is_done: bool = False
     #: When it came, the passes that were under way then, and the share of a job until then.
     came: float = 0.0

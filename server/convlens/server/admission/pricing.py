@@ -27,6 +27,11 @@ def price(request: Message, network: Network) -> int:
     return 1
 
 
+def is_partial(request: Message) -> bool:
+    """Whether its caller takes what there is when the time is over."""
+    return getattr(getattr(request, "request", request), "allow_partial", False)
+
+
 def _images(request: Any, network: Network) -> int:
     return len(request.images)
 
