@@ -23,10 +23,11 @@ from convlens.client.methods import (
 )
 from convlens.v1.target_pb2 import Target
 from tests.conftest import server_process
+from tests.faults.target import GIVING_BACK
 
 CALLERS = 6
 STAR = Target(label="star")
-# What may be there more at the end: allocators keep some, and pools of threads fill up.
+# What may be there more at the end, when all is quiet again: pools of threads fill up.
 MORE = {"memory": 48 << 20, "files": 16, "threads": 8}
 
 
@@ -70,27 +71,33 @@ def load(address: str, pictures: list[Path], over: threading.Event, seed: int) -
     return answered
 
 
+def all_at_once(address: str, pictures: list[Path], seconds: float) -> dict[str, int]:
+    """Every caller for a while, to the last answer; how often they were answered what."""
+    over = threading.Event()
+    with ThreadPoolExecutor(CALLERS) as executor:
+        callers = [executor.submit(load, address, pictures, over, n) for n in range(CALLERS)]
+        over.wait(seconds)
+        over.set()
+        answered = [caller.result() for caller in callers]
+    names = sorted({name for each in answered for name in each})
+    return {name: sum(each.get(name, 0) for each in answered) for name in names}
+
+
 @pytest.mark.parametrize(
     ("warm", "seconds"), [(5.0, 6.0), pytest.param(120.0, 3600.0, marks=pytest.mark.slow)]
 )
 def test_everything_at_once_leaves_nothing(
     warm: float, seconds: float, pictures: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    over = threading.Event()
-    with server_process() as (server, address), ThreadPoolExecutor(CALLERS) as executor:
+    with server_process(**GIVING_BACK) as (server, address):
         process = psutil.Process(server.pid)
-        callers = [executor.submit(load, address, pictures, over, n) for n in range(CALLERS)]
-        try:
-            time.sleep(warm)
-            before = state(process)
-            time.sleep(seconds)
-            after = state(process)
-        finally:
-            over.set()
-        answered = [caller.result() for caller in callers]
+        all_at_once(address, pictures, warm)
+        time.sleep(1)
+        before = state(process)
+        counts = all_at_once(address, pictures, seconds)
+        time.sleep(1)
+        after = state(process)
     grown = {name: after[name] - before[name] for name in before}
-    names = sorted({name for each in answered for name in each})
-    counts = {name: sum(each.get(name, 0) for each in answered) for name in names}
     with capsys.disabled():
         print(f"\nmixed load for {seconds:.0f} s: {counts}, grown by {grown}")
     assert len(counts) == 9 and min(counts.values()) > 0

@@ -9,8 +9,7 @@ from typing import TypeVar
 import grpc
 import structlog
 from google.protobuf.message import Message
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
+from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_reflection.v1alpha import reflection
 
@@ -23,6 +22,7 @@ from convlens.server.cache import Cache
 from convlens.server.dispatch import Dispatcher
 from convlens.server.engine import Engine, EngineError
 from convlens.server.evaluation import Evaluator
+from convlens.server.health import Health
 from convlens.server.metrics import Metrics, MetricsPort
 from convlens.server.networks import Networks
 from convlens.server.rpc import Implementations, Onion, Streaming
@@ -47,7 +47,6 @@ FLUSH_SECONDS = 2.0
 # more often.
 LEAST_PING_MS = 10_000
 KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS = 30_000, 10_000
-HealthStatus = health_pb2.HealthCheckResponse
 T = TypeVar("T")
 
 
@@ -61,7 +60,7 @@ class Gateway:
         self._settings = settings
         self._engine = engine
         self._metrics = metrics
-        self._health = HealthServicer()
+        self._health = Health()
         self.access = Access(settings)
         self._tracer = open_tracer(settings.traces, settings.traces_ratio)
         self._onion = Onion(metrics, settings.default_timeout, self.access, self._tracer)
@@ -112,7 +111,7 @@ class Gateway:
         """Drains: says so, refuses new work, lets accepted work end, then closes what is behind."""
         self._watch.cancel()
         for name in ("", *self._services):
-            await self._health.set(name, HealthStatus.NOT_SERVING)
+            self._health.set(name, False)
         await asyncio.sleep(self._settings.drain_delay)
         if not await self._onion.drain(self._settings.drain_timeout):
             log.warning("calls cut off", seconds=self._settings.drain_timeout)
@@ -221,8 +220,7 @@ class Gateway:
             able[""] = all(able.values())
             for service, well in able.items():
                 if told.get(service) != well:
-                    status = HealthStatus.SERVING if well else HealthStatus.NOT_SERVING
-                    await self._health.set(service, status)
+                    self._health.set(service, well)
             told = able
             await asyncio.sleep(HEALTH_SECONDS)
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeAlias
 
 import torch
@@ -38,12 +38,18 @@ JOBS: Mapping[str, Jobs] = {
 
 
 class InferenceWorker:
-    """Answers the jobs of an inference pool, many in one pass. One thread gives it its jobs."""
+    """Answers the jobs of an inference pool, many in one pass. One thread gives it its jobs.
+
+    All but lists are answered when `run` returns.
+    """
 
     def __init__(self, network: ServedNetwork) -> None:
         self._network = network
         self._network.warm_up(ROWS)
         self._executor = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
+        # One after the other, so that the last one is done last.
+        self._lists = ThreadPoolExecutor(1, thread_name_prefix="lists")
+        self._listing: Future[None] | None = None
         self._methods: dict[str, Callable[[Sequence[Ticket]], None]] = {
             "ClassificationService/Classify": classifier(network, self._executor).run,
             "FeatureService/ExtractFeatures": extractor(network, self._executor).run,
@@ -75,7 +81,10 @@ class InferenceWorker:
             ticket.answer(self._network.facts.SerializeToString(), Stages())
 
     def _list_pretrained(self, tickets: Sequence[Ticket]) -> None:
-        # torchvision takes a second to import, which only who asks for the list shall wait for.
+        # torchvision takes seconds to import, which only who asks for the list shall wait for.
+        self._listing = self._lists.submit(self._list, tickets)
+
+    def _list(self, tickets: Sequence[Ticket]) -> None:
         from convlens.workers.builders.pretrained import list_pretrained
 
         for ticket in tickets:
@@ -93,11 +102,12 @@ class InferenceWorker:
                 ticket.answer(CanaryResponse(passes=passes).SerializeToString(), Stages())
 
     def is_idle(self) -> bool:
-        """Whether nothing is under way but what `run` is given: it answers before it returns."""
-        return True
+        """Whether nothing is under way but what `run` is given."""
+        return self._listing is None or self._listing.done()
 
     def close(self) -> None:
-        """Ends the decoding threads."""
+        """Ends its threads."""
+        self._lists.shutdown()
         self._executor.shutdown()
 
 

@@ -2,15 +2,15 @@
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
 
+from convlens.server.health import Health
 from convlens.server.settings import Address
 
 
 class ProbePort:
     """Answers grpc.health.v1, and nothing else, as the server's own port does."""
 
-    def __init__(self, health: HealthServicer, address: Address, shared: bool) -> None:
+    def __init__(self, health: Health, address: Address, shared: bool) -> None:
         # Two servers on one port by mistake would each get half of the probes.
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", int(shared))])
         health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
