@@ -1,6 +1,8 @@
 """Writes the stubs of every .proto in this room, beside it; nothing else may write them.
 
 uv run python proto/generate.py [--out DIR]
+
+With --freeze it writes the messages of v1 as they are now, which later ones must not break.
 """
 
 import argparse
@@ -13,6 +15,9 @@ from pathlib import Path
 import google.rpc.status_pb2 as googleapis
 
 ROOM = Path(__file__).parent
+PUBLIC = "convlens/v1/*.proto"
+# What v1 promised last, for `buf breaking`.
+FROZEN = ROOM / "v1.binpb"
 
 
 def sources() -> list[Path]:
@@ -52,12 +57,21 @@ def descriptor_set(target: Path) -> None:
     )
 
 
+def freeze(target: Path) -> None:
+    """Writes the public files with their imports as one FileDescriptorSet, without comments."""
+    public = sorted(ROOM.glob(PUBLIC))
+    run_protoc(public, "--include_imports", f"--descriptor_set_out={target}")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOM, help="where to write the stubs")
     parser.add_argument("--descriptors", type=Path, help="write a FileDescriptorSet here instead")
+    parser.add_argument("--freeze", action="store_true", help=f"write {FROZEN.name} instead")
     args = parser.parse_args()
-    if args.descriptors:
+    if args.freeze:
+        freeze(FROZEN)
+    elif args.descriptors:
         descriptor_set(args.descriptors)
     else:
         generate(args.out)
