@@ -11,12 +11,11 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import grpc
 import structlog
 from google.protobuf.message import Message
-from google.rpc.status_pb2 import Status
 
 from convlens.contract import ErrorReason, Failure, check
 from convlens.contract.errors import code_name, reason_name
@@ -27,21 +26,17 @@ from convlens.server.contract import RPCS, Rpc
 from convlens.server.facts import Facts, methods_of
 from convlens.server.metrics import Metrics
 from convlens.server.tracing import UNTRACED, Trace, Tracer
+from convlens.server.wire import REQUEST_ID, Context, Wire
 
 log = structlog.get_logger(__name__)
 
-REQUEST_ID = "x-request-id"
 PRIORITY = "x-convlens-priority"
 PRIORITIES = ("interactive", "batch")
-STATUS_DETAILS = "grpc-status-details-bin"
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 PRINTABLE_ID = re.compile(r"[\w.\-]{1,64}", re.ASCII)
 STOPPING_RETRY_SECONDS = 1.0
 # For calls that are cut off to tell their callers so.
 CUT_OFF_SECONDS = 1.0
-
-Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
-CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 @dataclass(frozen=True)
@@ -122,7 +117,7 @@ class Onion(grpc.GenericRpcHandler):
 
     def _refuse(self, rpc: Rpc, failure: Failure) -> Any:
         async def answer(bodies: AsyncIterator[bytes], context: Context) -> None:
-            async with self.around(rpc, context, ANYBODY):
+            async with self.around(rpc, Wire(context), ANYBODY):
                 raise failure
 
         return answer
@@ -131,7 +126,8 @@ class Onion(grpc.GenericRpcHandler):
         run = self.implementations.unary[rpc.path]
 
         async def answer(body: bytes, context: Context) -> bytes:
-            async with self.around(rpc, context, caller) as call:
+            wire = Wire(context)
+            async with self.around(rpc, wire, caller) as call:
                 request = rpc.decode(body)
                 check(request)
                 call.facts.methods = methods_of(request)
@@ -145,13 +141,14 @@ class Onion(grpc.GenericRpcHandler):
 
         # A coroutine that writes, as below.
         async def answer(body: bytes, context: Context) -> None:
-            async with self.around(rpc, context, caller) as call:
+            wire = Wire(context)
+            async with self.around(rpc, wire, caller) as call:
                 request = rpc.decode(body)
                 check(request)
                 call.facts.methods = methods_of(request)
                 async with aclosing(run(call, request, body)) as replies:
                     async for reply in replies:
-                        await _write(context, reply)
+                        await wire.write(reply)
 
         return answer
 
@@ -161,22 +158,21 @@ class Onion(grpc.GenericRpcHandler):
         # A coroutine that writes: of a generator that yields, gRPC would not close what is left
         # when the caller is gone.
         async def answer(bodies: AsyncIterator[bytes], context: Context) -> None:
-            async with self.around(rpc, context, caller) as call:
+            wire = Wire(context)
+            async with self.around(rpc, wire, caller) as call:
                 requests = _requests(call, bodies)
                 async with aclosing(run(call, requests)) as replies:
                     async for reply in replies:
-                        await _write(context, reply.SerializeToString())
+                        await wire.write(reply.SerializeToString())
 
         return answer
 
     @asynccontextmanager
-    async def around(
-        self, rpc: Rpc, context: Context, caller: Caller
-    ) -> AsyncGenerator[Call, None]:
+    async def around(self, rpc: Rpc, wire: Wire, caller: Caller) -> AsyncGenerator[Call, None]:
         """Runs the body of an RPC; what it raises becomes a status of the catalogue."""
-        call = self._open(rpc, context, caller)
+        call = self._open(rpc, wire.context, caller)
         failure: Failure | None = None
-        context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
+        wire.context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
         structlog.contextvars.bind_contextvars(request_id=call.request_id, rpc=rpc.name)
         if caller.name:
             structlog.contextvars.bind_contextvars(token=caller.name)
@@ -194,7 +190,7 @@ class Onion(grpc.GenericRpcHandler):
             failure = stopping() if cut_off else failure_of(error, call)
             if isinstance(error, asyncio.CancelledError | GeneratorExit) and not cut_off:
                 raise
-            await _abort(context, failure.status(), call.request_id)
+            await wire.abort(failure.status(), call.request_id)
         finally:
             self._leave(rpc)
             self._report(call, failure, time.monotonic() - call.facts.arrived)
@@ -307,16 +303,3 @@ async def _requests(call: Call, bodies: AsyncIterator[bytes]) -> AsyncGenerator[
 
 def _left(call: Call) -> float | None:
     return None if call.deadline is None else call.deadline - time.monotonic()
-
-
-async def _write(context: Context, reply: bytes) -> None:
-    try:
-        await context.write(reply)
-    except grpc.aio.InternalError:
-        # The caller is gone, and gRPC is about to cancel us.
-        raise asyncio.CancelledError from None
-
-
-async def _abort(context: Context, status: Status, request_id: str) -> NoReturn:
-    trailing = ((REQUEST_ID, request_id), (STATUS_DETAILS, status.SerializeToString()))
-    await context.abort(CODES[status.code], status.message, trailing)
