@@ -26,6 +26,7 @@ from convlens.server.access.callers import ANYBODY, Caller
 from convlens.server.contract import RPCS, Rpc
 from convlens.server.facts import Facts, methods_of
 from convlens.server.metrics import Metrics
+from convlens.server.release import released
 from convlens.server.tracing import UNTRACED, Trace, Tracer
 
 log = structlog.get_logger(__name__)
@@ -113,11 +114,13 @@ class Onion(grpc.GenericRpcHandler):
             # As a stream, of which gRPC reads nothing: who may not call fills no memory.
             return grpc.stream_stream_rpc_method_handler(self._refuse(rpc, failure))
         if rpc.path in self.implementations.unary:
-            return grpc.unary_unary_rpc_method_handler(self._answer_unary(rpc, caller))
+            return grpc.unary_unary_rpc_method_handler(released(self._answer_unary(rpc, caller)))
         if rpc.path in self.implementations.replying:
-            return grpc.unary_stream_rpc_method_handler(self._answer_replies(rpc, caller))
+            answer = self._answer_replies(rpc, caller)
+            return grpc.unary_stream_rpc_method_handler(released(answer))
         if rpc.path in self.implementations.streaming:
-            return grpc.stream_stream_rpc_method_handler(self._answer_stream(rpc, caller))
+            answer = self._answer_stream(rpc, caller)
+            return grpc.stream_stream_rpc_method_handler(released(answer))
         return None
 
     def _refuse(self, rpc: Rpc, failure: Failure) -> Any:
