@@ -48,6 +48,15 @@ async def test_the_status_of_a_service_is_told(told: tuple[Health, Any]) -> None
     assert caught.value.details() == "There is no service 'b' here; ask for one of: a."
 
 
+async def test_whoever_asks_for_a_long_name_is_told_as_much_as_an_error_can_hold(
+    told: tuple[Health, Any],
+) -> None:
+    _, stub = told
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.Check(health_pb2.HealthCheckRequest(service="é" * 20_000))
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
 async def test_a_watcher_hears_on_when_another_has_left(told: tuple[Health, Any]) -> None:
     health, stub = told
     leaving, staying = watch(stub), watch(stub)

@@ -63,6 +63,9 @@ def test_every_mistake_is_told_at_once() -> None:
     [
         ("drain_timeot: 3\n", "drain_timeot"),
         ("a: [\n", "no YAML"),
+        ("- 3\n", "must be settings and their values"),
+        ("a: !!bool b\n", "must be settings and their values"),
+        ("a: 2001-99-99\n", "month must be in 1..12"),
         ("drain_timeout: many\n", "many"),
     ],
 )

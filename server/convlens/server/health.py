@@ -8,6 +8,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 Status = health_pb2.HealthCheckResponse
 _Servicer: Any = health_pb2_grpc.HealthServicer
+# What is told again of a name that nobody has: errors must fit into what gRPC carries.
+LONGEST = 200
 
 
 class Health(_Servicer):
@@ -30,11 +32,15 @@ class Health(_Servicer):
 
     async def Check(self, request: Any, context: Any) -> Any:
         """The status of a service; NOT_FOUND where there is none of that name."""
-        if request.service not in self._statuses:
+        status = self._statuses.get(request.service)
+        if status is None:
             known = ", ".join(sorted(filter(None, self._statuses)))
-            text = f"There is no service {request.service!r} here; ask for one of: {known}."
+            asked = request.service[:LONGEST]
+            text = f"There is no service {asked!r} here; ask for one of: {known}."
+            # gRPC keeps the frames of aborted calls for a while, and anybody may send a long one.
+            del request
             await context.abort(grpc.StatusCode.NOT_FOUND, text)
-        return Status(status=self._statuses[request.service])
+        return Status(status=status)
 
     async def Watch(self, request: Any, context: Any) -> None:
         """The status of a service, now and after each change of it."""

@@ -17,6 +17,7 @@ from convlens.server.engine import Engine, EngineError
 from convlens.server.gateway import Gateway
 from convlens.server.logs import configure_logs
 from convlens.server.metrics import Metrics, TritonMetrics
+from convlens.server.output import written
 from convlens.server.settings import Settings, SettingsError, load_settings
 from convlens.server.triton.bundle import check_platform
 
@@ -35,8 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"convlens-server: {line}", file=sys.stderr)
         return 2
     if print_config:
-        print(settings.dump(), end="")
-        return 0
+        return 0 if written(settings.dump()) else 1
     configure_logs(settings.log_format, settings.log_level)
     ending = Ending()
     try:

@@ -25,6 +25,7 @@ from convlens.server.access.callers import ANYBODY, Caller
 from convlens.server.contract import RPCS, Rpc
 from convlens.server.facts import Facts, methods_of
 from convlens.server.metrics import Metrics
+from convlens.server.release import released
 from convlens.server.tracing import UNTRACED, Trace, Tracer
 from convlens.server.wire import REQUEST_ID, Context, Wire
 
@@ -102,22 +103,26 @@ class Onion(grpc.GenericRpcHandler):
         rpc = RPCS.get(handler_call_details.method)
         if rpc is None:
             return None
+        caller = ANYBODY
         try:
-            caller = self._access.caller(rpc, handler_call_details.invocation_metadata or ())
+            caller = self._access.caller(handler_call_details.invocation_metadata or ())
+            caller.enter(rpc)
         except Failure as failure:
             # As a stream, of which gRPC reads nothing: who may not call fills no memory.
-            return grpc.stream_stream_rpc_method_handler(self._refuse(rpc, failure))
+            return grpc.stream_stream_rpc_method_handler(self._refuse(rpc, failure, caller))
         if rpc.path in self.implementations.unary:
-            return grpc.unary_unary_rpc_method_handler(self._answer_unary(rpc, caller))
+            return grpc.unary_unary_rpc_method_handler(released(self._answer_unary(rpc, caller)))
         if rpc.path in self.implementations.replying:
-            return grpc.unary_stream_rpc_method_handler(self._answer_replies(rpc, caller))
+            answer = self._answer_replies(rpc, caller)
+            return grpc.unary_stream_rpc_method_handler(released(answer))
         if rpc.path in self.implementations.streaming:
-            return grpc.stream_stream_rpc_method_handler(self._answer_stream(rpc, caller))
+            answer = self._answer_stream(rpc, caller)
+            return grpc.stream_stream_rpc_method_handler(released(answer))
         return None
 
-    def _refuse(self, rpc: Rpc, failure: Failure) -> Any:
+    def _refuse(self, rpc: Rpc, failure: Failure, caller: Caller) -> Any:
         async def answer(bodies: AsyncIterator[bytes], context: Context) -> None:
-            async with self.around(rpc, Wire(context), ANYBODY):
+            async with self.around(rpc, Wire(context), caller):
                 raise failure
 
         return answer
@@ -296,7 +301,7 @@ async def _requests(call: Call, bodies: AsyncIterator[bytes]) -> AsyncGenerator[
     first = True
     async for body in bodies:
         if not first:
-            await call.caller.next_request()
+            await call.caller.next_request(call.rpc)
         first = False
         yield call.rpc.decode(body)
 

@@ -334,8 +334,14 @@ def load_settings(argv: Sequence[str]) -> tuple[Settings, bool]:
         raise SettingsError("\n".join(_mistakes(error))) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file} is no YAML: {' '.join(str(error).split())}") from None
+    except (KeyError, AttributeError, TypeError):
+        # What stumbles there does not say over what.
+        where = file or "the environment"
+        raise SettingsError(
+            f"{where}: must be settings and their values, of YAML's types"
+        ) from None
     except (ValueError, SourceError) as error:
-        # A file that is a list or a word; a variable that cannot be read.
+        # A file that is a word; a variable that cannot be read.
         raise SettingsError(f"{file or 'the environment'}: {error}") from None
     return Settings.model_validate(chosen.model_dump()), arguments.print_config
 

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 import structlog
+import structlog.testing
 
 from convlens.contract import Failure
 from convlens.contract.errors import reason_name
@@ -149,9 +150,9 @@ def test_every_hash_is_compared_in_constant_time(
 
     monkeypatch.setattr(hmac, "compare_digest", counting)
     for name in "abcd":
-        assert bearers.caller(CLASSIFY, bearer(f"t-{name}")).name == name
+        assert bearers.caller(bearer(f"t-{name}")).name == name
     with pytest.raises(Failure):
-        bearers.caller(CLASSIFY, bearer("t-e"))
+        bearers.caller(bearer("t-e"))
     hashes = [entry(f"t-{name}")["sha256"] for name in "abcd"]
     assert compared == hashes * 5
 
@@ -173,11 +174,10 @@ async def test_who_may_not_call_fills_no_memory(tokens: Path) -> None:
 async def test_a_caller_and_what_their_token_says(tokens: Path) -> None:
     write(tokens, entry("t-lab", "lab", ["attack", "explain"], batch_only=True), entry("u", "u"))
     bearers = Bearers(tokens)
-    attack = RPCS["/convlens.v1.AdversarialService/Attack"]
-    caller = bearers.caller(attack, bearer("t-lab"))
+    caller = bearers.caller(bearer("t-lab"))
     assert (caller.name, caller.scopes) == ("lab", {"attack", "explain"})
     assert not caller.interactive_allowed
-    assert bearers.caller(CLASSIFY, bearer("u")).interactive_allowed
+    assert bearers.caller(bearer("u")).interactive_allowed
     assert entry("t-lab")["sha256"] not in repr(caller)
 
 
@@ -241,18 +241,45 @@ async def test_tokens_change_while_the_server_runs(tokens: Path) -> None:
         assert "the token was withdrawn" in str(failure_of(caught.value))
 
 
+async def test_a_stream_ends_with_its_scope(tokens: Path) -> None:
+    write(tokens, entry("t-lab"))
+    async with calling(tokens=tokens) as (gateway, channel):
+        call: Any = channel.stream_stream(STREAM.path)(metadata=bearer("t-lab"))
+        body = ClassifyStreamRequest(id=1, request=REQUEST).SerializeToString()
+        await call.write(body)
+        assert ClassifyStreamResponse.FromString(await call.read()).id == 1
+        write(tokens, entry("t-lab", scopes=["attack"]))
+        await gateway.access.look()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.write(body)
+            await call.read()
+        failure: Any = failure_of(caught.value)
+    assert reason_name(failure.reason) == "PERMISSION_DENIED"
+
+
+async def test_refused_calls_have_the_name_of_their_token_in_the_log(tokens: Path) -> None:
+    write(tokens, entry("t-lab", requests_per_second=0.001, requests_burst=1))
+    attack = RPCS["/convlens.v1.AdversarialService/Attack"]
+    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as lines:
+        async with calling(tokens=tokens) as (_, channel):
+            for rpc in (LIST, LIST, attack):
+                await outcome(channel, rpc, bearer("t-lab"))
+    told = [(line["token"], line["reason"]) for line in lines if line["event"] == "call"]
+    assert told == [("lab", ""), ("lab", "QUOTA_EXCEEDED"), ("lab", "PERMISSION_DENIED")]
+
+
 async def test_a_name_that_stays_keeps_what_it_used(tokens: Path) -> None:
     slow: Any = {"requests_per_second": 0.001, "requests_burst": 1}
     write(tokens, entry("t-lab", **slow))
     bearers = Bearers(tokens)
-    bearers.caller(LIST, bearer("t-lab"))
+    bearers.caller(bearer("t-lab")).enter(LIST)
     write(tokens, entry("t-lab", **slow, passes_per_second=5), entry("u", "u"))
     assert bearers.followed.look()
     bearers.apply()
     with pytest.raises(Failure) as caught:
-        bearers.caller(LIST, bearer("t-lab"))
+        bearers.caller(bearer("t-lab")).enter(LIST)
     assert reason_name(caught.value.reason) == "QUOTA_EXCEEDED"
-    assert bearers.caller(LIST, bearer("u")).name == "u"
+    assert bearers.caller(bearer("u")).name == "u"
 
 
 async def test_a_broken_file_leaves_the_old_one_in_force(
@@ -286,13 +313,13 @@ async def test_the_swap_of_links_as_kubernetes_does_it(tmp_path: Path) -> None:
     data.symlink_to(first.name)
     tokens.symlink_to("..data/tokens.yaml")
     bearers = Bearers(tokens)
-    assert bearers.caller(LIST, bearer("t-one"))
+    assert bearers.caller(bearer("t-one"))
     assert not bearers.followed.look()
     new = tmp_path / "..data_tmp"
     new.symlink_to(second.name)
     new.replace(data)
     assert bearers.followed.look()
     bearers.apply()
-    assert bearers.caller(LIST, bearer("t-two"))
+    assert bearers.caller(bearer("t-two"))
     with pytest.raises(Failure):
-        bearers.caller(LIST, bearer("t-one"))
+        bearers.caller(bearer("t-one"))

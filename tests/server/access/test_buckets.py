@@ -121,6 +121,18 @@ def test_the_delay_is_rounded_up_to_what_travels(clock: Clock) -> None:
     assert "3 requests per second" in str(failure)
 
 
+def test_a_debt_of_ages_is_told_as_a_year(clock: Clock) -> None:
+    entry = Token.model_validate(
+        {"name": "lab", "sha256": "0" * 64, "scopes": ["attack"], "passes_per_second": 1e-6}
+    )
+    one = Account(entry, clock=clock)
+    one.take_passes(10**12)
+    failure = refusal(lambda: one.take_passes(1))
+    assert failure.retry_after == 365 * 86_400
+    # It fits into a RetryInfo.
+    assert failure.status().details
+
+
 def test_where_no_tokens_are_asked_for_nothing_is_charged() -> None:
     ANYBODY.charge(10**12)
     assert ANYBODY.interactive_allowed

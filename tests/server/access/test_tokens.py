@@ -1,6 +1,8 @@
 """The file of tokens, its mistakes, and the command that makes an entry."""
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,7 +62,7 @@ WRONG = {
     "an unknown key": (GOOD.replace("}", ", scope: all}"), ":1: scope: Extra inputs"),
     "a rate of nothing": (
         f"- name: b\n  sha256: {B}\n  scopes: [admin]\n  requests_per_second: 0\n",
-        ":4: requests_per_second: Input should be greater than 0",
+        ":4: requests_per_second: Input should be greater than or equal to 0.000001",
     ),
     "an endless rate": (
         f"- name: b\n  sha256: {B}\n  scopes: [admin]\n  passes_per_second: .inf\n",
@@ -78,6 +80,12 @@ WRONG = {
     "a name twice": (GOOD + GOOD.replace(A, B), ":2: name: is there twice"),
     "a hash twice": (GOOD + GOOD.replace("lab", "page"), ":2: sha256: is there twice"),
     "a hash twice in one": (GOOD.replace(A, f"[{A}, {A}]"), ":1: sha256: is there twice"),
+    "a day that there is not": ("- 2001-99-99\n", ": has a value that is none of its type"),
+    "a word as a number": ("- !!bool convlens_secret\n", ": has a value that is none of its type"),
+    "a rate of next to nothing": (
+        GOOD.replace("}", ", passes_per_second: 5.0e-324}"),
+        ":1: passes_per_second: Input should be greater than or equal to 0.000001",
+    ),
     "nested": ("[" * 500 + "]" * 500, ": nested too deeply"),
 }
 
@@ -93,6 +101,14 @@ def test_mistakes_name_the_line_and_the_key_and_never_what_stands_there(
     assert said.startswith(f"tokens: {tmp_path}/tokens.yaml{words}")
     assert "convlens_secret" not in said
     assert len(said.splitlines()) == 1
+
+
+def test_an_entry_that_cannot_be_written_shows_no_token() -> None:
+    command = [sys.executable, "-m", "convlens.server", "token", "lab", "--scopes", "classify"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.stderr == "convlens-server: cannot write the output: No space left on device\n"
+    assert done.returncode == 1
 
 
 def test_all_mistakes_at_once(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import structlog
 from convlens.server.main import main
 from convlens.server.settings import SettingsError, load_settings
 from convlens.server.tracing import spans
+from convlens.server.tracing.delivery import Delivery
 from convlens.server.triton.local import free_ports
 from tests.collector import collecting
 from tests.server.access.serving import CLASSIFY, ask, until
@@ -45,6 +46,17 @@ def test_off_nothing_of_opentelemetry_is_imported() -> None:
         [sys.executable, "-c", OFF], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert ended.returncode == 0, ended.stderr
+
+
+def test_headers_for_the_collector_that_cannot_be_read_are_not_shown(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization Bearer secret-271828")
+    delivery = Delivery("http://127.0.0.1:9")
+    delivery.shutdown()
+    assert "Header format invalid" in caplog.text
+    assert "(not shown)" in caplog.text
+    assert "secret" not in caplog.text
 
 
 async def test_a_collector_that_is_away_is_told_once_and_so_is_its_return(

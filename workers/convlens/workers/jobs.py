@@ -116,9 +116,15 @@ def fail(tickets: Iterable[Ticket]) -> None:
 def broken(ticket: Ticket, error: Exception) -> Failure:
     """What a caller is told of a part that broke; a Failure is told as it is."""
     if isinstance(error, Failure):
-        return error
+        return bare(error)
     log.error("a part of a job failed", exc_info=error, extra={"job": ticket.job.request_id})
     return internal(ticket)
+
+
+def bare(failure: Failure) -> Failure:
+    """The same without its frames: what is kept by what they hold would keep that, files too."""
+    failure.__context__ = failure.__cause__ = None
+    return failure.with_traceback(None)
 
 
 def internal(ticket: Ticket) -> Failure:

@@ -15,7 +15,7 @@ from convlens.contract import ErrorReason, Failure
 from convlens.internal.v1.job_pb2 import Stages
 from convlens.v1.image_pb2 import Image
 from convlens.workers.images import Limits
-from convlens.workers.jobs import Ticket, alone, fail
+from convlens.workers.jobs import Ticket, alone, bare, fail
 from convlens.workers.network import ServedNetwork
 from convlens.workers.pictures import read_picture
 
@@ -150,7 +150,7 @@ class Passes:
                 return Failure(ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED, stage=STAGE)
             return read_picture(image, self._network, self._limits).x
         except Failure as failure:
-            return failure
+            return bare(failure)
         except Exception:
             request_id = ticket.job.request_id
             log.exception("an image could not be read", extra={"job": request_id})

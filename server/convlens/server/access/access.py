@@ -10,7 +10,6 @@ from convlens.server.access.bearers import Bearers
 from convlens.server.access.callers import ANYBODY, Caller
 from convlens.server.access.files import Followed, Unusable
 from convlens.server.access.tls import Certificates
-from convlens.server.contract import Rpc
 from convlens.server.engine import EngineError
 from convlens.server.settings import Settings
 
@@ -44,9 +43,9 @@ class Access:
             return server.add_secure_port(address, self._certificates.credentials())
         return server.add_insecure_port(address)
 
-    def caller(self, rpc: Rpc, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
-        """Who calls an RPC with this metadata; raises Failure where they may not."""
-        return self._bearers.caller(rpc, metadata) if self._bearers else ANYBODY
+    def caller(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
+        """Who calls with this metadata; raises Failure where nobody knows them."""
+        return self._bearers.caller(metadata) if self._bearers else ANYBODY
 
     async def follow(self) -> None:
         """Reads the files again when they change, until cancelled."""

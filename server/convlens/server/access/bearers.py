@@ -6,12 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from convlens.contract import ErrorReason, Failure
 from convlens.server.access.callers import Account, Caller, unauthenticated
 from convlens.server.access.files import Followed
-from convlens.server.access.scopes import NEEDED
-from convlens.server.access.tokens import Token, hash_of, read_tokens
-from convlens.server.contract import Rpc
+from convlens.server.access.tokens import hash_of, read_tokens
 
 HEADER = "authorization"
 BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/=-]{1,512})", re.ASCII | re.IGNORECASE)
@@ -43,18 +40,13 @@ class Bearers:
             else:
                 self._accounts[name] = Account(entry, self._processes, self._clock)
 
-    def caller(self, rpc: Rpc, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
-        """Who calls, with one request counted.
-
-        Raises Failure UNAUTHENTICATED, PERMISSION_DENIED or QUOTA_EXCEEDED.
-        """
+    def caller(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
+        """Who calls; raises Failure UNAUTHENTICATED."""
         digest = hash_of(_token([value for key, value in metadata if key == HEADER]))
         account = self._find(digest)
         if account is None:
             raise unauthenticated("the token is not one that it knows")
         entry = account.entry
-        _check_scope(rpc, entry)
-        account.take_request()
         return Caller(entry.name, entry.scopes, not entry.batch_only, account, digest)
 
     def _find(self, digest: str) -> Account | None:
@@ -77,11 +69,3 @@ def _token(values: Sequence[str | bytes]) -> str:
     if match is None:
         raise unauthenticated(f"'{HEADER}' is not 'Bearer TOKEN'")
     return match[1]
-
-
-def _check_scope(rpc: Rpc, entry: Token) -> None:
-    scope = NEEDED[rpc.path]
-    if scope is not None and scope not in entry.scopes:
-        scopes = ", ".join(sorted(entry.scopes))
-        reason = ErrorReason.ERROR_REASON_PERMISSION_DENIED
-        raise Failure(reason, rpc=rpc.name, scope=scope, scopes=scopes)

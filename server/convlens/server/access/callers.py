@@ -9,12 +9,15 @@ from typing import NoReturn
 
 from convlens.contract import ErrorReason, Failure
 from convlens.server.access.buckets import Bucket
-from convlens.server.access.scopes import SCOPES, Scope
+from convlens.server.access.scopes import NEEDED, SCOPES, Scope
 from convlens.server.access.tokens import Token
+from convlens.server.contract import Rpc
 
 # Seconds' worth of a quota that may be used at once, where the file names no burst.
 REQUESTS_AT_ONCE = 1.0
 PASSES_AT_ONCE = 10.0
+# Seconds that a caller is told to wait at most: a year. A RetryInfo holds no more than 10,000.
+LATEST = 365 * 86_400.0
 
 
 class Account:
@@ -56,6 +59,14 @@ class Account:
         bucket.change(rate, burst)
         return bucket
 
+    def check_scope(self, rpc: Rpc) -> None:
+        """Raises Failure PERMISSION_DENIED where the file does not let this name call the RPC."""
+        scope = NEEDED[rpc.path]
+        if scope is not None and scope not in self.entry.scopes:
+            scopes = ", ".join(sorted(self.entry.scopes))
+            reason = ErrorReason.ERROR_REASON_PERMISSION_DENIED
+            raise Failure(reason, rpc=rpc.name, scope=scope, scopes=scopes)
+
     def take_request(self) -> None:
         """Counts a request; raises Failure QUOTA_EXCEEDED."""
         if self._requests and (seconds := self._requests.take(1)):
@@ -82,21 +93,29 @@ class Caller:
     account: Account | None = field(default=None, repr=False)
     digest: str = field(default="", repr=False)
 
+    def enter(self, rpc: Rpc) -> None:
+        """Counts a call; raises Failure PERMISSION_DENIED or QUOTA_EXCEEDED."""
+        if self.account:
+            self.account.check_scope(rpc)
+            self.account.take_request()
+
     def charge(self, passes: int) -> None:
         """Takes so many passes of a network from the quota; raises Failure QUOTA_EXCEEDED."""
         if self.account:
             self.account.take_passes(passes)
 
-    async def next_request(self) -> None:
+    async def next_request(self, rpc: Rpc) -> None:
         """One more request of a stream: held back while the quota is used up.
 
-        Raises Failure UNAUTHENTICATED where the token is gone from the file by now.
+        Raises Failure where the file has changed by now: UNAUTHENTICATED where the token is gone
+        from it, PERMISSION_DENIED where its scope is.
         """
         if self.account is None:
             return
         await self.account.wait_for_request()
         if self.digest not in self.account.digests:
             raise unauthenticated("the token was withdrawn")
+        self.account.check_scope(rpc)
 
 
 # Who calls where no tokens are asked for.
@@ -110,5 +129,5 @@ def unauthenticated(detail: str) -> Failure:
 
 def _refuse(quota: str, seconds: float) -> NoReturn:
     # Rounded up, as the delay travels in milliseconds: nobody shall come back in vain.
-    delay = math.ceil(seconds * 1000) / 1000
+    delay = math.ceil(min(seconds, LATEST) * 1000) / 1000
     raise Failure(ErrorReason.ERROR_REASON_QUOTA_EXCEEDED, quota=quota, retry_after=delay)

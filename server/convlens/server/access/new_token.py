@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from convlens.server.access.scopes import SCOPES
 from convlens.server.access.tokens import Token, hash_of, in_words
+from convlens.server.output import written
 
 # Known to those who search for secrets that were published by mistake.
 PREFIX = "convlens_"
@@ -29,7 +30,8 @@ def make_token(argv: Sequence[str]) -> int:
             words = in_words(mistake, mistake["loc"][:1])
             print(f"convlens-server token: {words}", file=sys.stderr)
         return 2
-    print(yaml.safe_dump([entry], sort_keys=False), end="")
+    if not written(yaml.safe_dump([entry], sort_keys=False)):
+        return 1
     if sys.stderr.isatty():
         print("The token, shown this once:", file=sys.stderr)
     print(token, file=sys.stderr)

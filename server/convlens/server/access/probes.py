@@ -6,13 +6,20 @@ from grpc_health.v1 import health_pb2_grpc
 from convlens.server.health import Health
 from convlens.server.settings import Address
 
+LONGEST_PROBE = 4096
+
 
 class ProbePort:
     """Answers grpc.health.v1, and nothing else, as the server's own port does."""
 
     def __init__(self, health: Health, address: Address, shared: bool) -> None:
-        # Two servers on one port by mistake would each get half of the probes.
-        self._server = grpc.aio.server(options=[("grpc.so_reuseport", int(shared))])
+        options = [
+            # Two servers on one port by mistake would each get half of the probes.
+            ("grpc.so_reuseport", int(shared)),
+            # Nobody is asked who they are here, and no probe is longer.
+            ("grpc.max_receive_message_length", LONGEST_PROBE),
+        ]
+        self._server = grpc.aio.server(options=options)
         health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
         self.address = Address(host=address.host, port=self._server.add_insecure_port(str(address)))
 

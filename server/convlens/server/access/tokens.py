@@ -41,8 +41,8 @@ def _one_or_more(value: object) -> object:
 
 
 Hash = Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Burst = Annotated[float, Field(ge=1, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=1e-6, le=1e12, allow_inf_nan=False)]
+Burst = Annotated[float, Field(ge=1, le=1e15, allow_inf_nan=False)]
 
 
 class Token(BaseModel):
@@ -88,6 +88,9 @@ def read_tokens(path: Path) -> list[Token]:
         raise Unusable(f"tokens: {path}: nested too deeply") from None
     except yaml.YAMLError as error:
         raise Unusable(f"tokens: {path}{_problem(error)}") from None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        # Whatever YAML's own types stumble over, such as a day that there is not.
+        raise Unusable(f"tokens: {path}: has a value that is none of its type in YAML") from None
     if root is None or not isinstance(values, list) or not values:
         raise Unusable(f"tokens: {path}: must be a list of one token or more")
     try:

@@ -13,6 +13,8 @@ log = structlog.get_logger(__name__)
 
 # They would have a line for each attempt, and for each caller whose tracestate is none.
 NOISY = ("opentelemetry.exporter", "opentelemetry.trace")
+# It would have a line with the headers for the collector that it cannot read: one is a secret.
+TALKATIVE = "opentelemetry.util.re"
 
 
 class Delivery(SpanExporter):
@@ -24,6 +26,7 @@ class Delivery(SpanExporter):
     def __init__(self, collector: str) -> None:
         for name in NOISY:
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        logging.getLogger(TALKATIVE).addFilter(_silent_about_values)
         self._collector = collector
         # Like Triton, a collector is not behind the proxy of the environment. The exporter's own
         # annotation knows of one option, a text, alone.
@@ -55,3 +58,8 @@ class Delivery(SpanExporter):
     def shutdown(self) -> None:
         """Ends the connection, and whatever waits for it."""
         self._exporter.shutdown()
+
+
+def _silent_about_values(record: logging.LogRecord) -> bool:
+    record.args = ("(not shown)",) if record.args else ()
+    return True
