@@ -106,14 +106,19 @@ def server_process(*flags: str, **variables: str) -> Generator[tuple[subprocess.
     environment = os.environ | variables
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None
+        reader: threading.Thread | None = None
         try:
             events = (json.loads(line) for line in process.stderr)
             address = next(event["address"] for event in events if event["event"] == "serving")
             # Nobody reads the log from here on, and a full pipe would stop the server.
-            threading.Thread(target=list, args=(process.stderr,)).start()
+            reader = threading.Thread(target=list, args=(process.stderr,))
+            reader.start()
             yield process, address
         finally:
             process.kill()
+            # Closed only when nobody reads it.
+            if reader:
+                reader.join(5)
 
 
 def classification(channel: Any) -> Any:

@@ -115,7 +115,9 @@ def test_metrics_count_what_happened(server: RunningServer, channel: grpc.Channe
         assert after[key("convlens_queue_age_seconds", **queue)] == 0
 
 
-def test_the_log_has_a_line_for_each_call(pictures: list[Path]) -> None:
+# The end of a terminal is one like another.
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+def test_the_log_has_a_line_for_each_call(pictures: list[Path], ending: signal.Signals) -> None:
     command = [sys.executable, "-m", "convlens.server", "--listen", "127.0.0.1:0"]
     command += ["--metrics-listen", "127.0.0.1:0", "--log-format", "json"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
@@ -127,10 +129,11 @@ def test_the_log_has_a_line_for_each_call(pictures: list[Path]) -> None:
                 classification(channel).Classify(
                     ClassifyRequest(images=[image]), metadata=[("x-request-id", "abc")]
                 )
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(ending)
             lines = [json.loads(line) for line in process.stderr]
         finally:
             process.kill()
+    assert process.returncode == 0
     assert started["event"] == "serving"
     call = next(line for line in lines if line["event"] == "call")
     assert (call["request_id"], call["code"]) == ("abc", "OK")

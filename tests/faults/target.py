@@ -79,7 +79,8 @@ class Target:
         end = time.monotonic() + HANGING
         while self._grown(before) >= bound and time.monotonic() < end:
             time.sleep(0.1)
-        assert self._grown(before) < bound
+        grown = self._grown(before)
+        assert grown < bound, f"{grown >> 20} MiB more"
 
     def _grown(self, before: int) -> int:
         return self.process.memory_info().rss - before

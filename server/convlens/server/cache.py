@@ -67,8 +67,9 @@ class Cache:
     async def get(self, key: bytes, rpc: Rpc, compute: Compute) -> bytes:
         """The answer under a key; computed where there is none, and kept where it is whole.
 
-        Of those who wait for one computation each makes its own where that failed: whatever it was
-        that failed may have been of its caller alone, such as a deadline.
+        Of those who wait for one computation each makes its own where that failed, all at once:
+        whatever it was that failed may have been of its caller alone, such as a deadline. Where its
+        caller left, the next one makes it for all.
         """
         while True:
             if (kept := self._answers.get(key)) is not None:
@@ -77,23 +78,38 @@ class Cache:
             if (other := self._under_way.get(key)) is None:
                 self._count("miss")
                 return await self._lead(key, rpc, compute)
-            if (shared := await asyncio.shield(other)) is not None:
+            await asyncio.wait({other})
+            if other.cancelled():
+                continue
+            if (shared := other.result()) is not None:
                 self._count("shared")
                 return shared
+            self._count("miss")
+            body, _ = await self._keep(key, rpc, compute)
+            return body
 
     async def _lead(self, key: bytes, rpc: Rpc, compute: Compute) -> bytes:
         mine = self._under_way[key] = asyncio.get_running_loop().create_future()
         result: bytes | None = None
         try:
-            body = await compute()
-            if is_whole(rpc.response.FromString(body)):
-                result = body
-                if _room(body) <= self._size:
-                    self._answers[key] = body
+            body, whole = await self._keep(key, rpc, compute)
+            result = body if whole else None
             return body
+        except asyncio.CancelledError:
+            mine.cancel()
+            raise
         finally:
             del self._under_way[key]
-            mine.set_result(result)
+            if not mine.cancelled():
+                mine.set_result(result)
+
+    async def _keep(self, key: bytes, rpc: Rpc, compute: Compute) -> tuple[bytes, bool]:
+        """The answer, kept where it is whole, and whether it is."""
+        body = await compute()
+        whole = is_whole(rpc.response.FromString(body))
+        if whole and _room(body) <= self._size:
+            self._answers[key] = body
+        return body, whole
 
 
 def _room(body: bytes) -> int:

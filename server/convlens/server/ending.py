@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 
 from convlens.server.engine import EngineError
 from convlens.server.triton.home import clear_own
@@ -13,6 +14,13 @@ class Ending:
     def __init__(self) -> None:
         self._wanted = asyncio.Event()
         self._error: EngineError | None = None
+
+    def listen(self) -> None:
+        """Ends the process at SIGTERM, SIGINT, and SIGHUP unless `nohup` keeps that from it."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, self.on_signal)
 
     def on_signal(self) -> None:
         """Ends in good order; at the second signal at once, though not without clearing up."""

@@ -1,34 +1,60 @@
 """Structured logs on standard error: one line an event, as JSON or for people."""
 
+import atexit
 import logging
 import sys
+import time
 from contextlib import suppress
+from queue import Full, Queue
+from threading import Thread
 from typing import Literal, TextIO, cast
 
 import structlog
 
+# What waits for a reader who is slow, and the seconds that he has for it at the end.
+MOST_LINES = 10_000
+END_SECONDS = 1.0
+
 
 class _Losing:
-    """A file that loses what cannot be written, as on a full disk: no call fails for its line."""
+    """A file that loses what cannot be written: no call fails or waits for its line.
+
+    The disk may be full, and whoever reads a pipe may have stopped.
+    """
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
+        self._lines = Queue[str](MOST_LINES)
+        Thread(target=self._work, name="log", daemon=True).start()
+        atexit.register(self._end)
 
     def write(self, text: str) -> int:
-        with suppress(OSError):
-            self._file.write(text)
+        with suppress(Full):
+            self._lines.put_nowait(text)
         return len(text)
 
-    def flush(self) -> None:
-        with suppress(OSError):
-            self._file.flush()
+    def flush(self) -> None: ...
+
+    def _work(self) -> None:
+        while True:
+            text = self._lines.get()
+            with suppress(OSError, ValueError):
+                self._file.write(text)
+                self._file.flush()
+            self._lines.task_done()
+
+    def _end(self) -> None:
+        """Waits for the last lines, if somebody takes them."""
+        until = time.monotonic() + END_SECONDS
+        while self._lines.unfinished_tasks and time.monotonic() < until:
+            time.sleep(0.005)
 
 
 class _Named(structlog.WriteLogger):
-    """Writes to standard error, and has the name of its module for the lines."""
+    """Writes to a file, and has the name of its module for the lines."""
 
-    def __init__(self, name: str = "convlens") -> None:
-        super().__init__(cast(TextIO, _Losing(sys.stderr)))
+    def __init__(self, file: TextIO, name: str = "convlens") -> None:
+        super().__init__(file)
         self.name = name
 
 
@@ -45,14 +71,15 @@ def configure_logs(form: Literal["json", "console"], level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     render = _render(form)
+    file = cast(TextIO, _Losing(sys.stderr))
     structlog.configure(
         processors=[*shared, *render],
-        logger_factory=_Named,
+        logger_factory=lambda *name: _Named(file, *name),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=False,
     )
     strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(file)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],

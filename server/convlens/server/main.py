@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -96,9 +95,7 @@ async def serve(
 
     `told` is who says that it serves; left out, the log.
     """
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ending.on_signal)
+    ending.listen()
     await _start(gateway, ending)
     try:
         for danger in profile.dangers(settings):

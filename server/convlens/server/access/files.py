@@ -35,16 +35,18 @@ class Followed(Generic[T]):
     def look(self) -> bool:
         """Reads the files again where they changed; whether `value` is another one now."""
         state = self._state()
-        if state == self._seen:
+        if state == self._seen and not self.is_stale:
             return False
-        self._seen = state
+        is_news, self._seen = state != self._seen, state
         try:
             value = self._read()
         except Exception as error:
-            # Whatever is wrong with a file: nobody would follow it any more.
+            # Whatever is wrong with a file: nobody would follow it any more. It is tried again even
+            # where it stays as it is, since reading may fail for a moment.
             self.is_stale = True
             why = str(error) if isinstance(error, Unusable) else type(error).__name__
-            log.error("not reloaded, the old one stays in force", setting=self.name, why=why)
+            if is_news:
+                log.error("not reloaded, the old one stays in force", setting=self.name, why=why)
             return False
         self.is_stale = False
         self.value = value

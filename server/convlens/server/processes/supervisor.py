@@ -132,9 +132,7 @@ async def supervise(settings: Settings, ending: Ending) -> int:
 
     Raises EngineError where an address is taken, or a process cannot serve.
     """
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ending.on_signal)
+    ending.listen()
     clear_homes_of_the_dead()
     address, held = reserve(parse_address(settings.listen))
     folder = Folder()
