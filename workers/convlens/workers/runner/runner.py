@@ -96,6 +96,12 @@ class Running:
         self.begun = False
         self.done = False
 
+    def let_go(self) -> None:
+        """Holds nothing of its items any more: they hold it, and garbage of tensors is large."""
+        self.batches.clear()
+        self.asking.clear()
+        self.items.clear()
+
     def so_far(self) -> dict[Key, Callable[[], Any]]:
         """What those of its items that can end now would return."""
         found = {key: item.so_far for key, item in self.items.items()}
@@ -211,8 +217,10 @@ class Runner:
         """Computes nothing more for a job; its methods let go of what they hold."""
         running.done = True
         for item in reversed(running.items.values()):
+            item.over = True
             with alone(running.job.ticket):
                 item.steps.close()
+        running.let_go()
         with self._changed:
             self._jobs.remove(running)
 
@@ -223,8 +231,7 @@ class Runner:
             for item in [each for each in running.items.values() if each.is_asking]:
                 outcome = item.so_far() if item.so_far else None
                 self._end(item, late if outcome is None else outcome)
-        running.batches.clear()
-        running.asking.clear()
+        running.let_go()
         self._proceed(running)
 
     def _begin(self, running: Running) -> None:
