@@ -67,7 +67,7 @@ def test_a_whole_network():
     )
     anatomy = anatomy_pb2.Anatomy(
         layers=[layer, anatomy_pb2.Layer(name="fc")],
-        training_memory=anatomy_pb2.TrainingMemory(momentum=12),
+        training_memory=anatomy_pb2.TrainingMemory(momentum_bytes=12),
         warnings=[skips],
         grammar="INPUT -> FC",
     )
@@ -91,7 +91,7 @@ def test_a_whole_network():
     assert conv.output_shape == (24, 64, 64)
     assert conv.receptive_field == ReceptiveField(FieldExtent(7, 2, 0.5), FieldExtent(1, 2, 0.5))
     assert fc.receptive_field is None
-    assert network.anatomy.training_memory.momentum == 12
+    assert network.anatomy.training_memory.momentum_bytes == 12
     assert network.anatomy.warnings == (DesignWarning("fc", "stride_skips", "It skips."),)
     assert network.anatomy.grammar == "INPUT -> FC"
     assert network.traffic_weight == 0.25
@@ -118,6 +118,8 @@ def test_a_receipt_keeps_everything(connect):
     assert (result.receipt.seed, result.receipt.rows) == (7, 8)
     assert result.receipt.cost == Cost(1, 0)
     assert result.receipt.to_dict()["parameters"]["top_k"] == 3
+    assert str(result.top) == "star 75.0%"
+    assert str(ClassScore(3, "star", None, None)) == "star"
     with pytest.raises(FrozenInstanceError):
         result.top.label = "ring"
     assert hash(result) == hash(result)

@@ -239,7 +239,7 @@ def test_what_is_known_of_the_class_is_told_in_a_partial_answer_too(synthesizing
     assert done.is_partial and isinstance(last, pb.SynthesisProgress)
     for picture, progress in zip(done.pictures, last.pictures, strict=True):
         assert picture.target.probability >= progress.probability - 1e-6 > 0
-        assert not picture.HasField("prediction")
+        assert not picture.HasField("prediction") and not picture.target.HasField("logit")
 
 
 @pytest.mark.parametrize(

@@ -221,6 +221,17 @@ def test_completeness_is_what_integrated_gradients_says_itself(
     assert error < abs(product.scores[0].value.score)
 
 
+def test_an_error_is_a_share_of_something_or_of_nothing(
+    worker: AnalysisWorker, pictures: list[Path]
+) -> None:
+    itself = Image(encoded=pictures[0].read_bytes())
+    wanted = [methods.IntegratedGradients(baseline_image=itself), methods.IntegratedGradients()]
+    nowhere, somewhere = attributions(ask(worker, request(pictures[0], wanted, [])))
+    assert nowhere.error_estimate.absolute == 0
+    assert not nowhere.error_estimate.HasField("relative")
+    assert 0 < somewhere.error_estimate.relative < 1
+
+
 MISFITS = {
     ("activations", "max_sensitivity"): "it gives no map",
     ("filters", "pointing_game"): "it gives no map",

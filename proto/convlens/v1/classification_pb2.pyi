@@ -156,22 +156,29 @@ class ClassScore(_message.Message):
     label: _builtins.str
     """Its label."""
     probability: _builtins.float
-    """Softmax over all classes, in [0, 1]."""
+    """Softmax over all classes, in [0, 1]; absent only where a field says so."""
     logit: _builtins.float
-    """The score before the softmax."""
+    """The score before the softmax; absent only where a field says so."""
     def __init__(
         self,
         *,
         class_index: _builtins.int = ...,
         label: _builtins.str = ...,
-        probability: _builtins.float = ...,
-        logit: _builtins.float = ...,
+        probability: _builtins.float | None = ...,
+        logit: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_logit", b"_logit", "_probability", b"_probability", "logit", b"logit", "probability", b"probability"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_index", b"class_index", "label", b"label", "logit", b"logit", "probability", b"probability"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_logit", b"_logit", "_probability", b"_probability", "class_index", b"class_index", "label", b"label", "logit", b"logit", "probability", b"probability"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__logit: _TypeAlias = _typing.Literal["logit"]  # noqa: Y015
+    _WhichOneofArgType__logit: _TypeAlias = _typing.Literal["_logit", b"_logit"]  # noqa: Y015
+    _WhichOneofReturnType__probability: _TypeAlias = _typing.Literal["probability"]  # noqa: Y015
+    _WhichOneofArgType__probability: _TypeAlias = _typing.Literal["_probability", b"_probability"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__logit) -> _WhichOneofReturnType__logit | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__probability) -> _WhichOneofReturnType__probability | None: ...
 
 Global___ClassScore: _TypeAlias = ClassScore  # noqa: Y015
 

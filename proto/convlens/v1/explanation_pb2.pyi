@@ -800,19 +800,23 @@ class ErrorEstimate(_message.Message):
     absolute: _builtins.float
     """In the map's own quantity, or of the score for ERROR_KIND_COMPLETENESS."""
     relative: _builtins.float
-    """Relative to the largest value of the map, or to the difference in score for ERROR_KIND_COMPLETENESS."""
+    """Relative to the largest value of the map, or to the difference in score for ERROR_KIND_COMPLETENESS;
+    absent where that is 0.
+    """
     def __init__(
         self,
         *,
         kind: Global___ErrorKind.ValueType = ...,
         absolute: _builtins.float = ...,
-        relative: _builtins.float = ...,
+        relative: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_relative", b"_relative", "relative", b"relative"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["absolute", b"absolute", "kind", b"kind", "relative", b"relative"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_relative", b"_relative", "absolute", b"absolute", "kind", b"kind", "relative", b"relative"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__relative: _TypeAlias = _typing.Literal["relative"]  # noqa: Y015
+    _WhichOneofArgType__relative: _TypeAlias = _typing.Literal["_relative", b"_relative"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__relative) -> _WhichOneofReturnType__relative | None: ...
 
 Global___ErrorEstimate: _TypeAlias = ErrorEstimate  # noqa: Y015
 

@@ -386,7 +386,8 @@ class SynthesizedPicture(_message.Message):
     @_builtins.property
     def target(self) -> _classification_pb2.ClassScore:
         """The class that it was made for; absent where the method knows none. In a partial answer its
-        probability is that of the last look, where there was one, and its logit is left out.
+        probability is that of the last look, absent where there was none, and its logit is absent; both are
+        for a class that evolution found no picture for.
         """
 
     @_builtins.property

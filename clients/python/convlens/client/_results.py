@@ -54,7 +54,7 @@ class Receipt:
     threads: int
     precision: str
     rows: int
-    seed: int
+    seed: int | None
     cost: Cost
     channels_last: bool
     compiled: bool
@@ -70,15 +70,18 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
-    """How the network rates one class: softmax in [0, 1], and the score before it."""
+    """How the network rates one class: softmax in [0, 1], and the score before it.
+
+    Both are known but of the class that a picture is made for, in an answer that ended early.
+    """
 
     index: int
     label: str
-    probability: float
-    logit: float
+    probability: float | None
+    logit: float | None
 
     def __str__(self) -> str:
-        return f"{self.label} {self.probability:.1%}"
+        return self.label if self.probability is None else f"{self.label} {self.probability:.1%}"
 
 
 @dataclass(frozen=True, slots=True)

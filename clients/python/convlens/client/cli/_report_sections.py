@@ -104,7 +104,12 @@ def _facts(found: Attribution) -> Iterator[tuple[str, str]]:
     yield "evaluations", f"{found.samples:,}"
     if (error := found.error_estimate) is not None:
         kind = error.kind.replace("_", " ")
-        yield "error", f"{number(error.relative * 100)} % ({kind})"
+        share = (
+            number(error.absolute)
+            if error.relative is None
+            else f"{number(error.relative * 100)} %"
+        )
+        yield "error", f"{share} ({kind})"
     if found.values is not None:
         smallest, largest = float(found.values.min()), float(found.values.max())
         yield "range", f"{number(smallest)} to {number(largest)}"

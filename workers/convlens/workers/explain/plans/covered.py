@@ -97,7 +97,7 @@ def _error(result: OcclusionResult) -> pb.ErrorEstimate | None:
     if absolute is None:
         return None
     largest = float(result.map.abs().max())
-    relative = absolute / largest if largest else 0.0
+    relative = absolute / largest if largest else None
     return pb.ErrorEstimate(kind=kind, absolute=absolute, relative=relative)
 
 

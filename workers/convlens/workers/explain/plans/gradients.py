@@ -177,6 +177,6 @@ def _integrated(
     )
 
 
-def _share(part: float, whole: float) -> float:
-    """How much of the whole a part is; 0 of nothing."""
-    return part / whole if whole else 0.0
+def _share(part: float, whole: float) -> float | None:
+    """How much of the whole a part is; None of nothing."""
+    return part / whole if whole else None
