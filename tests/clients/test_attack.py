@@ -187,7 +187,7 @@ def test_an_image_that_was_wrong_is_no_success(connect: Any, server: FakeServer)
 def flagged(request: pb.AttackRequest) -> pb.AttackResponse:
     response = attack(request)
     verdict = response.results[0].verdict
-    verdict.status = pb.ATTACK_STATUS_BUDGET_EXHAUSTED
+    verdict.status = pb.ATTACK_STATUS_STEPS_EXHAUSTED
     verdict.rounded_status = pb.ROUNDED_STATUS_NOT_REPRESENTABLE
     verdict.flags.extend([pb.ATTACK_FLAG_ZERO_GRADIENT, pb.ATTACK_FLAG_RANDOMNESS])
     del verdict.after_rounding[:]
@@ -197,7 +197,7 @@ def flagged(request: pb.AttackRequest) -> pb.AttackResponse:
 def test_words_of_the_contract(connect: Any) -> None:
     with FakeServer({"Attack": flagged}) as server:
         found = connect(server.address).call("attack", b"x", FGSM())
-    assert (found.status, found.rounded_status) == ("budget_exhausted", "not_representable")
+    assert (found.status, found.rounded_status) == ("steps_exhausted", "not_representable")
     assert found.flags == ("zero_gradient", "randomness")
 
 
@@ -300,7 +300,7 @@ def test_the_best_so_far(connect: Any, server: FakeServer) -> None:
     events = list(connect(server.address).stream(b"x", PGD(), **options))
     items = [event for event in events if isinstance(event, AttackItem)]
     assert [(i.is_final, i.verdict and i.verdict.status) for i in items] == [
-        (False, "unspecified"),
+        (False, "in_progress"),
         (True, "succeeded"),
     ]
     assert items[0].verdict and items[0].verdict.image().width > 1000

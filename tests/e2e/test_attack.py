@@ -262,6 +262,7 @@ def test_at_the_deadline_there_is_the_best_so_far(attacking: Any, pictures: list
     asked = request(pictures[:2], long, allow_partial=True)
     for verdict in verdicts(attacking.Attack(asked, timeout=2)):
         assert verdict.status == pb.ATTACK_STATUS_DEADLINE
+        assert verdict.rounded_status == pb.ROUNDED_STATUS_NOT_JUDGED
         assert 0 < verdict.steps < 10_000
         assert 0 < verdict.distance.linf <= 1e-4
     asked.allow_partial = False
@@ -298,6 +299,8 @@ def test_a_stream_tells_of_progress_and_of_the_best_so_far(
     first = [item.result.verdict for item in versions if item.image_index == 0]
     assert len(first) > 3
     assert [item.is_final for item in versions if item.image_index == 0][-1]
+    under_way = {(verdict.status, verdict.rounded_status) for verdict in first[:-1]}
+    assert under_way == {(pb.ATTACK_STATUS_IN_PROGRESS, pb.ROUNDED_STATUS_NOT_JUDGED)}
     steps = [verdict.steps for verdict in first]
     assert steps == sorted(steps) and steps[0] < steps[-1]
 

@@ -33,33 +33,41 @@ class _AttackStatus:
 class _AttackStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AttackStatus.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ATTACK_STATUS_UNSPECIFIED: _AttackStatus.ValueType  # 0
-    """It has not ended: the best so far, which was not judged."""
+    """Never sent."""
     ATTACK_STATUS_SUCCEEDED: _AttackStatus.ValueType  # 1
     """The goal is reached within the budget."""
     ATTACK_STATUS_FAILED: _AttackStatus.ValueType  # 2
     """The attack found nothing, which does not show that there is nothing."""
     ATTACK_STATUS_ALREADY_MISCLASSIFIED: _AttackStatus.ValueType  # 3
-    """The network was wrong before anything was changed; the picture comes back unchanged."""
-    ATTACK_STATUS_BUDGET_EXHAUSTED: _AttackStatus.ValueType  # 4
+    """The goal was reached before anything was changed: the network is wrong, or says the target already; the
+    picture comes back unchanged.
+    """
+    ATTACK_STATUS_STEPS_EXHAUSTED: _AttackStatus.ValueType  # 4
     """All allowed steps or queries were used while the attack was still improving."""
     ATTACK_STATUS_DEADLINE: _AttackStatus.ValueType  # 5
     """The deadline came first; the best so far comes back."""
+    ATTACK_STATUS_IN_PROGRESS: _AttackStatus.ValueType  # 6
+    """It has not ended: the best so far, which was not judged."""
 
 class AttackStatus(_AttackStatus, metaclass=_AttackStatusEnumTypeWrapper):
     """How an attack on one image ended, by the pixels as computed."""
 
 ATTACK_STATUS_UNSPECIFIED: AttackStatus.ValueType  # 0
-"""It has not ended: the best so far, which was not judged."""
+"""Never sent."""
 ATTACK_STATUS_SUCCEEDED: AttackStatus.ValueType  # 1
 """The goal is reached within the budget."""
 ATTACK_STATUS_FAILED: AttackStatus.ValueType  # 2
 """The attack found nothing, which does not show that there is nothing."""
 ATTACK_STATUS_ALREADY_MISCLASSIFIED: AttackStatus.ValueType  # 3
-"""The network was wrong before anything was changed; the picture comes back unchanged."""
-ATTACK_STATUS_BUDGET_EXHAUSTED: AttackStatus.ValueType  # 4
+"""The goal was reached before anything was changed: the network is wrong, or says the target already; the
+picture comes back unchanged.
+"""
+ATTACK_STATUS_STEPS_EXHAUSTED: AttackStatus.ValueType  # 4
 """All allowed steps or queries were used while the attack was still improving."""
 ATTACK_STATUS_DEADLINE: AttackStatus.ValueType  # 5
 """The deadline came first; the best so far comes back."""
+ATTACK_STATUS_IN_PROGRESS: AttackStatus.ValueType  # 6
+"""It has not ended: the best so far, which was not judged."""
 Global___AttackStatus: _TypeAlias = AttackStatus  # noqa: Y015
 
 class _RoundedStatus:
@@ -76,6 +84,10 @@ class _RoundedStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rounded
     """The rounded picture does not reach the goal."""
     ROUNDED_STATUS_NOT_REPRESENTABLE: _RoundedStatus.ValueType  # 3
     """The budget is below 1/255, so that every 8-bit picture within it is the original."""
+    ROUNDED_STATUS_NOT_JUDGED: _RoundedStatus.ValueType  # 4
+    """The network was not asked: the attack has not ended, or the deadline came first."""
+    ROUNDED_STATUS_NOT_APPLICABLE: _RoundedStatus.ValueType  # 5
+    """There is no 8-bit picture of what a network of kind linear takes."""
 
 class RoundedStatus(_RoundedStatus, metaclass=_RoundedStatusEnumTypeWrapper):
     """What becomes of success when the picture is rounded to 8 bits within the budget."""
@@ -88,6 +100,10 @@ ROUNDED_STATUS_FAILED: RoundedStatus.ValueType  # 2
 """The rounded picture does not reach the goal."""
 ROUNDED_STATUS_NOT_REPRESENTABLE: RoundedStatus.ValueType  # 3
 """The budget is below 1/255, so that every 8-bit picture within it is the original."""
+ROUNDED_STATUS_NOT_JUDGED: RoundedStatus.ValueType  # 4
+"""The network was not asked: the attack has not ended, or the deadline came first."""
+ROUNDED_STATUS_NOT_APPLICABLE: RoundedStatus.ValueType  # 5
+"""There is no 8-bit picture of what a network of kind linear takes."""
 Global___RoundedStatus: _TypeAlias = RoundedStatus  # noqa: Y015
 
 class _AttackFlag:

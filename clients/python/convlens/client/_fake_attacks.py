@@ -143,8 +143,8 @@ def _so_far(result: pb.AttackResult) -> pb.AttackResult:
     """The result before it was judged."""
     copy = pb.AttackResult()
     copy.CopyFrom(result)
-    copy.verdict.status = pb.ATTACK_STATUS_UNSPECIFIED
-    copy.verdict.rounded_status = pb.ROUNDED_STATUS_UNSPECIFIED
+    copy.verdict.status = pb.ATTACK_STATUS_IN_PROGRESS
+    copy.verdict.rounded_status = pb.ROUNDED_STATUS_NOT_JUDGED
     copy.verdict.succeeded_by = ""
     del copy.verdict.after[:], copy.verdict.after_rounding[:]
     return copy

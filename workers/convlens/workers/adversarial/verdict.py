@@ -51,18 +51,20 @@ class Judged:
         if self.is_late:
             return pb.ATTACK_STATUS_DEADLINE
         if self.after is None:
-            return pb.ATTACK_STATUS_UNSPECIFIED
+            return pb.ATTACK_STATUS_IN_PROGRESS
         if reached(self.aim, self.after):
             return pb.ATTACK_STATUS_SUCCEEDED
         if self.attempt.is_improving:
-            return pb.ATTACK_STATUS_BUDGET_EXHAUSTED
+            return pb.ATTACK_STATUS_STEPS_EXHAUSTED
         return pb.ATTACK_STATUS_FAILED
 
     @property
     def rounded_status(self) -> pb.RoundedStatus.ValueType:
         """How it ends for the picture in 8 bits."""
+        if self.is_vector:
+            return pb.ROUNDED_STATUS_NOT_APPLICABLE
         if self.after is None:
-            return pb.ROUNDED_STATUS_UNSPECIFIED
+            return pb.ROUNDED_STATUS_NOT_JUDGED
         if self.rounded is None or self.after_rounding is None:
             return pb.ROUNDED_STATUS_NOT_REPRESENTABLE
         if reached(self.aim, self.after_rounding):

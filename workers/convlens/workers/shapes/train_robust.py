@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from convlens.v1 import adversarial_pb2 as pb
-from convlens.v1.adversarial_pb2 import ATTACK_STATUS_BUDGET_EXHAUSTED, ATTACK_STATUS_FAILED
+from convlens.v1.adversarial_pb2 import ATTACK_STATUS_STEPS_EXHAUSTED, ATTACK_STATUS_FAILED
 from convlens.v1.attack_methods_pb2 import PGD, AttackMethod
 from convlens.v1.image_pb2 import GEOMETRY_AS_IS, Image
 from convlens.v1.target_pb2 import Target
@@ -120,7 +120,7 @@ def _withstood(workers: Workers, pictures: Pictures, attack: PGD) -> int:
     method = "AdversarialService/Attack"
     answer = workers.ask("analysis", method, request.SerializeToString())
     ends = [result.verdict.status for result in pb.AttackResponse.FromString(answer).results]
-    return sum(end in (ATTACK_STATUS_FAILED, ATTACK_STATUS_BUDGET_EXHAUSTED) for end in ends)
+    return sum(end in (ATTACK_STATUS_FAILED, ATTACK_STATUS_STEPS_EXHAUSTED) for end in ends)
 
 
 def _image(pixels: NDArray[np.uint8]) -> Image:

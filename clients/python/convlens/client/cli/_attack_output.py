@@ -18,9 +18,9 @@ from convlens.contract.comments import comment_of
 
 NAME_WIDTH, LABEL_WIDTH = 24, 10
 # Statuses and rounded statuses as the table has them, where these are not the contract's words.
-STATUS_WORDS = {"already_misclassified": "wrong before", "budget_exhausted": "out of steps"}
+STATUS_WORDS = {"already_misclassified": "wrong before", "steps_exhausted": "out of steps"}
 ROUNDED_WORDS = {"succeeded": "yes", "failed": "no"}
-UNSUCCESSFUL = frozenset({"failed", "budget_exhausted", "deadline"})
+UNSUCCESSFUL = frozenset({"failed", "steps_exhausted", "deadline"})
 
 
 class AttackFolder(Folder):

@@ -104,12 +104,9 @@ def _facts(found: Attribution) -> Iterator[tuple[str, str]]:
     yield "evaluations", f"{found.samples:,}"
     if (error := found.error_estimate) is not None:
         kind = error.kind.replace("_", " ")
-        share = (
-            number(error.absolute)
-            if error.relative is None
-            else f"{number(error.relative * 100)} %"
-        )
-        yield "error", f"{share} ({kind})"
+        share = error.relative
+        size = number(error.absolute) if share is None else f"{number(share * 100)} %"
+        yield "error", f"{size} ({kind})"
     if found.values is not None:
         smallest, largest = float(found.values.min()), float(found.values.max())
         yield "range", f"{number(smallest)} to {number(largest)}"
