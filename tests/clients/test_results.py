@@ -22,13 +22,13 @@ from convlens.client import (
     _results,
 )
 from convlens.client.testing import FakeServer
-from convlens.v1 import anatomy_pb2, network_pb2, receipt_pb2
+from convlens.v1 import anatomy_pb2, image_pb2, network_pb2, receipt_pb2, target_pb2
 from convlens.v1 import classification_pb2 as pb
 
 PAIRS = [
     (Accuracy, network_pb2.Accuracy, set(), set()),
     (Anatomy, anatomy_pb2.Anatomy, set(), set()),
-    (ClassScore, pb.ClassScore, {"index"}, {"class_index"}),
+    (ClassScore, target_pb2.ClassScore, {"index"}, {"class_index"}),
     (Cost, receipt_pb2.Cost, set(), set()),
     (DesignWarning, anatomy_pb2.DesignWarning, set(), set()),
     (FieldExtent, anatomy_pb2.FieldExtent, set(), set()),
@@ -76,7 +76,7 @@ def test_a_whole_network():
             name="shapes",
             kind=network_pb2.NETWORK_KIND_LINEAR,
             input=network_pb2.InputGeometry(
-                interpolation=network_pb2.INTERPOLATION_BICUBIC, mean=[0.5, 0.25, 0.125]
+                interpolation=image_pb2.INTERPOLATION_BICUBIC, mean=[0.5, 0.25, 0.125]
             ),
             accuracies=[network_pb2.Accuracy(dataset="shapes", top1=0.99)],
             precision=receipt_pb2.PRECISION_BFLOAT16,
@@ -107,7 +107,7 @@ def test_a_receipt_keeps_everything(connect):
     receipt = receipt_pb2.Receipt(network="shapes", seed=7, rows=8, threads=2)
     receipt.parameters.Pack(pb.ClassifyRequest(network="shapes", top_k=3))
     receipt.cost.forward_passes = 1
-    score = pb.ClassScore(class_index=3, label="star", probability=0.75, logit=1.5)
+    score = target_pb2.ClassScore(class_index=3, label="star", probability=0.75, logit=1.5)
     answer = pb.ClassifyResponse(
         results=[pb.ClassifyResult(classification=pb.Classification(classes=[score]))],
         receipt=receipt,

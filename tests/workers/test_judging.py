@@ -18,11 +18,11 @@ from convlens.contract.errors import reason_name
 from convlens.internal.v1.job_pb2 import Job, Reply
 from convlens.v1 import explanation_methods_pb2 as methods
 from convlens.v1 import explanation_pb2 as pb
-from convlens.v1 import network_pb2, quality_pb2, tensor_pb2
+from convlens.v1 import image_pb2, network_pb2, quality_pb2, tensor_pb2
 from convlens.v1.explanation_methods_pb2 import ExplanationMethod
+from convlens.v1.geometry_pb2 import Box
 from convlens.v1.image_pb2 import Image
 from convlens.v1.quality_pb2 import (
-    Box,
     Completeness,
     Deletion,
     Insertion,
@@ -166,7 +166,7 @@ def test_every_map_has_one_score_for_each_measure_in_order(
         errors = [name for name, s in zip(names, each.scores, strict=True) if s.HasField("error")]
         assert errors == (["completeness"] if number < 2 else [])
         deletion, insertion = each.scores[0], each.scores[1]
-        assert deletion.measure.deletion.fill == methods.FILL_MEAN
+        assert deletion.measure.deletion.fill == image_pb2.FILL_MEAN
         assert insertion.measure.insertion.blur_sigma == 5
         assert len(deletion.value.curve) == 7 and len(insertion.value.curve) == 10
         probability = each.target.probability

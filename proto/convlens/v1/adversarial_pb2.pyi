@@ -5,7 +5,6 @@ isort:skip_file
 
 from collections import abc as _abc
 from convlens.v1 import attack_methods_pb2 as _attack_methods_pb2
-from convlens.v1 import classification_pb2 as _classification_pb2
 from convlens.v1 import image_pb2 as _image_pb2
 from convlens.v1 import receipt_pb2 as _receipt_pb2
 from convlens.v1 import target_pb2 as _target_pb2
@@ -415,15 +414,15 @@ class AttackVerdict(_message.Message):
     network of kind linear.
     """
     @_builtins.property
-    def before(self) -> _containers.RepeatedCompositeFieldContainer[_classification_pb2.ClassScore]:
+    def before(self) -> _containers.RepeatedCompositeFieldContainer[_target_pb2.ClassScore]:
         """The best classes of the image, the best first."""
 
     @_builtins.property
-    def after(self) -> _containers.RepeatedCompositeFieldContainer[_classification_pb2.ClassScore]:
+    def after(self) -> _containers.RepeatedCompositeFieldContainer[_target_pb2.ClassScore]:
         """Those of the adversarial pixels."""
 
     @_builtins.property
-    def after_rounding(self) -> _containers.RepeatedCompositeFieldContainer[_classification_pb2.ClassScore]:
+    def after_rounding(self) -> _containers.RepeatedCompositeFieldContainer[_target_pb2.ClassScore]:
         """Those of the PNG."""
 
     @_builtins.property
@@ -455,9 +454,9 @@ class AttackVerdict(_message.Message):
         rounded_status: Global___RoundedStatus.ValueType = ...,
         original_class: _builtins.int = ...,
         target_class: _builtins.int | None = ...,
-        before: _abc.Iterable[_classification_pb2.ClassScore] | None = ...,
-        after: _abc.Iterable[_classification_pb2.ClassScore] | None = ...,
-        after_rounding: _abc.Iterable[_classification_pb2.ClassScore] | None = ...,
+        before: _abc.Iterable[_target_pb2.ClassScore] | None = ...,
+        after: _abc.Iterable[_target_pb2.ClassScore] | None = ...,
+        after_rounding: _abc.Iterable[_target_pb2.ClassScore] | None = ...,
         png: _builtins.bytes = ...,
         pixels: _tensor_pb2.Tensor | None = ...,
         geometry: _image_pb2.Geometry.ValueType = ...,

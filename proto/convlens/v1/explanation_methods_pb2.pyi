@@ -3,8 +3,8 @@
 isort:skip_file
 """
 
+from convlens.v1 import geometry_pb2 as _geometry_pb2
 from convlens.v1 import image_pb2 as _image_pb2
-from convlens.v1 import network_pb2 as _network_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -50,42 +50,6 @@ CHANNEL_REDUCTION_SUM_SIGNED: ChannelReduction.ValueType  # 3
 CHANNEL_REDUCTION_NONE: ChannelReduction.ValueType  # 4
 """Not at all: the map keeps its channels."""
 Global___ChannelReduction: _TypeAlias = ChannelReduction  # noqa: Y015
-
-class _Fill:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _FillEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fill.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    FILL_UNSPECIFIED: _Fill.ValueType  # 0
-    """Means the default that the field names."""
-    FILL_GREY: _Fill.ValueType  # 1
-    """Middle grey, 0.5."""
-    FILL_BLACK: _Fill.ValueType  # 2
-    """Black, 0."""
-    FILL_MEAN: _Fill.ValueType  # 3
-    """The mean colour that the network was trained with."""
-    FILL_BLUR: _Fill.ValueType  # 4
-    """The picture itself, blurred."""
-    FILL_NOISE: _Fill.ValueType  # 5
-    """Uniform noise drawn from the seed."""
-
-class Fill(_Fill, metaclass=_FillEnumTypeWrapper):
-    """What stands for "nothing to see"."""
-
-FILL_UNSPECIFIED: Fill.ValueType  # 0
-"""Means the default that the field names."""
-FILL_GREY: Fill.ValueType  # 1
-"""Middle grey, 0.5."""
-FILL_BLACK: Fill.ValueType  # 2
-"""Black, 0."""
-FILL_MEAN: Fill.ValueType  # 3
-"""The mean colour that the network was trained with."""
-FILL_BLUR: Fill.ValueType  # 4
-"""The picture itself, blurred."""
-FILL_NOISE: Fill.ValueType  # 5
-"""Uniform noise drawn from the seed."""
-Global___Fill: _TypeAlias = Fill  # noqa: Y015
 
 class _SmoothGradForm:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -284,32 +248,6 @@ class ExplanationMethod(_message.Message):
 Global___ExplanationMethod: _TypeAlias = ExplanationMethod  # noqa: Y015
 
 @_typing.final
-class Position(_message.Message):
-    """A place in a map of a layer."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ROW_FIELD_NUMBER: _builtins.int
-    COLUMN_FIELD_NUMBER: _builtins.int
-    row: _builtins.int
-    """Row, from 0 at the top."""
-    column: _builtins.int
-    """Column, from 0 at the left."""
-    def __init__(
-        self,
-        *,
-        row: _builtins.int = ...,
-        column: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "row", b"row"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Position: _TypeAlias = Position  # noqa: Y015
-
-@_typing.final
 class Saliency(_message.Message):
     """The gradient of the class score with respect to the pixels."""
 
@@ -409,7 +347,7 @@ class IntegratedGradients(_message.Message):
     MAX_STEPS_FIELD_NUMBER: _builtins.int
     TOLERANCE_FIELD_NUMBER: _builtins.int
     REDUCTION_FIELD_NUMBER: _builtins.int
-    baseline: Global___Fill.ValueType
+    baseline: _image_pb2.Fill.ValueType
     """The baseline."""
     blur_sigma: _builtins.float
     """How much FILL_BLUR blurs."""
@@ -428,7 +366,7 @@ class IntegratedGradients(_message.Message):
     def __init__(
         self,
         *,
-        baseline: Global___Fill.ValueType = ...,
+        baseline: _image_pb2.Fill.ValueType = ...,
         baseline_image: _image_pb2.Image | None = ...,
         blur_sigma: _builtins.float | None = ...,
         steps: _builtins.int | None = ...,
@@ -506,7 +444,7 @@ class Deconvnet(_message.Message):
     unpooling: Global___Unpooling.ValueType
     """How overlapping pooling windows are undone."""
     @_builtins.property
-    def position(self) -> Global___Position:
+    def position(self) -> _geometry_pb2.Position:
         """The unit of that map; left out, the seed says what is kept."""
 
     def __init__(
@@ -514,7 +452,7 @@ class Deconvnet(_message.Message):
         *,
         layer: _builtins.str = ...,
         map: _builtins.int | None = ...,
-        position: Global___Position | None = ...,
+        position: _geometry_pb2.Position | None = ...,
         strongest: _builtins.int | None = ...,
         seed: Global___DeconvnetSeed.ValueType = ...,
         unpooling: Global___Unpooling.ValueType = ...,
@@ -551,7 +489,7 @@ class Occlusion(_message.Message):
     """Side of the square window."""
     stride: _builtins.int
     """Distance between neighbouring windows, at most the window's side."""
-    fill: Global___Fill.ValueType
+    fill: _image_pb2.Fill.ValueType
     """What covers the window."""
     blur_sigma: _builtins.float
     """How much FILL_BLUR blurs."""
@@ -568,7 +506,7 @@ class Occlusion(_message.Message):
         *,
         window: _builtins.int | None = ...,
         stride: _builtins.int | None = ...,
-        fill: Global___Fill.ValueType = ...,
+        fill: _image_pb2.Fill.ValueType = ...,
         blur_sigma: _builtins.float | None = ...,
         layer: _builtins.str = ...,
         adaptive: _builtins.bool = ...,
@@ -610,14 +548,14 @@ class GradCam(_message.Message):
     """The layer; empty for the last one with places through which every path to the score passes."""
     relu: _builtins.bool
     """Keep only what speaks for the class."""
-    interpolation: _network_pb2.Interpolation.ValueType
+    interpolation: _image_pb2.Interpolation.ValueType
     """How the map is brought to the size of the network's input."""
     def __init__(
         self,
         *,
         layer: _builtins.str = ...,
         relu: _builtins.bool | None = ...,
-        interpolation: _network_pb2.Interpolation.ValueType = ...,
+        interpolation: _image_pb2.Interpolation.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_relu", b"_relu", "relu", b"relu"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -640,7 +578,7 @@ class GuidedGradCam(_message.Message):
     REDUCTION_FIELD_NUMBER: _builtins.int
     layer: _builtins.str
     """The layer of Grad-CAM; empty for the last one with places through which every path to the score passes."""
-    interpolation: _network_pb2.Interpolation.ValueType
+    interpolation: _image_pb2.Interpolation.ValueType
     """How Grad-CAM's map is brought to the size of the network's input."""
     reduction: Global___ChannelReduction.ValueType
     """How colour becomes one value."""
@@ -648,7 +586,7 @@ class GuidedGradCam(_message.Message):
         self,
         *,
         layer: _builtins.str = ...,
-        interpolation: _network_pb2.Interpolation.ValueType = ...,
+        interpolation: _image_pb2.Interpolation.ValueType = ...,
         reduction: Global___ChannelReduction.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015

@@ -4,8 +4,8 @@ isort:skip_file
 """
 
 from collections import abc as _abc
-from convlens.v1 import classification_pb2 as _classification_pb2
 from convlens.v1 import explanation_methods_pb2 as _explanation_methods_pb2
+from convlens.v1 import geometry_pb2 as _geometry_pb2
 from convlens.v1 import image_pb2 as _image_pb2
 from convlens.v1 import quality_pb2 as _quality_pb2
 from convlens.v1 import receipt_pb2 as _receipt_pb2
@@ -672,7 +672,7 @@ class Attribution(_message.Message):
     png: _builtins.bytes
     """The map drawn, where asked for."""
     @_builtins.property
-    def target(self) -> _classification_pb2.ClassScore:
+    def target(self) -> _target_pb2.ClassScore:
         """The class explained, with its score and probability; absent where the method knows no targets."""
 
     @_builtins.property
@@ -724,7 +724,7 @@ class Attribution(_message.Message):
     def __init__(
         self,
         *,
-        target: _classification_pb2.ClassScore | None = ...,
+        target: _target_pb2.ClassScore | None = ...,
         map: _tensor_pb2.Tensor | None = ...,
         space: Global___MapSpace.ValueType = ...,
         sign: Global___MapSign.ValueType = ...,
@@ -768,13 +768,13 @@ class MapGeometry(_message.Message):
     original_width: _builtins.int
     """Width of the original picture in pixels."""
     @_builtins.property
-    def crop(self) -> _quality_pb2.Box:
+    def crop(self) -> _geometry_pb2.Box:
         """The part of the original picture that the map covers."""
 
     def __init__(
         self,
         *,
-        crop: _quality_pb2.Box | None = ...,
+        crop: _geometry_pb2.Box | None = ...,
         original_height: _builtins.int = ...,
         original_width: _builtins.int = ...,
     ) -> None: ...
@@ -899,11 +899,11 @@ class DeconvnetPatch(_message.Message):
     png: _builtins.bytes
     """The reconstruction drawn at that scale, where rendering was asked for."""
     @_builtins.property
-    def position(self) -> _explanation_methods_pb2.Position:
+    def position(self) -> _geometry_pb2.Position:
         """The unit; absent for the whole map."""
 
     @_builtins.property
-    def receptive_field(self) -> _quality_pb2.Box:
+    def receptive_field(self) -> _geometry_pb2.Box:
         """What the unit sees, in pixels of the network's input."""
 
     @_builtins.property
@@ -918,9 +918,9 @@ class DeconvnetPatch(_message.Message):
         self,
         *,
         map: _builtins.int = ...,
-        position: _explanation_methods_pb2.Position | None = ...,
+        position: _geometry_pb2.Position | None = ...,
         activation: _builtins.float = ...,
-        receptive_field: _quality_pb2.Box | None = ...,
+        receptive_field: _geometry_pb2.Box | None = ...,
         reconstruction: _tensor_pb2.Tensor | None = ...,
         input_patch: _tensor_pb2.Tensor | None = ...,
         scale: _builtins.float = ...,

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from convlens.v1 import anatomy_pb2 as _anatomy_pb2
+from convlens.v1 import image_pb2 as _image_pb2
 from convlens.v1 import receipt_pb2 as _receipt_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -44,34 +45,6 @@ NETWORK_KIND_IMAGE: NetworkKind.ValueType  # 1
 NETWORK_KIND_LINEAR: NetworkKind.ValueType  # 2
 """Plain vectors without bounds: a linear classifier."""
 Global___NetworkKind: _TypeAlias = NetworkKind  # noqa: Y015
-
-class _Interpolation:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _InterpolationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Interpolation.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    INTERPOLATION_UNSPECIFIED: _Interpolation.ValueType  # 0
-    """Never sent."""
-    INTERPOLATION_BILINEAR: _Interpolation.ValueType  # 1
-    """Triangle filter, antialiased."""
-    INTERPOLATION_BICUBIC: _Interpolation.ValueType  # 2
-    """Cubic filter, antialiased."""
-    INTERPOLATION_NEAREST: _Interpolation.ValueType  # 3
-    """The nearest pixel."""
-
-class Interpolation(_Interpolation, metaclass=_InterpolationEnumTypeWrapper):
-    """How a picture is resized."""
-
-INTERPOLATION_UNSPECIFIED: Interpolation.ValueType  # 0
-"""Never sent."""
-INTERPOLATION_BILINEAR: Interpolation.ValueType  # 1
-"""Triangle filter, antialiased."""
-INTERPOLATION_BICUBIC: Interpolation.ValueType  # 2
-"""Cubic filter, antialiased."""
-INTERPOLATION_NEAREST: Interpolation.ValueType  # 3
-"""The nearest pixel."""
-Global___Interpolation: _TypeAlias = Interpolation  # noqa: Y015
 
 @_typing.final
 class NetworkSummary(_message.Message):
@@ -138,7 +111,7 @@ class InputGeometry(_message.Message):
     """Channels of the network's input."""
     resize: _builtins.int
     """The shorter side is resized to this many pixels first."""
-    interpolation: Global___Interpolation.ValueType
+    interpolation: _image_pb2.Interpolation.ValueType
     """How it is resized."""
     @_builtins.property
     def mean(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
@@ -155,7 +128,7 @@ class InputGeometry(_message.Message):
         width: _builtins.int = ...,
         channels: _builtins.int = ...,
         resize: _builtins.int = ...,
-        interpolation: Global___Interpolation.ValueType = ...,
+        interpolation: _image_pb2.Interpolation.ValueType = ...,
         mean: _abc.Iterable[_builtins.float] | None = ...,
         std: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from convlens.contract import ErrorReason, Failure
 from convlens.v1 import explanation_methods_pb2 as pb
+from convlens.v1 import geometry_pb2
 from convlens.workers.anatomy.fields import maps
 from convlens.workers.methods.deconvnet import DeconvnetResult, check, deconvnet
 from convlens.workers.methods.goals import score_of
@@ -150,7 +151,7 @@ def test_a_named_map_and_a_named_unit() -> None:
     active = (ascent.given[4][1] > 0).nonzero().tolist()
     assert len(active) > 1
     for row, column in active:
-        given = {"map": 1, "position": pb.Position(row=row, column=column)}
+        given = {"map": 1, "position": geometry_pb2.Position(row=row, column=column)}
         [patch] = projected(body, x, "4", **given).patches
         start = torch.zeros_like(ascent.given[4])
         start[1, row, column] = ascent.given[4][1, row, column]
@@ -208,7 +209,7 @@ def test_maps_that_are_not_active_are_left_out() -> None:
     [
         ({"map": 2}, "map 2 is nowhere active in this picture; choose another map"),
         (
-            {"map": 2, "position": pb.Position(row=1, column=3)},
+            {"map": 2, "position": geometry_pb2.Position(row=1, column=3)},
             "unit (1, 3) of map 2 is not active in this picture; choose another unit",
         ),
         ({}, "none of its maps is active in this picture; choose another layer"),
@@ -229,18 +230,18 @@ def test_what_is_not_active_has_no_projection(given: Any, words: str) -> None:
     [
         ({"map": 4}, [("map", "is 4; must be below 4, the number of maps of '3'")]),
         (
-            {"map": 0, "position": pb.Position(row=4, column=3)},
+            {"map": 0, "position": geometry_pb2.Position(row=4, column=3)},
             [("position.row", "is 4; must be below 4, the height of the maps of '3'")],
         ),
         (
-            {"map": 9, "position": pb.Position(row=1, column=7)},
+            {"map": 9, "position": geometry_pb2.Position(row=1, column=7)},
             [
                 ("map", "is 9; must be below 4, the number of maps of '3'"),
                 ("position.column", "is 7; must be below 4, the width of the maps of '3'"),
             ],
         ),
         (
-            {"position": pb.Position(row=1)},
+            {"position": geometry_pb2.Position(row=1)},
             [("map", "must be set with position: the map whose unit it is")],
         ),
     ],
@@ -256,10 +257,10 @@ def test_maps_and_units_that_do_not_exist_are_refused(given: Any, broken: Any) -
 def test_maps_and_units_that_exist_are_not() -> None:
     body, _, _ = small("plain", 0)
     layer = layer_of(body, "3")
-    for given in ({}, {"map": 3}, {"map": 0, "position": pb.Position(row=3, column=3)}):
+    for given in ({}, {"map": 3}, {"map": 0, "position": geometry_pb2.Position(row=3, column=3)}):
         check(layer, parameters(**given), "deconvnet")
     vector = layer_of(body, str(len(body.trace.calls) - 1))
-    check(vector, parameters(map=9, position=pb.Position()), "deconvnet")
+    check(vector, parameters(map=9, position=geometry_pb2.Position()), "deconvnet")
 
 
 def test_a_layer_of_another_shape_is_refused() -> None:

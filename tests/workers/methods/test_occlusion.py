@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from convlens.v1 import explanation_methods_pb2 as pb
+from convlens.v1 import image_pb2
 from convlens.workers.anatomy.fields import maps
 from convlens.workers.incremental import FullPasses
 from convlens.workers.methods.fills import filled
@@ -34,7 +35,7 @@ def x() -> Tensor:
 
 @pytest.fixture
 def fill(x: Tensor) -> Tensor:
-    return filled(x, pb.FILL_NOISE, mean=[], sigma=1, seed=3)
+    return filled(x, image_pb2.FILL_NOISE, mean=[], sigma=1, seed=3)
 
 
 @pytest.fixture
@@ -345,7 +346,7 @@ def test_captum_finds_the_same_map(name: str, window: int, stride: int) -> None:
     from captum.attr import Occlusion
 
     network, x = calibrated(name, 64), picture(64, 8)
-    fill = filled(x, pb.FILL_GREY, mean=[], sigma=1, seed=0)
+    fill = filled(x, image_pb2.FILL_GREY, mean=[], sigma=1, seed=0)
     expected = Occlusion(network.module).attribute(
         x[None],
         sliding_window_shapes=(3, window, window),

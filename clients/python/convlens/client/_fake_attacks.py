@@ -23,7 +23,7 @@ from convlens.contract.attack_cost import attack_cost
 from convlens.contract.rules import title_of
 from convlens.v1 import adversarial_pb2 as pb
 from convlens.v1 import image_pb2, receipt_pb2
-from convlens.v1.classification_pb2 import ClassScore
+from convlens.v1.target_pb2 import ClassScore
 
 # What the network says of every picture after an attack: a dog.
 FOOLED = (

@@ -19,7 +19,7 @@ from convlens.client._anatomy import (
     TrainingMemory,
 )
 from convlens.contract.rules import kind_of
-from convlens.v1 import anatomy_pb2, classification_pb2, network_pb2, receipt_pb2
+from convlens.v1 import anatomy_pb2, classification_pb2, network_pb2, receipt_pb2, target_pb2
 
 T = TypeVar("T")
 
@@ -218,12 +218,12 @@ def classification(
     return Classification(scores_of(message.classes), receipt_of(receipt))
 
 
-def scores_of(messages: Iterable[classification_pb2.ClassScore]) -> tuple[ClassScore, ...]:
+def scores_of(messages: Iterable[target_pb2.ClassScore]) -> tuple[ClassScore, ...]:
     """The scores of several classes."""
     return tuple(map(score_of, messages))
 
 
-def score_of(message: classification_pb2.ClassScore) -> ClassScore:
+def score_of(message: target_pb2.ClassScore) -> ClassScore:
     """The score of a class."""
     return plain(ClassScore, message, index=message.class_index)
 

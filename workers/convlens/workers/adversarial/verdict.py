@@ -8,7 +8,7 @@ from torch import Tensor
 
 from convlens.v1 import adversarial_pb2 as pb
 from convlens.v1 import image_pb2
-from convlens.v1.classification_pb2 import ClassScore
+from convlens.v1.target_pb2 import ClassScore
 from convlens.workers.adversarial.rounding import SLACK
 from convlens.workers.adversarial.watching import Watched
 from convlens.workers.attacks import Aim, Attempt

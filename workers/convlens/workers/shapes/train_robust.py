@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from convlens.v1 import adversarial_pb2 as pb
-from convlens.v1.adversarial_pb2 import ATTACK_STATUS_STEPS_EXHAUSTED, ATTACK_STATUS_FAILED
+from convlens.v1.adversarial_pb2 import ATTACK_STATUS_FAILED, ATTACK_STATUS_STEPS_EXHAUSTED
 from convlens.v1.attack_methods_pb2 import PGD, AttackMethod
 from convlens.v1.image_pb2 import GEOMETRY_AS_IS, Image
 from convlens.v1.target_pb2 import Target

@@ -18,7 +18,7 @@ from convlens.client.cli._synthesis_options import making
 from convlens.client.cli._synthesis_settings import ENCODINGS
 from convlens.client.cli._targets import Target
 from convlens.client.methods import CanvasStart, Parametrization
-from convlens.v1.explanation_methods_pb2 import Position
+from convlens.v1.geometry_pb2 import Position
 from convlens.v1.tensor_pb2 import Tensor
 
 # What keeps pictures natural: Olah et al. 2017, doi:10.23915/distill.00007.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from convlens.v1 import explanation_methods_pb2 as methods
 from convlens.v1 import explanation_pb2 as pb
-from convlens.v1 import quality_pb2
+from convlens.v1 import geometry_pb2
 from convlens.workers.explain.attributions import tensor_of
 from convlens.workers.explain.found import RECONSTRUCTION, Found, converted
 from convlens.workers.explain.patches import draw_patches
@@ -105,8 +105,8 @@ def _patch(patch: Patch, dtype: int) -> pb.DeconvnetPatch:
     return made
 
 
-def _box(box: Box) -> quality_pb2.Box:
-    return quality_pb2.Box(left=box.left, top=box.top, right=box.right, bottom=box.bottom)
+def _box(box: Box) -> geometry_pb2.Box:
+    return geometry_pb2.Box(left=box.left, top=box.top, right=box.right, bottom=box.bottom)
 
 
 def _draw(made: pb.Attribution, rendering: pb.Rendering) -> None:
