@@ -268,7 +268,7 @@ def test_details(connect: Any, server: FakeServer) -> None:
     assert patch.position == (1, 2) and patch.receptive_field == Box(0, 0, 16, 16)
     assert patch.reconstruction.shape == patch.input_patch.shape == (16, 16, 3)
     assert patch._repr_png_() == patch.png != b""
-    assert [part.map for part in activations.parts] == [0, 1, 2]
+    assert [part.map_index for part in activations.parts] == [0, 1, 2]
     assert filters.parts[0].weights.shape == (3, 5, 5)
     with pytest.raises(LookupError, match="Filters has no map of its own; its numbers are in det"):
         _ = filters.map

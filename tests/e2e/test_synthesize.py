@@ -27,7 +27,7 @@ from tests.conftest import RunningServer
 from tests.e2e.test_bad_input import refusal, refused
 
 STAR = Target(label="star")
-UNIT = methods.FeatureUnit(map=3)
+UNIT = methods.FeatureUnit(map_index=3)
 
 
 def numbers(values: Any) -> tensor_pb2.Tensor:
@@ -285,8 +285,8 @@ def failed(stub: Any, parameters: Message, **fields: Any) -> Any:
         (methods.ClassModel(target=STAR, l2_weight=-1), "class_model.l2_weight", "at least 0"),
         (methods.ClassModel(), "class_model.target", "must be set"),
         (
-            methods.UnitMaximization(layer="features.5", unit=methods.FeatureUnit(map=999)),
-            "unit_maximization.unit.map",
+            methods.UnitMaximization(layer="features.5", unit=methods.FeatureUnit(map_index=999)),
+            "unit_maximization.unit.map_index",
             "must be below",
         ),
         (

@@ -515,7 +515,7 @@ def test_a_stream_shows_the_map_before_its_scores(
     ]
     items = [event.item for event in events if event.HasField("item")]
     assert [item.is_final for item in items] == [False, True]
-    before, after = [item.attribution.attribution for item in items]
+    before, after = [item.result.attribution for item in items]
     assert before.map == after.map
     assert not before.scores and after.scores[0].HasField("value")
     response = ask(worker, asked)

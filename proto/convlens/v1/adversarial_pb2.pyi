@@ -219,7 +219,7 @@ class AttackRequest(_message.Message):
     IMAGES_FIELD_NUMBER: _builtins.int
     METHOD_FIELD_NUMBER: _builtins.int
     GOAL_FIELD_NUMBER: _builtins.int
-    LABELS_FIELD_NUMBER: _builtins.int
+    TRUE_CLASSES_FIELD_NUMBER: _builtins.int
     STOP_AT_SUCCESS_FIELD_NUMBER: _builtins.int
     UNTIL_ROUNDED_SUCCEEDS_FIELD_NUMBER: _builtins.int
     THROUGH_RESIZE_FIELD_NUMBER: _builtins.int
@@ -261,7 +261,7 @@ class AttackRequest(_message.Message):
         """Where it shall lead; left out, to any class but the image's own."""
 
     @_builtins.property
-    def labels(self) -> _containers.RepeatedCompositeFieldContainer[_target_pb2.Target]:
+    def true_classes(self) -> _containers.RepeatedCompositeFieldContainer[_target_pb2.Target]:
         """True classes, one for each image in order; none, and the network's own predictions count as true."""
 
     def __init__(
@@ -271,7 +271,7 @@ class AttackRequest(_message.Message):
         images: _abc.Iterable[_image_pb2.Image] | None = ...,
         method: _attack_methods_pb2.AttackMethod | None = ...,
         goal: Global___AttackGoal | None = ...,
-        labels: _abc.Iterable[_target_pb2.Target] | None = ...,
+        true_classes: _abc.Iterable[_target_pb2.Target] | None = ...,
         stop_at_success: _builtins.bool | None = ...,
         until_rounded_succeeds: _builtins.bool = ...,
         through_resize: _builtins.bool = ...,
@@ -283,7 +283,7 @@ class AttackRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_stop_at_success", b"_stop_at_success", "_top_k", b"_top_k", "goal", b"goal", "method", b"method", "seed", b"seed", "stop_at_success", b"stop_at_success", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_stop_at_success", b"_stop_at_success", "_top_k", b"_top_k", "allow_partial", b"allow_partial", "estimate_only", b"estimate_only", "goal", b"goal", "images", b"images", "labels", b"labels", "method", b"method", "network", b"network", "return_pixels", b"return_pixels", "seed", b"seed", "stop_at_success", b"stop_at_success", "through_resize", b"through_resize", "top_k", b"top_k", "until_rounded_succeeds", b"until_rounded_succeeds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_stop_at_success", b"_stop_at_success", "_top_k", b"_top_k", "allow_partial", b"allow_partial", "estimate_only", b"estimate_only", "goal", b"goal", "images", b"images", "method", b"method", "network", b"network", "return_pixels", b"return_pixels", "seed", b"seed", "stop_at_success", b"stop_at_success", "through_resize", b"through_resize", "top_k", b"top_k", "true_classes", b"true_classes", "until_rounded_succeeds", b"until_rounded_succeeds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
@@ -376,8 +376,8 @@ class AttackVerdict(_message.Message):
 
     STATUS_FIELD_NUMBER: _builtins.int
     ROUNDED_STATUS_FIELD_NUMBER: _builtins.int
-    ORIGINAL_CLASS_FIELD_NUMBER: _builtins.int
-    TARGET_CLASS_FIELD_NUMBER: _builtins.int
+    ORIGINAL_CLASS_INDEX_FIELD_NUMBER: _builtins.int
+    TARGET_CLASS_INDEX_FIELD_NUMBER: _builtins.int
     BEFORE_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     AFTER_ROUNDING_FIELD_NUMBER: _builtins.int
@@ -395,9 +395,9 @@ class AttackVerdict(_message.Message):
     """How it ended, by the pixels as computed."""
     rounded_status: Global___RoundedStatus.ValueType
     """How it ends for the PNG."""
-    original_class: _builtins.int
+    original_class_index: _builtins.int
     """Index of the class that the attack leads away from."""
-    target_class: _builtins.int
+    target_class_index: _builtins.int
     """Index of the class that it was to lead to; absent without a target."""
     png: _builtins.bytes
     """The adversarial picture, lossless, rounded to 8 bits within the budget; empty for a network of kind
@@ -452,8 +452,8 @@ class AttackVerdict(_message.Message):
         *,
         status: Global___AttackStatus.ValueType = ...,
         rounded_status: Global___RoundedStatus.ValueType = ...,
-        original_class: _builtins.int = ...,
-        target_class: _builtins.int | None = ...,
+        original_class_index: _builtins.int = ...,
+        target_class_index: _builtins.int | None = ...,
         before: _abc.Iterable[_target_pb2.ClassScore] | None = ...,
         after: _abc.Iterable[_target_pb2.ClassScore] | None = ...,
         after_rounding: _abc.Iterable[_target_pb2.ClassScore] | None = ...,
@@ -468,13 +468,13 @@ class AttackVerdict(_message.Message):
         flags: _abc.Iterable[Global___AttackFlag.ValueType] | None = ...,
         original_png: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_target_class", b"_target_class", "cost", b"cost", "distance", b"distance", "pixels", b"pixels", "rounded_distance", b"rounded_distance", "target_class", b"target_class"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_target_class_index", b"_target_class_index", "cost", b"cost", "distance", b"distance", "pixels", b"pixels", "rounded_distance", b"rounded_distance", "target_class_index", b"target_class_index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_target_class", b"_target_class", "after", b"after", "after_rounding", b"after_rounding", "before", b"before", "cost", b"cost", "distance", b"distance", "flags", b"flags", "geometry", b"geometry", "original_class", b"original_class", "original_png", b"original_png", "pixels", b"pixels", "png", b"png", "rounded_distance", b"rounded_distance", "rounded_status", b"rounded_status", "status", b"status", "steps", b"steps", "succeeded_by", b"succeeded_by", "target_class", b"target_class"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_target_class_index", b"_target_class_index", "after", b"after", "after_rounding", b"after_rounding", "before", b"before", "cost", b"cost", "distance", b"distance", "flags", b"flags", "geometry", b"geometry", "original_class_index", b"original_class_index", "original_png", b"original_png", "pixels", b"pixels", "png", b"png", "rounded_distance", b"rounded_distance", "rounded_status", b"rounded_status", "status", b"status", "steps", b"steps", "succeeded_by", b"succeeded_by", "target_class_index", b"target_class_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__target_class: _TypeAlias = _typing.Literal["target_class"]  # noqa: Y015
-    _WhichOneofArgType__target_class: _TypeAlias = _typing.Literal["_target_class", b"_target_class"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__target_class) -> _WhichOneofReturnType__target_class | None: ...
+    _WhichOneofReturnType__target_class_index: _TypeAlias = _typing.Literal["target_class_index"]  # noqa: Y015
+    _WhichOneofArgType__target_class_index: _TypeAlias = _typing.Literal["_target_class_index", b"_target_class_index"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__target_class_index) -> _WhichOneofReturnType__target_class_index | None: ...
 
 Global___AttackVerdict: _TypeAlias = AttackVerdict  # noqa: Y015
 
@@ -827,7 +827,7 @@ class LabeledImage(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
-    LABEL_FIELD_NUMBER: _builtins.int
+    TRUE_CLASS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Comes back in the item; any name the caller likes, of this image alone. The image's random numbers
     depend on it, and nothing else tells images apart: of two with one id, both count.
@@ -837,7 +837,7 @@ class LabeledImage(_message.Message):
         """The image."""
 
     @_builtins.property
-    def label(self) -> _target_pb2.Target:
+    def true_class(self) -> _target_pb2.Target:
         """Its true class, by index or label."""
 
     def __init__(
@@ -845,11 +845,11 @@ class LabeledImage(_message.Message):
         *,
         id: _builtins.str = ...,
         image: _image_pb2.Image | None = ...,
-        label: _target_pb2.Target | None = ...,
+        true_class: _target_pb2.Target | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "label", b"label"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "true_class", b"true_class"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "image", b"image", "label", b"label"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "image", b"image", "true_class", b"true_class"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

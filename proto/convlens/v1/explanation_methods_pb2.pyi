@@ -83,29 +83,29 @@ SMOOTH_GRAD_FORM_VARIANCE: SmoothGradForm.ValueType  # 4
 """The variance of the gradient."""
 Global___SmoothGradForm: _TypeAlias = SmoothGradForm  # noqa: Y015
 
-class _DeconvnetSeed:
+class _DeconvnetKeep:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _DeconvnetSeedEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeconvnetSeed.ValueType], _builtins.type):
+class _DeconvnetKeepEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeconvnetKeep.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
-    DECONVNET_SEED_UNSPECIFIED: _DeconvnetSeed.ValueType  # 0
+    DECONVNET_KEEP_UNSPECIFIED: _DeconvnetKeep.ValueType  # 0
     """Means the default that the field names."""
-    DECONVNET_SEED_STRONGEST_UNIT: _DeconvnetSeed.ValueType  # 1
+    DECONVNET_KEEP_STRONGEST_UNIT: _DeconvnetKeep.ValueType  # 1
     """Its strongest unit."""
-    DECONVNET_SEED_WHOLE_MAP: _DeconvnetSeed.ValueType  # 2
+    DECONVNET_KEEP_WHOLE_MAP: _DeconvnetKeep.ValueType  # 2
     """All of its units."""
 
-class DeconvnetSeed(_DeconvnetSeed, metaclass=_DeconvnetSeedEnumTypeWrapper):
+class DeconvnetKeep(_DeconvnetKeep, metaclass=_DeconvnetKeepEnumTypeWrapper):
     """What of a map Deconvnet keeps."""
 
-DECONVNET_SEED_UNSPECIFIED: DeconvnetSeed.ValueType  # 0
+DECONVNET_KEEP_UNSPECIFIED: DeconvnetKeep.ValueType  # 0
 """Means the default that the field names."""
-DECONVNET_SEED_STRONGEST_UNIT: DeconvnetSeed.ValueType  # 1
+DECONVNET_KEEP_STRONGEST_UNIT: DeconvnetKeep.ValueType  # 1
 """Its strongest unit."""
-DECONVNET_SEED_WHOLE_MAP: DeconvnetSeed.ValueType  # 2
+DECONVNET_KEEP_WHOLE_MAP: DeconvnetKeep.ValueType  # 2
 """All of its units."""
-Global___DeconvnetSeed: _TypeAlias = DeconvnetSeed  # noqa: Y015
+Global___DeconvnetKeep: _TypeAlias = DeconvnetKeep  # noqa: Y015
 
 class _Unpooling:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -428,45 +428,45 @@ class Deconvnet(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LAYER_FIELD_NUMBER: _builtins.int
-    MAP_FIELD_NUMBER: _builtins.int
+    MAP_INDEX_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
     STRONGEST_FIELD_NUMBER: _builtins.int
-    SEED_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
     UNPOOLING_FIELD_NUMBER: _builtins.int
     layer: _builtins.str
     """The layer to start from, as GetNetwork lists it."""
-    map: _builtins.int
+    map_index: _builtins.int
     """The map of that layer, from 0; left out, the strongest ones are taken."""
     strongest: _builtins.int
     """How many of the strongest maps are projected where none is named."""
-    seed: Global___DeconvnetSeed.ValueType
+    keep: Global___DeconvnetKeep.ValueType
     """What is kept of a map whose unit is not named."""
     unpooling: Global___Unpooling.ValueType
     """How overlapping pooling windows are undone."""
     @_builtins.property
     def position(self) -> _geometry_pb2.Position:
-        """The unit of that map; left out, the seed says what is kept."""
+        """The unit of that map, which must be named; left out, keep says what of the map is kept."""
 
     def __init__(
         self,
         *,
         layer: _builtins.str = ...,
-        map: _builtins.int | None = ...,
+        map_index: _builtins.int | None = ...,
         position: _geometry_pb2.Position | None = ...,
         strongest: _builtins.int | None = ...,
-        seed: Global___DeconvnetSeed.ValueType = ...,
+        keep: Global___DeconvnetKeep.ValueType = ...,
         unpooling: Global___Unpooling.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_map", b"_map", "_strongest", b"_strongest", "map", b"map", "position", b"position", "strongest", b"strongest"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_map_index", b"_map_index", "_strongest", b"_strongest", "map_index", b"map_index", "position", b"position", "strongest", b"strongest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_map", b"_map", "_strongest", b"_strongest", "layer", b"layer", "map", b"map", "position", b"position", "seed", b"seed", "strongest", b"strongest", "unpooling", b"unpooling"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_map_index", b"_map_index", "_strongest", b"_strongest", "keep", b"keep", "layer", b"layer", "map_index", b"map_index", "position", b"position", "strongest", b"strongest", "unpooling", b"unpooling"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__map: _TypeAlias = _typing.Literal["map"]  # noqa: Y015
-    _WhichOneofArgType__map: _TypeAlias = _typing.Literal["_map", b"_map"]  # noqa: Y015
+    _WhichOneofReturnType__map_index: _TypeAlias = _typing.Literal["map_index"]  # noqa: Y015
+    _WhichOneofArgType__map_index: _TypeAlias = _typing.Literal["_map_index", b"_map_index"]  # noqa: Y015
     _WhichOneofReturnType__strongest: _TypeAlias = _typing.Literal["strongest"]  # noqa: Y015
     _WhichOneofArgType__strongest: _TypeAlias = _typing.Literal["_strongest", b"_strongest"]  # noqa: Y015
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__map) -> _WhichOneofReturnType__map | None: ...
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__map_index) -> _WhichOneofReturnType__map_index | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__strongest) -> _WhichOneofReturnType__strongest | None: ...
 

@@ -127,37 +127,37 @@ MAP_SIGN_RECONSTRUCTION: MapSign.ValueType  # 3
 """A reconstruction, whose signs are lighter and darker than nothing."""
 Global___MapSign: _TypeAlias = MapSign  # noqa: Y015
 
-class _ErrorKind:
+class _ErrorEstimateKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _ErrorKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorKind.ValueType], _builtins.type):
+class _ErrorEstimateKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorEstimateKind.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
-    ERROR_KIND_UNSPECIFIED: _ErrorKind.ValueType  # 0
+    ERROR_ESTIMATE_KIND_UNSPECIFIED: _ErrorEstimateKind.ValueType  # 0
     """Never sent."""
-    ERROR_KIND_COMPLETENESS: _ErrorKind.ValueType  # 1
+    ERROR_ESTIMATE_KIND_COMPLETENESS: _ErrorEstimateKind.ValueType  # 1
     """What the attributions miss of the difference in score."""
-    ERROR_KIND_STANDARD_ERROR: _ErrorKind.ValueType  # 2
+    ERROR_ESTIMATE_KIND_STANDARD_ERROR: _ErrorEstimateKind.ValueType  # 2
     """Standard error of a mean over samples, the root of its mean square over the map."""
-    ERROR_KIND_REFINEMENT: _ErrorKind.ValueType  # 3
+    ERROR_ESTIMATE_KIND_REFINEMENT: _ErrorEstimateKind.ValueType  # 3
     """Largest change that the last refinement of the grid made."""
-    ERROR_KIND_APPROXIMATION: _ErrorKind.ValueType  # 4
+    ERROR_ESTIMATE_KIND_APPROXIMATION: _ErrorEstimateKind.ValueType  # 4
     """Largest difference from the exact answer, measured at some windows."""
 
-class ErrorKind(_ErrorKind, metaclass=_ErrorKindEnumTypeWrapper):
+class ErrorEstimateKind(_ErrorEstimateKind, metaclass=_ErrorEstimateKindEnumTypeWrapper):
     """How an error was estimated."""
 
-ERROR_KIND_UNSPECIFIED: ErrorKind.ValueType  # 0
+ERROR_ESTIMATE_KIND_UNSPECIFIED: ErrorEstimateKind.ValueType  # 0
 """Never sent."""
-ERROR_KIND_COMPLETENESS: ErrorKind.ValueType  # 1
+ERROR_ESTIMATE_KIND_COMPLETENESS: ErrorEstimateKind.ValueType  # 1
 """What the attributions miss of the difference in score."""
-ERROR_KIND_STANDARD_ERROR: ErrorKind.ValueType  # 2
+ERROR_ESTIMATE_KIND_STANDARD_ERROR: ErrorEstimateKind.ValueType  # 2
 """Standard error of a mean over samples, the root of its mean square over the map."""
-ERROR_KIND_REFINEMENT: ErrorKind.ValueType  # 3
+ERROR_ESTIMATE_KIND_REFINEMENT: ErrorEstimateKind.ValueType  # 3
 """Largest change that the last refinement of the grid made."""
-ERROR_KIND_APPROXIMATION: ErrorKind.ValueType  # 4
+ERROR_ESTIMATE_KIND_APPROXIMATION: ErrorEstimateKind.ValueType  # 4
 """Largest difference from the exact answer, measured at some windows."""
-Global___ErrorKind: _TypeAlias = ErrorKind  # noqa: Y015
+Global___ErrorEstimateKind: _TypeAlias = ErrorEstimateKind  # noqa: Y015
 
 @_typing.final
 class ExplainRequest(_message.Message):
@@ -570,14 +570,14 @@ class ExplainItem(_message.Message):
 
     IMAGE_INDEX_FIELD_NUMBER: _builtins.int
     IS_FINAL_FIELD_NUMBER: _builtins.int
-    ATTRIBUTION_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     image_index: _builtins.int
     """Position of the image in the request, from 0."""
     is_final: _builtins.bool
     """No better version follows."""
     @_builtins.property
-    def attribution(self) -> Global___AttributionResult:
+    def result(self) -> Global___AttributionResult:
         """One method's answer for one target; each version takes the place of the one before."""
 
     @_builtins.property
@@ -589,14 +589,14 @@ class ExplainItem(_message.Message):
         *,
         image_index: _builtins.int = ...,
         is_final: _builtins.bool = ...,
-        attribution: Global___AttributionResult | None = ...,
+        result: Global___AttributionResult | None = ...,
         error: _status_pb2.Status | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "error", b"error", "outcome", b"outcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "error", b"error", "image_index", b"image_index", "is_final", b"is_final", "outcome", b"outcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "image_index", b"image_index", "is_final", b"is_final", "outcome", b"outcome", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["attribution", "error"]  # noqa: Y015
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["result", "error"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
@@ -795,18 +795,18 @@ class ErrorEstimate(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     ABSOLUTE_FIELD_NUMBER: _builtins.int
     RELATIVE_FIELD_NUMBER: _builtins.int
-    kind: Global___ErrorKind.ValueType
+    kind: Global___ErrorEstimateKind.ValueType
     """How it was estimated."""
     absolute: _builtins.float
-    """In the map's own quantity, or of the score for ERROR_KIND_COMPLETENESS."""
+    """In the map's own quantity, or of the score for ERROR_ESTIMATE_KIND_COMPLETENESS."""
     relative: _builtins.float
-    """Relative to the largest value of the map, or to the difference in score for ERROR_KIND_COMPLETENESS;
+    """Relative to the largest value of the map, or to the difference in score for ERROR_ESTIMATE_KIND_COMPLETENESS;
     absent where that is 0.
     """
     def __init__(
         self,
         *,
-        kind: Global___ErrorKind.ValueType = ...,
+        kind: Global___ErrorEstimateKind.ValueType = ...,
         absolute: _builtins.float = ...,
         relative: _builtins.float | None = ...,
     ) -> None: ...
@@ -880,7 +880,7 @@ class DeconvnetPatch(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    MAP_FIELD_NUMBER: _builtins.int
+    MAP_INDEX_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
     ACTIVATION_FIELD_NUMBER: _builtins.int
     RECEPTIVE_FIELD_FIELD_NUMBER: _builtins.int
@@ -888,7 +888,7 @@ class DeconvnetPatch(_message.Message):
     INPUT_PATCH_FIELD_NUMBER: _builtins.int
     SCALE_FIELD_NUMBER: _builtins.int
     PNG_FIELD_NUMBER: _builtins.int
-    map: _builtins.int
+    map_index: _builtins.int
     """The map, from 0."""
     activation: _builtins.float
     """The activation that the projection started from: the unit's, or the largest of the map."""
@@ -917,7 +917,7 @@ class DeconvnetPatch(_message.Message):
     def __init__(
         self,
         *,
-        map: _builtins.int = ...,
+        map_index: _builtins.int = ...,
         position: _geometry_pb2.Position | None = ...,
         activation: _builtins.float = ...,
         receptive_field: _geometry_pb2.Box | None = ...,
@@ -928,7 +928,7 @@ class DeconvnetPatch(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input_patch", b"input_patch", "position", b"position", "receptive_field", b"receptive_field", "reconstruction", b"reconstruction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "input_patch", b"input_patch", "map", b"map", "png", b"png", "position", b"position", "receptive_field", b"receptive_field", "reconstruction", b"reconstruction", "scale", b"scale"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "input_patch", b"input_patch", "map_index", b"map_index", "png", b"png", "position", b"position", "receptive_field", b"receptive_field", "reconstruction", b"reconstruction", "scale", b"scale"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -945,7 +945,7 @@ class OcclusionDetails(_message.Message):
     PROBABILITY_FIELD_NUMBER: _builtins.int
     PREDICTED_CLASS_FIELD_NUMBER: _builtins.int
     ACTIVATION_FIELD_NUMBER: _builtins.int
-    WATCHED_MAP_FIELD_NUMBER: _builtins.int
+    WATCHED_MAP_INDEX_FIELD_NUMBER: _builtins.int
     CLEAN_ACTIVATION_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
     STRIDE_FIELD_NUMBER: _builtins.int
@@ -953,7 +953,7 @@ class OcclusionDetails(_message.Message):
     CENTER_COLUMNS_FIELD_NUMBER: _builtins.int
     WINDOWS_SAVED_FIELD_NUMBER: _builtins.int
     FULL_PASSES_REASON_FIELD_NUMBER: _builtins.int
-    watched_map: _builtins.int
+    watched_map_index: _builtins.int
     """The watched layer's strongest map in the clean picture, from 0."""
     clean_activation: _builtins.float
     """Its total activation in the clean picture."""
@@ -991,7 +991,7 @@ class OcclusionDetails(_message.Message):
         probability: _tensor_pb2.Tensor | None = ...,
         predicted_class: _tensor_pb2.Tensor | None = ...,
         activation: _tensor_pb2.Tensor | None = ...,
-        watched_map: _builtins.int = ...,
+        watched_map_index: _builtins.int = ...,
         clean_activation: _builtins.float = ...,
         window: _builtins.int = ...,
         stride: _builtins.int = ...,
@@ -1002,7 +1002,7 @@ class OcclusionDetails(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "predicted_class", b"predicted_class", "probability", b"probability"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "center_columns", b"center_columns", "center_rows", b"center_rows", "clean_activation", b"clean_activation", "full_passes_reason", b"full_passes_reason", "predicted_class", b"predicted_class", "probability", b"probability", "stride", b"stride", "watched_map", b"watched_map", "window", b"window", "windows_saved", b"windows_saved"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "center_columns", b"center_columns", "center_rows", b"center_rows", "clean_activation", b"clean_activation", "full_passes_reason", b"full_passes_reason", "predicted_class", b"predicted_class", "probability", b"probability", "stride", b"stride", "watched_map_index", b"watched_map_index", "window", b"window", "windows_saved", b"windows_saved"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1038,11 +1038,11 @@ class ActivationMap(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    MAP_FIELD_NUMBER: _builtins.int
+    MAP_INDEX_FIELD_NUMBER: _builtins.int
     STRENGTH_FIELD_NUMBER: _builtins.int
     VALUES_FIELD_NUMBER: _builtins.int
     PNG_FIELD_NUMBER: _builtins.int
-    map: _builtins.int
+    map_index: _builtins.int
     """The map, from 0."""
     strength: _builtins.float
     """Its strength, by the measure asked for."""
@@ -1055,14 +1055,14 @@ class ActivationMap(_message.Message):
     def __init__(
         self,
         *,
-        map: _builtins.int = ...,
+        map_index: _builtins.int = ...,
         strength: _builtins.float = ...,
         values: _tensor_pb2.Tensor | None = ...,
         png: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["map", b"map", "png", b"png", "strength", b"strength", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["map_index", b"map_index", "png", b"png", "strength", b"strength", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1098,10 +1098,10 @@ class FilterPlanes(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    MAP_FIELD_NUMBER: _builtins.int
+    MAP_INDEX_FIELD_NUMBER: _builtins.int
     WEIGHTS_FIELD_NUMBER: _builtins.int
     PNG_FIELD_NUMBER: _builtins.int
-    map: _builtins.int
+    map_index: _builtins.int
     """The map that it makes, from 0."""
     png: _builtins.bytes
     """The filter drawn, where rendering was asked for."""
@@ -1112,13 +1112,13 @@ class FilterPlanes(_message.Message):
     def __init__(
         self,
         *,
-        map: _builtins.int = ...,
+        map_index: _builtins.int = ...,
         weights: _tensor_pb2.Tensor | None = ...,
         png: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["weights", b"weights"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["map", b"map", "png", b"png", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["map_index", b"map_index", "png", b"png", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

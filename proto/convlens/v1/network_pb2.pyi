@@ -349,13 +349,11 @@ class Network(_message.Message):
         method_scores: _abc.Iterable[Global___MethodScore] | None = ...,
         parity: Global___Parity | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_parity", b"_parity", "anatomy", b"anatomy", "input", b"input", "parity", b"parity"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["anatomy", b"anatomy", "input", b"input", "parity", b"parity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_parity", b"_parity", "accuracies", b"accuracies", "anatomy", b"anatomy", "channels_last", b"channels_last", "compiled", b"compiled", "convlens_version", b"convlens_version", "device_kind", b"device_kind", "digest", b"digest", "input", b"input", "kind", b"kind", "labels", b"labels", "method_scores", b"method_scores", "name", b"name", "parameters", b"parameters", "parity", b"parity", "precision", b"precision", "rows", b"rows", "torch_version", b"torch_version", "traffic_weight", b"traffic_weight", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracies", b"accuracies", "anatomy", b"anatomy", "channels_last", b"channels_last", "compiled", b"compiled", "convlens_version", b"convlens_version", "device_kind", b"device_kind", "digest", b"digest", "input", b"input", "kind", b"kind", "labels", b"labels", "method_scores", b"method_scores", "name", b"name", "parameters", b"parameters", "parity", b"parity", "precision", b"precision", "rows", b"rows", "torch_version", b"torch_version", "traffic_weight", b"traffic_weight", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__parity: _TypeAlias = _typing.Literal["parity"]  # noqa: Y015
-    _WhichOneofArgType__parity: _TypeAlias = _typing.Literal["_parity", b"_parity"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__parity) -> _WhichOneofReturnType__parity | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Network: _TypeAlias = Network  # noqa: Y015
 

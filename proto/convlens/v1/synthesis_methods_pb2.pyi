@@ -265,9 +265,9 @@ class FeatureUnit(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    MAP_FIELD_NUMBER: _builtins.int
+    MAP_INDEX_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
-    map: _builtins.int
+    map_index: _builtins.int
     """The map, from 0."""
     @_builtins.property
     def position(self) -> _geometry_pb2.Position:
@@ -276,12 +276,12 @@ class FeatureUnit(_message.Message):
     def __init__(
         self,
         *,
-        map: _builtins.int = ...,
+        map_index: _builtins.int = ...,
         position: _geometry_pb2.Position | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["map", b"map", "position", b"position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["map_index", b"map_index", "position", b"position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -78,8 +78,8 @@ class AttackVerdict(Shown):
     status: str
     rounded_status: str
     #: Index of the class that the attack leads away from, and of the one that it was to lead to.
-    original_class: int
-    target_class: int | None
+    original_class_index: int
+    target_class_index: int | None
     before: tuple[ClassScore, ...]
     after: tuple[ClassScore, ...]
     after_rounding: tuple[ClassScore, ...]

@@ -104,7 +104,9 @@ class Answer:
         found = pb.IntegratedGradientsDetails(score=self.target.logit, converged=True)
         answer.integrated_gradients.CopyFrom(found)
         answer.error_estimate.CopyFrom(
-            pb.ErrorEstimate(kind=pb.ERROR_KIND_COMPLETENESS, absolute=0.01, relative=0.005)
+            pb.ErrorEstimate(
+                kind=pb.ERROR_ESTIMATE_KIND_COMPLETENESS, absolute=0.01, relative=0.005
+            )
         )
 
     def _occlusion(self, answer: pb.Attribution) -> None:
@@ -125,8 +127,9 @@ class Answer:
         )
 
     def _deconvnet(self, answer: pb.Attribution) -> None:
-        chosen = self.parameters.HasField("map")
-        maps = [self.parameters.map] if chosen else range(min(self.parameters.strongest, MAPS))
+        p = self.parameters
+        chosen = p.HasField("map_index")
+        maps = [p.map_index] if chosen else range(min(p.strongest, MAPS))
         for number in maps:
             answer.deconvnet.patches.append(self._patch(number))
         answer.map.CopyFrom(answer.deconvnet.patches[0].reconstruction)
@@ -136,7 +139,7 @@ class Answer:
         side = SIDE // 2
         colors = np.stack([self._spot(side) - self._spot(side) for _ in range(3)], axis=-1)
         return pb.DeconvnetPatch(
-            map=number,
+            map_index=number,
             position=geometry_pb2.Position(row=1, column=2),
             activation=1 / (1 + number),
             receptive_field=geometry_pb2.Box(right=side, bottom=side),
@@ -150,7 +153,7 @@ class Answer:
         for number in range(min(self.parameters.count, MAPS)):
             values = self._spot(SIDE // 4)
             found = pb.ActivationMap(
-                map=number,
+                map_index=number,
                 strength=values.max(),
                 values=tensor_of(values.astype("<f4")),
                 png=self._png(values, "non_negative"),
@@ -162,7 +165,7 @@ class Answer:
             weights = self.random.normal(size=(3, 5, 5))
             answer.filters.filters.append(
                 pb.FilterPlanes(
-                    map=number,
+                    map_index=number,
                     weights=tensor_of(weights.astype("<f4")),
                     png=self._png(np.moveaxis(weights, 0, -1), "reconstruction"),
                 )

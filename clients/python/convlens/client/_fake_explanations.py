@@ -85,11 +85,11 @@ def _items(number: int, result: pb.ExplainResult) -> Iterator[pb.ExplainItem]:
     if result.WhichOneof("outcome") == "error":
         yield pb.ExplainItem(image_index=number, is_final=True, error=result.error)
     for entry in result.explanation.attributions:
-        yield pb.ExplainItem(image_index=number, is_final=True, attribution=entry)
+        yield pb.ExplainItem(image_index=number, is_final=True, result=entry)
 
 
 def _improves(asked: pb.ExplainRequest, item: pb.ExplainItem) -> bool:
-    entry = item.attribution
+    entry = item.result
     if entry.WhichOneof("outcome") != "attribution":
         return False
     return asked.methods[entry.method_index].WhichOneof("method") in IMPROVING
@@ -100,8 +100,8 @@ def _halfway(item: pb.ExplainItem) -> pb.ExplainItem:
     copy = pb.ExplainItem()
     copy.CopyFrom(item)
     copy.is_final = False
-    copy.attribution.attribution.samples //= 2
-    copy.attribution.attribution.is_partial = True
+    copy.result.attribution.samples //= 2
+    copy.result.attribution.is_partial = True
     return copy
 
 

@@ -95,8 +95,8 @@ def verdict_of(
     made = pb.AttackVerdict(
         status=judged.status,
         rounded_status=judged.rounded_status,
-        original_class=judged.aim.original,
-        target_class=judged.aim.target,
+        original_class_index=judged.aim.original,
+        target_class_index=judged.aim.target,
         before=best(judged.before, labels, top_k),
         geometry=geometry,
         distance=distance(judged.attempt.pixels, judged.x),

@@ -114,7 +114,7 @@ def accuracy_under(weights: Path, seeds: Sequence[int], attack: PGD) -> float:
 def _withstood(workers: Workers, pictures: Pictures, attack: PGD) -> int:
     request = pb.AttackRequest(
         images=[_image(each) for each in pictures.images],
-        labels=[Target(class_index=int(each)) for each in pictures.labels],
+        true_classes=[Target(class_index=int(each)) for each in pictures.labels],
         method=AttackMethod(pgd=attack),
     )
     method = "AdversarialService/Attack"

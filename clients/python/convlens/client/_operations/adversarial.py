@@ -75,7 +75,7 @@ def attack(
 
     `method` is one of `convlens.client.methods`: `PGD(epsilon=8 / 255)`, `DeepFool()`. `target` is
     the class to lead to, by index, label or Rank, or LeastLikely(); left out, to any but the
-    image's own. `labels` are the true classes, one for each image; left out, the network's own
+    image's own. `true_classes` are those, one for each image; left out, the network's own
     predictions count as true.
 
     `stop_at_success` ends an image at its first success, which is the default; False runs all

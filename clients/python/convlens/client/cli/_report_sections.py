@@ -133,10 +133,10 @@ def _unit(found: Attribution, part: Any) -> Unit:
         case ActivationMap():
             rows, columns = part.values.shape
             facts = [("strength", number(part.strength)), ("size", f"{rows} × {columns}")]
-            return Unit(f"Map {part.map}", shown_tile(part.image()), facts)
+            return Unit(f"Map {part.map_index}", shown_tile(part.image()), facts)
         case FilterPlanes():
             shape = " × ".join(map(str, part.weights.shape))
-            return Unit(f"Filter {part.map}", shown_tile(part.image()), [("size", shape)])
+            return Unit(f"Filter {part.map_index}", shown_tile(part.image()), [("size", shape)])
         case _:
             raise TypeError(f"{type(part).__name__} is no part of an answer")
 
@@ -154,7 +154,7 @@ def _patch(found: Attribution, part: DeconvnetPatch) -> Unit:
         ("from", f"{number(box.left)}, {number(box.top)}"),
     ]
     return Unit(
-        f"Map {part.map}",
+        f"Map {part.map_index}",
         shown_tile(part.image()),
         facts,
         shown_pixels(part.input_patch),

@@ -97,7 +97,9 @@ def unit(
         method.direction.CopyFrom(_numbers("direction", direction))
     else:
         place = Position(row=row or 0, column=column or 0)
-        found = methods.FeatureUnit(map=channel or 0, position=place if row is not None else None)
+        found = methods.FeatureUnit(
+            map_index=channel or 0, position=place if row is not None else None
+        )
         method.unit.CopyFrom(found)
     return Asked(methods.SynthesisMethod(unit_maximization=method))
 

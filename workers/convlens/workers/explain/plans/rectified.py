@@ -72,7 +72,7 @@ def plan_deconvnet(subject: Subject, wanted: Wanted) -> Planned:
         return converted(deconvnet(picture.x, layer, p), convert, convert)
 
     channels, height, width = subject.shape
-    patches = 1 if p.HasField("map") else p.strongest
+    patches = 1 if p.HasField("map_index") else p.strongest
     return Planned(begin, channels * height * width * (1 + 2 * patches))
 
 
@@ -93,7 +93,7 @@ def _projected(result: DeconvnetResult, *, layer: str, notes: tuple[str, ...], d
 
 def _patch(patch: Patch, dtype: int) -> pb.DeconvnetPatch:
     made = pb.DeconvnetPatch(
-        map=patch.map,
+        map_index=patch.map,
         activation=patch.activation,
         receptive_field=_box(patch.field),
         reconstruction=tensor_of(patch.reconstruction.movedim(0, -1), dtype),
