@@ -262,7 +262,9 @@ class AttackRequest(_message.Message):
 
     @_builtins.property
     def true_classes(self) -> _containers.RepeatedCompositeFieldContainer[_target_pb2.Target]:
-        """True classes, one for each image in order; none, and the network's own predictions count as true."""
+        """True classes, one for each image in order; none, and the network's own predictions count as true. A
+        rank is that in the network's own answer for the image.
+        """
 
     def __init__(
         self,
@@ -408,7 +410,9 @@ class AttackVerdict(_message.Message):
     steps: _builtins.int
     """Steps taken, over all starts and values of c."""
     succeeded_by: _builtins.str
-    """Title of the attack that succeeded; with AutoAttack one of its own, else the method's."""
+    """For people: title of the attack that succeeded, with AutoAttack one of its own, else the method's; empty
+    unless the status is ATTACK_STATUS_SUCCEEDED.
+    """
     original_png: _builtins.bytes
     """The pixels that were attacked, in 8 bits and lossless, to lay beside those of the PNG; empty for a
     network of kind linear.
@@ -760,11 +764,13 @@ class RobustnessPlan(_message.Message):
 
     @_builtins.property
     def epsilons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Budgets of attacks under NORM_LINF, each larger than the one before."""
+        """Budgets of attacks under NORM_LINF, each larger than the one before; at least one where such an attack
+        is in the plan, else none.
+        """
 
     @_builtins.property
     def epsilons_l2(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Budgets of attacks under NORM_L2, each larger than the one before."""
+        """Budgets of attacks under NORM_L2, likewise."""
 
     def __init__(
         self,
@@ -838,7 +844,7 @@ class LabeledImage(_message.Message):
 
     @_builtins.property
     def true_class(self) -> _target_pb2.Target:
-        """Its true class, by index or label."""
+        """Its true class, by index or label; a rank is refused."""
 
     def __init__(
         self,
@@ -1009,7 +1015,7 @@ class SmallestBudget(_message.Message):
     DISTANCE_FIELD_NUMBER: _builtins.int
     FLAGS_FIELD_NUMBER: _builtins.int
     epsilon: _builtins.float
-    """The budget; absent where the attack succeeded under none."""
+    """The budget, in the norm of the attack; absent where the attack succeeded under none."""
     @_builtins.property
     def distance(self) -> Global___Distance:
         """How near the nearest success was; absent where there was none."""

@@ -219,7 +219,7 @@ Global___TrainingMemory: _TypeAlias = TrainingMemory  # noqa: Y015
 
 @_typing.final
 class DesignWarning(_message.Message):
-    """Something that the lectures on ConvNets advise against."""
+    """Something that courses on ConvNets advise against, such as Stanford's CS231n."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -273,7 +273,7 @@ class Anatomy(_message.Message):
     training_bytes: _builtins.int
     """Bytes of these and of their gradients in a forward and a backward pass."""
     grammar: _builtins.str
-    """The network as the lectures' grammar, "INPUT -> [CONV -> RELU -> POOL]*3 -> FC"; empty where it
+    """The network in the grammar of CS231n, "INPUT -> [CONV -> RELU -> POOL]*3 -> FC"; empty where it
     is no plain chain of these.
     """
     @_builtins.property

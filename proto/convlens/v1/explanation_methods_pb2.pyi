@@ -361,7 +361,7 @@ class IntegratedGradients(_message.Message):
     """How colour becomes one value."""
     @_builtins.property
     def baseline_image(self) -> _image_pb2.Image:
-        """A picture of the caller's as baseline, in place of the fill."""
+        """A picture of the caller's as baseline; the fill is without effect then."""
 
     def __init__(
         self,

@@ -181,7 +181,9 @@ class ExplainRequest(_message.Message):
     network: _builtins.str
     """A served network, as "name" or "name@version"; empty for the server's default."""
     dtype: _tensor_pb2.DataType.ValueType
-    """Type of the maps, DATA_TYPE_FLOAT32 or DATA_TYPE_FLOAT16."""
+    """Type of the maps and of the tensors of details, DATA_TYPE_FLOAT32 or DATA_TYPE_FLOAT16; indices stay
+    DATA_TYPE_INT64.
+    """
     seed: _builtins.int
     """Seed of everything random."""
     stable_share: _builtins.float
@@ -270,7 +272,7 @@ class Rendering(_message.Message):
     percentile: _builtins.float
     """The percentile of COLOR_SCALE_PERCENTILE."""
     maximum: _builtins.float
-    """The value of COLOR_SCALE_FIXED."""
+    """The value of COLOR_SCALE_FIXED, which needs it; without effect otherwise."""
     colormap: _builtins.str
     """Name of a colormap in the catalogue of the cmap library, such as "viridis" or "RdBu_r"; empty for a
     perceptually uniform one, diverging where the map has signs.

@@ -110,7 +110,9 @@ class InputGeometry(_message.Message):
     channels: _builtins.int
     """Channels of the network's input."""
     resize: _builtins.int
-    """The shorter side is resized to this many pixels first."""
+    """The shorter side is resized to this many pixels first, and the middle of the picture is cut out then,
+    black where it is smaller than the input; 0 for a network of kind linear.
+    """
     interpolation: _image_pb2.Interpolation.ValueType
     """How it is resized."""
     @_builtins.property
@@ -304,7 +306,9 @@ class Network(_message.Message):
     """Scores and their gradients are computed by code that torch.compile made."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The classes, in the order of the network's scores."""
+        """The classes, in the order of the network's scores. Several may have one label; a Target names those by
+        class_index.
+        """
 
     @_builtins.property
     def input(self) -> Global___InputGeometry:

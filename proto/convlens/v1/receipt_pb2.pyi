@@ -71,8 +71,9 @@ Global___Cost: _TypeAlias = Cost  # noqa: Y015
 @_typing.final
 class Receipt(_message.Message):
     """Everything needed to compute the answer again and to compare it: the same request to the same
-    network on the same kind of device, with the same versions, gives the same bits in the analysis
-    pool and agrees within 1e-5 of the largest value in the inference pool.
+    network on the same device, with the same versions, gives the same bits in the analysis pool and
+    agrees within 1e-5 of the largest value in the inference pool. Devices of one kind may still differ in
+    the last bits: CPUs of other makes run other kernels.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -100,7 +101,9 @@ class Receipt(_message.Message):
     network_digest: _builtins.str
     """BLAKE2b-256 of the network's weights and preprocessing, in hexadecimal."""
     request_digest: _builtins.str
-    """BLAKE2b-256 of the request with every default filled in, in hexadecimal."""
+    """BLAKE2b-256 of the request with every default filled in, in hexadecimal. The bytes are those of the
+    server's own serialization: to be compared between receipts, not to be recomputed.
+    """
     convlens_version: _builtins.str
     """Version of ConvLens that computed."""
     torch_version: _builtins.str
@@ -123,7 +126,11 @@ class Receipt(_message.Message):
     """Version of OpenCV that looked for objects; empty where none did."""
     @_builtins.property
     def parameters(self) -> _any_pb2.Any:
-        """The request with every default filled in and without its images."""
+        """The request with every default filled in, without the images that it is about and the checkpoint that
+        it goes on from: a ClassifyRequest, ExtractFeaturesRequest, ExplainRequest, AttackRequest,
+        RobustnessPlan or SynthesizeRequest. What parameters hold, such as a baseline's picture or the mask of
+        a true region, is still there.
+        """
 
     @_builtins.property
     def cost(self) -> Global___Cost:

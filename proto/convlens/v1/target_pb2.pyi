@@ -18,7 +18,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Target(_message.Message):
-    """The class that a question is about. Left out, it is the network's own prediction for that image."""
+    """The class that a question is about; the field says what it means to leave it out."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
