@@ -21,14 +21,10 @@ from convlens.server.logs import configure_logs
 from convlens.server.main import Ending, serve
 from convlens.server.metrics import Metrics
 from convlens.server.settings import load_settings
-from convlens.v1.classification_pb2 import (
-    Classification,
-    ClassifyResponse,
-    ClassifyResult,
-    ClassScore,
-)
+from convlens.v1.classification_pb2 import Classification, ClassifyResponse, ClassifyResult
 from convlens.v1.network_pb2 import Network
 from convlens.v1.receipt_pb2 import Receipt
+from convlens.v1.target_pb2 import ClassScore
 
 PATH = "/convlens.v1.ClassificationService/Classify"
 NETWORK = Network(name="resnet18", version="1")

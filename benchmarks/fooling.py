@@ -175,7 +175,7 @@ def _attacked(client: Client, bench: Bench, case: Case, part: slice) -> Iterator
     stream: Any = client.attack_stream
     options: dict[str, Any] = {"network": bench.name, "min_interval_ms": 60_000, **case.options}
     options |= {"timeout": 36_000, "seed": bench.seed}
-    for event in stream(bench.files[part], case.ours, labels=bench.classes[part], **options):
+    for event in stream(bench.files[part], case.ours, true_classes=bench.classes[part], **options):
         if isinstance(event, AttackItem):
             if event.verdict is None:
                 raise RuntimeError(f"picture {event.image_index} has no verdict") from event.error

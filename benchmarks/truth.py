@@ -32,7 +32,8 @@ from convlens.client.methods import (
     SmoothGrad,
 )
 from convlens.v1.explanation_pb2 import MAP_SIGN_NON_NEGATIVE, MapGeometry
-from convlens.v1.quality_pb2 import Box, TrueRegion
+from convlens.v1.geometry_pb2 import Box
+from convlens.v1.quality_pb2 import TrueRegion
 from convlens.v1.tensor_pb2 import DATA_TYPE_UINT8, Tensor
 from convlens.workers.images import Pixels
 from convlens.workers.localization import localize, overlap

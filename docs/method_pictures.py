@@ -165,7 +165,9 @@ def occlusion(client: Client) -> Image.Image:
             told(tile(found.png, side), "score lost when covered"),
             told(colored(details.probability, cam.png, side), "probability that is left"),
             classes(details.predicted_class, target_of(found).index, side),
-            told(colored(strengths, cam.png, side), f"activation of map {details.watched_map}"),
+            told(
+                colored(strengths, cam.png, side), f"activation of map {details.watched_map_index}"
+            ),
         ]
         lines.append(row(tiles, (WIDTH - side * len(tiles)) // (len(tiles) - 1), 0))
     note = small("windows of 24 x 24 pixels, 8 pixels apart, filled with the blurred picture")
@@ -189,7 +191,7 @@ def deconvnet(client: Client) -> Image.Image:
     side, count = 92, 5
     lines: list[Image.Image] = []
     for layer, number in (("features.4", 25), ("features.7", 46), ("features.12", 31)):
-        patches = strongest_patches(client, Deconvnet(layer=layer, map=number))[:count]
+        patches = strongest_patches(client, Deconvnet(layer=layer, map_index=number))[:count]
         scale = max(float(np.abs(patch.reconstruction).max()) for patch in patches)
         pairs = [
             row([pixels(p.input_patch, side), pixels((p.reconstruction / scale + 1) / 2, side)], 3)

@@ -93,7 +93,7 @@ def unit_maximization(client: Client) -> Image.Image:
 
 def unit(client: Client, layer: str, number: int) -> Image.Image:
     """What one map answers to most."""
-    wanted = UnitMaximization(layer=layer, unit=FeatureUnit(map=number), priors=RECIPE)
+    wanted = UnitMaximization(layer=layer, unit=FeatureUnit(map_index=number), priors=RECIPE)
     [found] = made(client, wanted)
     return under(tile(found.png, SIDE), f"{layer}, map {number}", f"answers {found.activation:.3g}")
 

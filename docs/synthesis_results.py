@@ -95,7 +95,7 @@ def class_models(client: Client) -> Iterator[str]:
         for line, label, answer, other in zip(rows, CLASSES, answers, others, strict=True):
             line += [chance(label, answer), chance(label, other)]
         reached = sum(
-            answer.label == label and answer.probability >= MODELED
+            answer.label == label and (answer.probability or 0) >= MODELED
             for label, answer in zip(CLASSES, answers, strict=True)
         )
         agreed = sum(other.label == label for label, other in zip(CLASSES, others, strict=True))

@@ -48,7 +48,11 @@ def test_a_verdict_says_what_became_of_the_picture(connect: Any, server: FakeSer
     )
     assert AttackVerdict is type(found)
     assert found.succeeded and (found.status, found.rounded_status) == ("succeeded",) * 2
-    assert (found.original_class, found.target_class, found.succeeded_by) == (0, None, "PGD")
+    assert (found.original_class_index, found.target_class_index, found.succeeded_by) == (
+        0,
+        None,
+        "PGD",
+    )
     assert [score.label for score in found.before] == ["cat", "dog"]
     assert (
         [score.label for score in found.after]
@@ -72,7 +76,7 @@ def test_what_is_sent(connect: Any, server: FakeServer) -> None:
         [b"x", b"y"],
         DeepFool(overshoot=0.1),
         target="dog",
-        labels=["cat", 0],
+        true_classes=["cat", 0],
         stop_at_success=False,
         until_rounded_succeeds=True,
         through_resize=True,
@@ -89,7 +93,7 @@ def test_what_is_sent(connect: Any, server: FakeServer) -> None:
         images=sent.message.images,
         method=methods.AttackMethod(deep_fool=DeepFool(overshoot=0.1)),
         goal=pb.AttackGoal(target=Target(label="dog")),
-        labels=[Target(label="cat"), Target(class_index=0)],
+        true_classes=[Target(label="cat"), Target(class_index=0)],
         stop_at_success=False,
         until_rounded_succeeds=True,
         through_resize=True,
@@ -152,7 +156,7 @@ def test_every_attack_of_the_contract_can_be_asked_for(
         ([PGD()], {"target": 1.5}, "A target is a float"),
         ([PGD(epsilon=0)], {}, "epsilon"),
         ([PGD()], {"top_k": "two"}, "The request is not valid"),
-        ([PGD()], {"labels": ["cat", "dog"]}, "must be one for each image"),
+        ([PGD()], {"true_classes": ["cat", "dog"]}, "must be one for each image"),
         ([PGD()], {"target": "cat"}, "the class of image 0 already"),
     ],
 )
@@ -175,7 +179,7 @@ def test_a_list_gives_a_list_and_errors_have_their_place(connect: Any, server: F
 
 
 def test_an_image_that_was_wrong_is_no_success(connect: Any, server: FakeServer) -> None:
-    found = connect(server.address).call("attack", b"x", FGSM(), labels="dog")
+    found = connect(server.address).call("attack", b"x", FGSM(), true_classes="dog")
     assert (found.status, found.succeeded, found.succeeded_by) == (
         "already_misclassified",
         False,
@@ -187,7 +191,7 @@ def test_an_image_that_was_wrong_is_no_success(connect: Any, server: FakeServer)
 def flagged(request: pb.AttackRequest) -> pb.AttackResponse:
     response = attack(request)
     verdict = response.results[0].verdict
-    verdict.status = pb.ATTACK_STATUS_BUDGET_EXHAUSTED
+    verdict.status = pb.ATTACK_STATUS_STEPS_EXHAUSTED
     verdict.rounded_status = pb.ROUNDED_STATUS_NOT_REPRESENTABLE
     verdict.flags.extend([pb.ATTACK_FLAG_ZERO_GRADIENT, pb.ATTACK_FLAG_RANDOMNESS])
     del verdict.after_rounding[:]
@@ -197,7 +201,7 @@ def flagged(request: pb.AttackRequest) -> pb.AttackResponse:
 def test_words_of_the_contract(connect: Any) -> None:
     with FakeServer({"Attack": flagged}) as server:
         found = connect(server.address).call("attack", b"x", FGSM())
-    assert (found.status, found.rounded_status) == ("budget_exhausted", "not_representable")
+    assert (found.status, found.rounded_status) == ("steps_exhausted", "not_representable")
     assert found.flags == ("zero_gradient", "randomness")
 
 
@@ -300,7 +304,7 @@ def test_the_best_so_far(connect: Any, server: FakeServer) -> None:
     events = list(connect(server.address).stream(b"x", PGD(), **options))
     items = [event for event in events if isinstance(event, AttackItem)]
     assert [(i.is_final, i.verdict and i.verdict.status) for i in items] == [
-        (False, "unspecified"),
+        (False, "in_progress"),
         (True, "succeeded"),
     ]
     assert items[0].verdict and items[0].verdict.image().width > 1000

@@ -27,7 +27,7 @@ from convlens.client import (
 from convlens.client.testing import FakeServer
 from convlens.contract import ErrorReason, Failure
 from convlens.v1 import classification_pb2 as pb
-from convlens.v1 import image_pb2
+from convlens.v1 import image_pb2, target_pb2
 
 QUEUE_FULL = ErrorReason.ERROR_REASON_QUEUE_FULL
 
@@ -47,7 +47,7 @@ class FailsFirst:
         self.calls += 1
         if self.failures:
             raise self.failures.pop(0)
-        score = pb.ClassScore(label="cat", probability=1.0)
+        score = target_pb2.ClassScore(label="cat", probability=1.0)
         result = pb.ClassifyResult(classification=pb.Classification(classes=[score]))
         return pb.ClassifyResponse(results=[result])
 

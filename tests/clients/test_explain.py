@@ -41,7 +41,7 @@ from convlens.client.methods import (
 from convlens.client.testing import FakeServer
 from convlens.contract import ErrorReason, Failure
 from convlens.v1 import explanation_pb2 as pb
-from convlens.v1 import quality_pb2, tensor_pb2
+from convlens.v1 import geometry_pb2, quality_pb2, tensor_pb2
 
 FLOAT32 = tensor_pb2.DATA_TYPE_FLOAT32
 NOT_APPLICABLE = Failure(
@@ -106,7 +106,7 @@ def test_what_is_sent(connect: Any, server: FakeServer) -> None:
         methods.QualityMeasure(deletion=Deletion(steps=8)),
         methods.QualityMeasure(completeness=Completeness()),
     ]
-    box = quality_pb2.Box(left=1, top=2, right=3, bottom=4)
+    box = geometry_pb2.Box(left=1, top=2, right=3, bottom=4)
     assert list(sent.message.true_regions) == [TrueRegion(box=box)]
     assert (sent.message.seed, sent.message.stable_share) == (7, 0.5)
     assert sent.message.allow_partial and not sent.message.estimate_only
@@ -268,7 +268,7 @@ def test_details(connect: Any, server: FakeServer) -> None:
     assert patch.position == (1, 2) and patch.receptive_field == Box(0, 0, 16, 16)
     assert patch.reconstruction.shape == patch.input_patch.shape == (16, 16, 3)
     assert patch._repr_png_() == patch.png != b""
-    assert [part.map for part in activations.parts] == [0, 1, 2]
+    assert [part.map_index for part in activations.parts] == [0, 1, 2]
     assert filters.parts[0].weights.shape == (3, 5, 5)
     with pytest.raises(LookupError, match="Filters has no map of its own; its numbers are in det"):
         _ = filters.map

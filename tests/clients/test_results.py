@@ -22,13 +22,13 @@ from convlens.client import (
     _results,
 )
 from convlens.client.testing import FakeServer
-from convlens.v1 import anatomy_pb2, network_pb2, receipt_pb2
+from convlens.v1 import anatomy_pb2, image_pb2, network_pb2, receipt_pb2, target_pb2
 from convlens.v1 import classification_pb2 as pb
 
 PAIRS = [
     (Accuracy, network_pb2.Accuracy, set(), set()),
     (Anatomy, anatomy_pb2.Anatomy, set(), set()),
-    (ClassScore, pb.ClassScore, {"index"}, {"class_index"}),
+    (ClassScore, target_pb2.ClassScore, {"index"}, {"class_index"}),
     (Cost, receipt_pb2.Cost, set(), set()),
     (DesignWarning, anatomy_pb2.DesignWarning, set(), set()),
     (FieldExtent, anatomy_pb2.FieldExtent, set(), set()),
@@ -67,7 +67,7 @@ def test_a_whole_network():
     )
     anatomy = anatomy_pb2.Anatomy(
         layers=[layer, anatomy_pb2.Layer(name="fc")],
-        training_memory=anatomy_pb2.TrainingMemory(momentum=12),
+        training_memory=anatomy_pb2.TrainingMemory(momentum_bytes=12),
         warnings=[skips],
         grammar="INPUT -> FC",
     )
@@ -76,7 +76,7 @@ def test_a_whole_network():
             name="shapes",
             kind=network_pb2.NETWORK_KIND_LINEAR,
             input=network_pb2.InputGeometry(
-                interpolation=network_pb2.INTERPOLATION_BICUBIC, mean=[0.5, 0.25, 0.125]
+                interpolation=image_pb2.INTERPOLATION_BICUBIC, mean=[0.5, 0.25, 0.125]
             ),
             accuracies=[network_pb2.Accuracy(dataset="shapes", top1=0.99)],
             precision=receipt_pb2.PRECISION_BFLOAT16,
@@ -91,7 +91,7 @@ def test_a_whole_network():
     assert conv.output_shape == (24, 64, 64)
     assert conv.receptive_field == ReceptiveField(FieldExtent(7, 2, 0.5), FieldExtent(1, 2, 0.5))
     assert fc.receptive_field is None
-    assert network.anatomy.training_memory.momentum == 12
+    assert network.anatomy.training_memory.momentum_bytes == 12
     assert network.anatomy.warnings == (DesignWarning("fc", "stride_skips", "It skips."),)
     assert network.anatomy.grammar == "INPUT -> FC"
     assert network.traffic_weight == 0.25
@@ -107,7 +107,7 @@ def test_a_receipt_keeps_everything(connect):
     receipt = receipt_pb2.Receipt(network="shapes", seed=7, rows=8, threads=2)
     receipt.parameters.Pack(pb.ClassifyRequest(network="shapes", top_k=3))
     receipt.cost.forward_passes = 1
-    score = pb.ClassScore(class_index=3, label="star", probability=0.75, logit=1.5)
+    score = target_pb2.ClassScore(class_index=3, label="star", probability=0.75, logit=1.5)
     answer = pb.ClassifyResponse(
         results=[pb.ClassifyResult(classification=pb.Classification(classes=[score]))],
         receipt=receipt,
@@ -118,6 +118,8 @@ def test_a_receipt_keeps_everything(connect):
     assert (result.receipt.seed, result.receipt.rows) == (7, 8)
     assert result.receipt.cost == Cost(1, 0)
     assert result.receipt.to_dict()["parameters"]["top_k"] == 3
+    assert str(result.top) == "star 75.0%"
+    assert str(ClassScore(3, "star", None, None)) == "star"
     with pytest.raises(FrozenInstanceError):
         result.top.label = "ring"
     assert hash(result) == hash(result)

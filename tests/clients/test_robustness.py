@@ -114,8 +114,8 @@ def test_what_is_sent(connect: Any, server: FakeServer) -> None:
         allow_partial=True,
     )
     first, second = batch.batch.images
-    assert (first.id, first.image.encoded, first.label) == ("a", b"x", Target(label="cat"))
-    assert second.image.tensor.shape == [2, 2, 1] and second.label == Target(class_index=0)
+    assert (first.id, first.image.encoded, first.true_class) == ("a", b"x", Target(label="cat"))
+    assert second.image.tensor.shape == [2, 2, 1] and second.true_class == Target(class_index=0)
     assert first.image.geometry == second.image.geometry == 2
 
 
@@ -191,9 +191,9 @@ def test_a_source_that_is_asynchronous() -> None:
     ("images", "options", "words"),
     [
         ([], {}, "There are no images; give one at least."),
-        ([b"x"], {}, r"An image is a bytes; it must be a LabeledImage, or \(id, image, label\)."),
+        ([b"x"], {}, r"An image is a bytes; .* a LabeledImage, or \(id, image, true_class\)."),
         ([("a", b"x")], {}, "An image is a tuple"),
-        ([("a", b"x", None)], {}, "The image 'a' has no label; give its true class."),
+        ([("a", b"x", None)], {}, "The image 'a' has no true class; give it by index or label."),
         ([("a", b"x", 1.5)], {}, "A target is a float"),
         ([("", b"x", 0)], {}, "The image '' cannot be sent: id "),
         ([("a" * 201, b"x", 0)], {}, "cannot be sent: id is 201 long"),

@@ -28,6 +28,7 @@ from convlens.client._sending import sender
 from convlens.client.testing import FakeServer
 from convlens.contract import ErrorReason, Failure
 from convlens.v1 import classification_pb2 as pb
+from convlens.v1 import target_pb2
 from tests.clients.streaming import breaking
 
 STOPPING = Failure(ErrorReason.ERROR_REASON_SERVER_STOPPING, retry_after=0.1)
@@ -39,7 +40,7 @@ def echo(request: pb.ClassifyRequest) -> pb.ClassifyResponse:
     if request.images[0].encoded == b"bad":
         reason = ErrorReason.ERROR_REASON_IMAGE_UNREADABLE
         raise Failure(reason, detail="it is bad", formats="PNG")
-    score = pb.ClassScore(label=request.images[0].encoded.decode())
+    score = target_pb2.ClassScore(label=request.images[0].encoded.decode())
     result = pb.ClassifyResult(classification=pb.Classification(classes=[score]))
     return pb.ClassifyResponse(results=[result])
 

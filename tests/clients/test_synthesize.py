@@ -45,12 +45,12 @@ from tests.clients.streaming import breaking, check_cancelled_task, endless
 
 PROGRESS = pb.SynthesizeResponse(progress=pb.SynthesisProgress(steps=1))
 BROKEN = pb.SynthesizedPicture(pixels=tensor_pb2.Tensor(shape=[3]))
-UNIT = UnitMaximization(layer="avgpool", unit=FeatureUnit(map=1))
+UNIT = UnitMaximization(layer="avgpool", unit=FeatureUnit(map_index=1))
 
 # Every method of the contract, with what is said beside it, and the pictures that it makes.
 METHODS: list[tuple[Any, dict[str, Any], int]] = [
     (ClassModel(steps=4), {"target": "cat"}, 1),
-    (UnitMaximization(layer="avgpool", unit=FeatureUnit(map=1), steps=4), {}, 1),
+    (UnitMaximization(layer="avgpool", unit=FeatureUnit(map_index=1), steps=4), {}, 1),
     (UnitMaximization(layer="avgpool", steps=4), {"direction": np.ones(3)}, 1),
     (Inversion(layer="avgpool", steps=4, reconstructions=3), {"image": b"x"}, 3),
     (Inversion(layer="logits", steps=4), {"code": np.zeros(4, np.float64)}, 1),
@@ -134,7 +134,7 @@ def test_the_end_says_what_the_network_says(connect: Any, server: FakeServer) ->
 def test_what_is_sent(connect: Any, server: FakeServer) -> None:
     method = UnitMaximization(
         layer="avgpool",
-        unit=FeatureUnit(map=3, position=Position(row=1, column=2)),
+        unit=FeatureUnit(map_index=3, position=Position(row=1, column=2)),
         steps=3,
         priors=Priors(jitter=4),
     )

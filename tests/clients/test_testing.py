@@ -15,7 +15,7 @@ from convlens.client import (
 from convlens.client.testing import FakeServer
 from convlens.contract import ErrorReason, Failure
 from convlens.v1 import classification_pb2 as pb
-from convlens.v1 import receipt_pb2
+from convlens.v1 import receipt_pb2, target_pb2
 
 
 def test_it_answers_without_being_told_anything():
@@ -29,7 +29,7 @@ def test_it_answers_without_being_told_anything():
 
 
 def test_answers_may_be_messages_errors_or_functions():
-    score = pb.ClassScore(label="newt")
+    score = target_pb2.ClassScore(label="newt")
     result = pb.ClassifyResult(classification=pb.Classification(classes=[score]))
     message = pb.ClassifyResponse(results=[result])
     full = Failure(ErrorReason.ERROR_REASON_QUEUE_FULL, retry_after=9, pool="p", limit=1)
@@ -120,7 +120,9 @@ def test_an_answer_to_an_rpc_that_there_is_not():
 
 
 def test_a_message_answers_each_request_of_a_stream():
-    result = pb.ClassifyResult(classification=pb.Classification(classes=[pb.ClassScore(label="a")]))
+    result = pb.ClassifyResult(
+        classification=pb.Classification(classes=[target_pb2.ClassScore(label="a")])
+    )
     message = pb.ClassifyStreamResponse(id=99, response=pb.ClassifyResponse(results=[result]))
     with FakeServer({"ClassifyStream": message}) as server, Client(server.address) as client:
         assert [r.top.label for r in client.classify_stream([b"x", b"y"])] == ["a", "a"]

@@ -88,10 +88,10 @@ def test_the_verdict_is_what_classify_says_of_the_picture(
         exact = Image(tensor=verdict.pixels, geometry=image_pb2.GEOMETRY_AS_IS)
         answer = classifying.Classify(ClassifyRequest(images=[exact]), timeout=30)
         assert answer.results[0].classification.classes[0].label == verdict.after[0].label
-        fooled = verdict.after[0].class_index != verdict.original_class
+        fooled = verdict.after[0].class_index != verdict.original_class_index
         assert fooled == (verdict.status == pb.ATTACK_STATUS_SUCCEEDED)
         assert bool(verdict.succeeded_by) == fooled
-        fooled = verdict.after_rounding[0].class_index != verdict.original_class
+        fooled = verdict.after_rounding[0].class_index != verdict.original_class_index
         assert fooled == (verdict.rounded_status == pb.ROUNDED_STATUS_SUCCEEDED)
     assert any(verdict.status == pb.ATTACK_STATUS_SUCCEEDED for verdict in found)
     spent, most = response.receipt.cost, response.estimated_cost
@@ -119,7 +119,7 @@ def test_budgets_hold_and_distances_are_measured(
 
 def test_an_image_that_is_wrong_already_is_no_success(attacking: Any, pictures: list[Path]) -> None:
     wrong = Target(label="heart" if "heart" not in pictures[0].name else "star")
-    asked = request(pictures[:1], ATTACKS["pgd"], labels=[wrong], return_pixels=True)
+    asked = request(pictures[:1], ATTACKS["pgd"], true_classes=[wrong], return_pixels=True)
     [verdict] = verdicts(attacking.Attack(asked, timeout=30))
     assert verdict.status == pb.ATTACK_STATUS_ALREADY_MISCLASSIFIED
     assert (verdict.steps, verdict.distance.linf, verdict.succeeded_by) == (0, 0, "")
@@ -136,7 +136,7 @@ def test_targets(attacking: Any, pictures: list[Path]) -> None:
             attacking.Attack(request(pictures[:1], strong, goal=goal, top_k=10), timeout=60)
         )
         expected = verdict.before[1 if goal.HasField("target") else 9].class_index
-        assert verdict.target_class == expected
+        assert verdict.target_class_index == expected
         assert verdict.status == pb.ATTACK_STATUS_SUCCEEDED
         assert verdict.after[0].class_index == expected
 
@@ -211,7 +211,7 @@ def test_an_attack_goes_through_the_resizing_of_the_photo(
         answer = classifying.Classify(ClassifyRequest(images=[image]), timeout=30)
         [first, *_] = answer.results[0].classification.classes
         assert first.class_index == verdict.after_rounding[0].class_index
-        assert first.class_index != verdict.original_class
+        assert first.class_index != verdict.original_class_index
 
 
 BAD: dict[str, tuple[Callable[[pb.AttackRequest], object], str]] = {
@@ -223,7 +223,10 @@ BAD: dict[str, tuple[Callable[[pb.AttackRequest], object], str]] = {
         lambda r: r.goal.target.CopyFrom(Target(label="cat")),
         "goal.target.label",
     ),
-    "labels for others": (lambda r: r.labels.extend([Target(rank=1)] * 3), "one for each of 1"),
+    "labels for others": (
+        lambda r: r.true_classes.extend([Target(rank=1)] * 3),
+        "one for each of 1",
+    ),
     "no method": (lambda r: r.method.Clear(), "method"),
 }
 
@@ -262,6 +265,7 @@ def test_at_the_deadline_there_is_the_best_so_far(attacking: Any, pictures: list
     asked = request(pictures[:2], long, allow_partial=True)
     for verdict in verdicts(attacking.Attack(asked, timeout=2)):
         assert verdict.status == pb.ATTACK_STATUS_DEADLINE
+        assert verdict.rounded_status == pb.ROUNDED_STATUS_NOT_JUDGED
         assert 0 < verdict.steps < 10_000
         assert 0 < verdict.distance.linf <= 1e-4
     asked.allow_partial = False
@@ -298,6 +302,8 @@ def test_a_stream_tells_of_progress_and_of_the_best_so_far(
     first = [item.result.verdict for item in versions if item.image_index == 0]
     assert len(first) > 3
     assert [item.is_final for item in versions if item.image_index == 0][-1]
+    under_way = {(verdict.status, verdict.rounded_status) for verdict in first[:-1]}
+    assert under_way == {(pb.ATTACK_STATUS_IN_PROGRESS, pb.ROUNDED_STATUS_NOT_JUDGED)}
     steps = [verdict.steps for verdict in first]
     assert steps == sorted(steps) and steps[0] < steps[-1]
 

@@ -42,7 +42,7 @@ def test_classify_says_of_the_picture_what_the_verdict_says(
         best = json.loads(line)["classes"][0]
         assert verdict["rounded_status"] == "succeeded"
         assert best["label"] == verdict["after_rounding"][0]["label"]
-        assert best["index"] != verdict["original_class"]
+        assert best["index"] != verdict["original_class_index"]
         with Image.open(path) as made:
             pixels = np.load(path.with_suffix(".npy"))
             assert np.abs(np.asarray(made) / 255 - pixels).max() <= 0.5001 / 255

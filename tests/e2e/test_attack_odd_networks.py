@@ -151,7 +151,7 @@ def test_scores_that_are_no_numbers_are_an_error(attacking: Any, name: str) -> N
 
 def test_a_curve_of_such_networks_says_so(attacking: Any) -> None:
     pgd = methods.AttackMethod(pgd=methods.PGD(steps=3))
-    labeled = [pb.LabeledImage(id=c, image=image(), label=Target(label=c)) for c in "abcd"]
+    labeled = [pb.LabeledImage(id=c, image=image(), true_class=Target(label=c)) for c in "abcd"]
 
     def items(network: str) -> list[pb.RobustnessItem]:
         plan = pb.RobustnessPlan(network=network, attacks=[pgd], epsilons=[0.1])

@@ -180,7 +180,7 @@ def test_all_classes_of_a_picture_share_what_does_not_depend_on_the_class(
 def test_patches_of_a_map_have_one_scale_whatever_their_picture(
     explaining: Any, pictures: list[Path]
 ) -> None:
-    wanted = methods.Deconvnet(layer="features.7", map=2)
+    wanted = methods.Deconvnet(layer="features.7", map_index=2)
     asked = request(pictures[:3], wanted, rendering=pb.Rendering())
     found = [
         result.explanation.attributions[0].attribution.deconvnet.patches[0]
@@ -299,7 +299,7 @@ def test_a_stream_has_what_the_call_has(explaining: Any, pictures: list[Path]) -
     assert error.image_index == 1
     assert error.error == response.results[1].error
     for index in (0, 2):
-        own = [item.attribution for item in items if item.image_index == index and item != error]
+        own = [item.result for item in items if item.image_index == index and item != error]
         own.sort(key=lambda each: (each.method_index, each.target_index))
         assert own == list(response.results[index].explanation.attributions)
 
@@ -316,9 +316,9 @@ def test_a_stream_tells_of_progress_and_of_maps_that_improve(
     costs = [each.cost.backward_passes for each in progress]
     assert costs == sorted(costs) and costs[0] < costs[-1] <= 61
     versions = [
-        event.item.attribution.attribution
+        event.item.result.attribution
         for event in found
-        if event.HasField("item") and event.item.attribution.method_index == 0
+        if event.HasField("item") and event.item.result.method_index == 0
     ]
     samples = [version.samples for version in versions]
     assert samples == sorted(set(samples)) and samples[-1] == 60 and len(samples) > 3
@@ -386,8 +386,9 @@ BAD: dict[str, tuple[Callable[[list[Path]], pb.ExplainRequest], str]] = {
         "methods[0].occlusion.stride is 9; must be at most 8, the side of the window",
     ),
     "map": (
-        lambda p: request(p, methods.Deconvnet(layer="features.7", map=9999)),
-        "methods[0].deconvnet.map is 9999; must be below 48, the number of maps of 'features.7'",
+        lambda p: request(p, methods.Deconvnet(layer="features.7", map_index=9999)),
+        "methods[0].deconvnet.map_index is 9999; must be below 48, the number of maps of "
+        "'features.7'",
     ),
     "label": (
         lambda p: request(p, methods.Saliency(), targets=[Target(label="hart")]),

@@ -14,7 +14,7 @@ import pytest
 
 from convlens.v1 import explanation_methods_pb2 as methods
 from convlens.v1 import explanation_pb2 as pb
-from convlens.v1 import quality_pb2
+from convlens.v1 import image_pb2, quality_pb2
 from convlens.v1.explanation_pb2_grpc import ExplanationServiceStub
 from convlens.v1.target_pb2 import Target
 from tests.conftest import RunningServer
@@ -39,11 +39,13 @@ METHODS: Sequence[Callable[[Any], Any]] = (
     lambda r: methods.InputXGradient(),
     lambda r: methods.SmoothGrad(samples=r.randint(2, 12), form=any_of(r, methods.SmoothGradForm)),
     lambda r: methods.IntegratedGradients(
-        steps=r.randint(1, 3), max_steps=9, baseline=methods.FILL_NOISE
+        steps=r.randint(1, 3), max_steps=9, baseline=image_pb2.FILL_NOISE
     ),
     lambda r: methods.GuidedBackprop(),
     lambda r: methods.Deconvnet(layer=LAYER, strongest=r.randint(1, 3)),
-    lambda r: methods.Occlusion(window=24, stride=r.randint(13, 24), fill=any_of(r, methods.Fill)),
+    lambda r: methods.Occlusion(
+        window=24, stride=r.randint(13, 24), fill=any_of(r, image_pb2.Fill)
+    ),
     lambda r: methods.GradCam(layer=r.choice(["", LAYER])),
     lambda r: methods.GuidedGradCam(),
     lambda r: methods.Activations(layer=LAYER, count=3),

@@ -9,6 +9,7 @@ import pytest
 from convlens.contract import Failure
 from convlens.contract.errors import reason_name
 from convlens.v1 import explanation_methods_pb2 as methods
+from convlens.v1 import geometry_pb2
 from convlens.v1 import quality_pb2 as quality
 from convlens.v1.explanation_pb2_grpc import ExplanationServiceStub
 from convlens.v1.quality_pb2 import QualityMeasure
@@ -31,7 +32,7 @@ def explaining(channel: grpc.Channel) -> Any:
 
 
 def test_every_measure_judges_every_map(explaining: Any, pictures: list[Path]) -> None:
-    region = quality.TrueRegion(box=quality.Box(left=0, top=0, right=256, bottom=256))
+    region = quality.TrueRegion(box=geometry_pb2.Box(left=0, top=0, right=256, bottom=256))
     wanted = (methods.IntegratedGradients(steps=16, max_steps=16), methods.GradCam())
     asked = request(pictures[:2], *wanted, measures=MEASURES, true_regions=[region, region], seed=3)
     response = explaining.Explain(asked, timeout=60)

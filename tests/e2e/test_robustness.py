@@ -46,7 +46,7 @@ def image(picture: Path, label: str = "", name: str = "") -> pb.LabeledImage:
     return pb.LabeledImage(
         id=name or picture.stem,
         image=Image(encoded=picture.read_bytes()),
-        label=Target(label=label or picture.stem.split("-")[0]),
+        true_class=Target(label=label or picture.stem.split("-")[0]),
     )
 
 
@@ -159,14 +159,16 @@ def test_neither_company_nor_order_nor_pauses_change_the_curve(
 
 def test_a_bad_image_is_counted_and_stops_nobody(attacking: Any, pictures: list[Path]) -> None:
     good = image(pictures[0])
-    broken = pb.LabeledImage(id="broken", image=Image(encoded=b"no picture"), label=good.label)
+    broken = pb.LabeledImage(
+        id="broken", image=Image(encoded=b"no picture"), true_class=good.true_class
+    )
     nameless = image(pictures[1], name="unknown class")
-    nameless.label.label = "sqare"
+    nameless.true_class.label = "sqare"
     ranked = image(pictures[2], name="ranked")
-    ranked.label.rank = 1
-    empty = pb.LabeledImage(id="empty", label=good.label)
+    ranked.true_class.rank = 1
+    empty = pb.LabeledImage(id="empty", true_class=good.true_class)
     unlabeled = pb.LabeledImage(id="unlabeled", image=good.image)
-    anonymous = pb.LabeledImage(image=good.image, label=good.label)
+    anonymous = pb.LabeledImage(image=good.image, true_class=good.true_class)
     bad = [broken, nameless, ranked, empty, unlabeled, anonymous]
     events = evaluated(attacking, messages(plan(FGSM), [*bad, good]))
     found, end = items(events), done(events)

@@ -27,7 +27,7 @@ from tests.conftest import RunningServer
 from tests.e2e.test_bad_input import refusal, refused
 
 STAR = Target(label="star")
-UNIT = methods.FeatureUnit(map=3)
+UNIT = methods.FeatureUnit(map_index=3)
 
 
 def numbers(values: Any) -> tensor_pb2.Tensor:
@@ -239,7 +239,7 @@ def test_what_is_known_of_the_class_is_told_in_a_partial_answer_too(synthesizing
     assert done.is_partial and isinstance(last, pb.SynthesisProgress)
     for picture, progress in zip(done.pictures, last.pictures, strict=True):
         assert picture.target.probability >= progress.probability - 1e-6 > 0
-        assert not picture.HasField("prediction")
+        assert not picture.HasField("prediction") and not picture.target.HasField("logit")
 
 
 @pytest.mark.parametrize(
@@ -285,8 +285,8 @@ def failed(stub: Any, parameters: Message, **fields: Any) -> Any:
         (methods.ClassModel(target=STAR, l2_weight=-1), "class_model.l2_weight", "at least 0"),
         (methods.ClassModel(), "class_model.target", "must be set"),
         (
-            methods.UnitMaximization(layer="features.5", unit=methods.FeatureUnit(map=999)),
-            "unit_maximization.unit.map",
+            methods.UnitMaximization(layer="features.5", unit=methods.FeatureUnit(map_index=999)),
+            "unit_maximization.unit.map_index",
             "must be below",
         ),
         (

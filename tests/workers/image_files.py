@@ -26,7 +26,7 @@ INPUT = network_pb2.InputGeometry(
     width=224,
     channels=3,
     resize=256,
-    interpolation=network_pb2.INTERPOLATION_BILINEAR,
+    interpolation=image_pb2.INTERPOLATION_BILINEAR,
 )
 OF_PICTURES = {
     ErrorReason.ERROR_REASON_IMAGE_EMPTY,

@@ -87,7 +87,7 @@ def test_memory_counts_what_is_new():
     anatomy = anatomy_of(nn.Sequential(*layers).half(), 3, 8, 8)
     assert [layer.forward_bytes for layer in anatomy.layers] == [512, 0, 512, 0, 0]
     assert (anatomy.activations, anatomy.training_bytes) == (512, 2048)
-    assert anatomy.training_memory.momentum == 2 * 16
+    assert anatomy.training_memory.momentum_bytes == 2 * 16
 
 
 def warnings_of(*layers: nn.Module, size: int) -> list[tuple[str, str, str]]:

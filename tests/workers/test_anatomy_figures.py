@@ -78,8 +78,13 @@ def test_memory_of_vgg16(vgg16):
     assert vgg16.activations == rows - 150_528 + 25_088 == 15_112_168
     assert vgg16.forward_bytes == 60_448_672
     memory = vgg16.training_memory
-    assert (memory.activations, memory.activation_gradients) == (60_448_672, 60_448_672)
-    assert memory.parameters == memory.parameter_gradients == memory.momentum == 4 * 138_357_544
+    assert (memory.activation_bytes, memory.activation_gradient_bytes) == (60_448_672, 60_448_672)
+    assert (
+        memory.parameter_bytes
+        == memory.parameter_gradient_bytes
+        == memory.momentum_bytes
+        == 4 * 138_357_544
+    )
 
 
 def test_alexnet_of_torchvision(alexnet):

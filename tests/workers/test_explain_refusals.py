@@ -13,7 +13,7 @@ from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
 from convlens.contract import Failure
 from convlens.v1 import explanation_methods_pb2 as methods
-from convlens.v1 import network_pb2
+from convlens.v1 import image_pb2, network_pb2
 from convlens.workers.config import PoolConfig
 from convlens.workers.network import ServedNetwork
 from convlens.workers.worker import AnalysisWorker
@@ -55,7 +55,7 @@ def served(module: nn.Module) -> ServedNetwork:
         mean=[0.5] * 3,
         std=[0.5] * 3,
         resize=SIDE,
-        interpolation=network_pb2.INTERPOLATION_BILINEAR,
+        interpolation=image_pb2.INTERPOLATION_BILINEAR,
     )
     facts.input.CopyFrom(geometry)
     network = ServedNetwork(module, facts, torch.device("cpu"))

@@ -15,7 +15,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from convlens.contract import Failure
 from convlens.contract.errors import reason_name
 from convlens.internal.v1.job_pb2 import Job
-from convlens.v1 import feature_pb2, network_pb2, tensor_pb2
+from convlens.v1 import feature_pb2, image_pb2, network_pb2, tensor_pb2
 from convlens.v1.image_pb2 import Image
 from convlens.workers.anatomy import Unsteady
 from convlens.workers.features import FeatureJob, extract, extractor
@@ -62,7 +62,7 @@ def served(name: str, size: int) -> ServedNetwork:
             width=size,
             channels=3,
             resize=size,
-            interpolation=network_pb2.INTERPOLATION_BILINEAR,
+            interpolation=image_pb2.INTERPOLATION_BILINEAR,
             mean=MEAN,
             std=STD,
         ),

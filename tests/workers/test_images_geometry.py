@@ -25,9 +25,9 @@ from .image_files import INPUT, encode, little_memory, noise, tensor_image
 AS_IS = image_pb2.GEOMETRY_AS_IS
 BY_NETWORK = image_pb2.GEOMETRY_NETWORK
 INTERPOLATIONS = {
-    InterpolationMode.BILINEAR: network_pb2.INTERPOLATION_BILINEAR,
-    InterpolationMode.BICUBIC: network_pb2.INTERPOLATION_BICUBIC,
-    InterpolationMode.NEAREST: network_pb2.INTERPOLATION_NEAREST,
+    InterpolationMode.BILINEAR: image_pb2.INTERPOLATION_BILINEAR,
+    InterpolationMode.BICUBIC: image_pb2.INTERPOLATION_BICUBIC,
+    InterpolationMode.NEAREST: image_pb2.INTERPOLATION_NEAREST,
 }
 PRESETS: dict[str, ImageClassification] = {
     "resnet18 256/224": models.ResNet18_Weights.IMAGENET1K_V1.transforms(),

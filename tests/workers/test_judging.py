@@ -18,11 +18,11 @@ from convlens.contract.errors import reason_name
 from convlens.internal.v1.job_pb2 import Job, Reply
 from convlens.v1 import explanation_methods_pb2 as methods
 from convlens.v1 import explanation_pb2 as pb
-from convlens.v1 import network_pb2, quality_pb2, tensor_pb2
+from convlens.v1 import image_pb2, network_pb2, quality_pb2, tensor_pb2
 from convlens.v1.explanation_methods_pb2 import ExplanationMethod
+from convlens.v1.geometry_pb2 import Box
 from convlens.v1.image_pb2 import Image
 from convlens.v1.quality_pb2 import (
-    Box,
     Completeness,
     Deletion,
     Insertion,
@@ -166,7 +166,7 @@ def test_every_map_has_one_score_for_each_measure_in_order(
         errors = [name for name, s in zip(names, each.scores, strict=True) if s.HasField("error")]
         assert errors == (["completeness"] if number < 2 else [])
         deletion, insertion = each.scores[0], each.scores[1]
-        assert deletion.measure.deletion.fill == methods.FILL_MEAN
+        assert deletion.measure.deletion.fill == image_pb2.FILL_MEAN
         assert insertion.measure.insertion.blur_sigma == 5
         assert len(deletion.value.curve) == 7 and len(insertion.value.curve) == 10
         probability = each.target.probability
@@ -219,6 +219,17 @@ def test_completeness_is_what_integrated_gradients_says_itself(
     error = integrated.error_estimate.absolute
     assert abs(integrated.scores[0].value.score) == pytest.approx(error, rel=1e-3)
     assert error < abs(product.scores[0].value.score)
+
+
+def test_an_error_is_a_share_of_something_or_of_nothing(
+    worker: AnalysisWorker, pictures: list[Path]
+) -> None:
+    itself = Image(encoded=pictures[0].read_bytes())
+    wanted = [methods.IntegratedGradients(baseline_image=itself), methods.IntegratedGradients()]
+    nowhere, somewhere = attributions(ask(worker, request(pictures[0], wanted, [])))
+    assert nowhere.error_estimate.absolute == 0
+    assert not nowhere.error_estimate.HasField("relative")
+    assert 0 < somewhere.error_estimate.relative < 1
 
 
 MISFITS = {
@@ -504,7 +515,7 @@ def test_a_stream_shows_the_map_before_its_scores(
     ]
     items = [event.item for event in events if event.HasField("item")]
     assert [item.is_final for item in items] == [False, True]
-    before, after = [item.attribution.attribution for item in items]
+    before, after = [item.result.attribution for item in items]
     assert before.map == after.map
     assert not before.scores and after.scores[0].HasField("value")
     response = ask(worker, asked)

@@ -136,7 +136,7 @@ def test_the_lecture_in_numbers(serve: Any) -> None:
 def test_a_verdict_on_numbers_has_no_picture(serve: Any) -> None:
     verdict = attack(serve(WEIGHTS), vector(X))
     assert (verdict.png, verdict.original_png) == (b"", b"")
-    assert verdict.rounded_status == pb.ROUNDED_STATUS_NOT_REPRESENTABLE
+    assert verdict.rounded_status == pb.ROUNDED_STATUS_NOT_APPLICABLE
     assert not verdict.after_rounding and not verdict.HasField("rounded_distance")
 
 

@@ -15,7 +15,14 @@ import torch
 from PIL import Image
 
 from convlens.contract import Failure, with_defaults
-from convlens.v1 import explanation_pb2, image_pb2, network_pb2, quality_pb2, tensor_pb2
+from convlens.v1 import (
+    explanation_pb2,
+    geometry_pb2,
+    image_pb2,
+    network_pb2,
+    quality_pb2,
+    tensor_pb2,
+)
 from convlens.workers.images import Pixels, Prepared, prepare
 from convlens.workers.localization import (
     Region,
@@ -42,7 +49,7 @@ def localization(**given: Any) -> quality_pb2.Localization:
 
 
 def network_input(side: int = 64, resize: int = 72) -> network_pb2.InputGeometry:
-    bilinear = network_pb2.INTERPOLATION_BILINEAR
+    bilinear = image_pb2.INTERPOLATION_BILINEAR
     return network_pb2.InputGeometry(
         height=side, width=side, channels=3, resize=resize, interpolation=bilinear
     )
@@ -56,7 +63,7 @@ def geometry(
     box: tuple[float, float, float, float], height: int, width: int
 ) -> explanation_pb2.MapGeometry:
     left, top, right, bottom = box
-    crop = quality_pb2.Box(left=left, top=top, right=right, bottom=bottom)
+    crop = geometry_pb2.Box(left=left, top=top, right=right, bottom=bottom)
     return explanation_pb2.MapGeometry(crop=crop, original_height=height, original_width=width)
 
 
@@ -163,7 +170,7 @@ def test_a_plateau_above_the_quantile_is_foreground() -> None:
             map, POSITIVE, picture, geometry((0, 0, 20, 20), 20, 20), localization(method=THRESHOLD)
         )
         assert found.region is not None
-        assert found.region.box == quality_pb2.Box(left=3, top=4, right=13, bottom=12)
+        assert found.region.box == geometry_pb2.Box(left=3, top=4, right=13, bottom=12)
 
 
 def disc(height: int, width: int, row: int, column: int, radius: int) -> tuple[Any, np.ndarray]:
@@ -303,7 +310,7 @@ def test_in_a_map_that_points_nowhere_nothing_is_found(name: str, method: Any) -
     picture, lies = Pixels(torch.rand(3, 50, 50)), geometry((0, 0, 24, 24), 24, 24)
     found = localize(NOTHING[name], SIGNED, picture, lies, localization(method=method))
     assert found.region is None and found.note == NOWHERE
-    truth = quality_pb2.TrueRegion(box=quality_pb2.Box(right=9, bottom=9))
+    truth = quality_pb2.TrueRegion(box=geometry_pb2.Box(right=9, bottom=9))
     assert overlap(found.region, truth) == 0
     assert not points_at(NOTHING[name], SIGNED, lies, truth, 1000)
 
@@ -367,7 +374,7 @@ def test_what_is_smaller_than_a_pixel_is_a_pixel() -> None:
     p = localization(method=THRESHOLD, foreground_quantile=0.9999)
     picture, lies = Pixels(torch.zeros(3, 200, 200)), geometry((0, 0, 8, 8), 8, 8)
     region = localize(map, POSITIVE, picture, lies, p).region
-    assert region is not None and region.box == quality_pb2.Box(left=2, top=5, right=3, bottom=6)
+    assert region is not None and region.box == geometry_pb2.Box(left=2, top=5, right=3, bottom=6)
 
 
 def true_mask(mask: np.ndarray) -> quality_pb2.TrueRegion:
@@ -377,7 +384,7 @@ def true_mask(mask: np.ndarray) -> quality_pb2.TrueRegion:
 
 def true_box(left: float, top: float, right: float, bottom: float) -> quality_pb2.TrueRegion:
     return quality_pb2.TrueRegion(
-        box=quality_pb2.Box(left=left, top=top, right=right, bottom=bottom)
+        box=geometry_pb2.Box(left=left, top=top, right=right, bottom=bottom)
     )
 
 
@@ -419,7 +426,7 @@ def test_the_same_region_overlaps_wholly_and_another_not_at_all() -> None:
     mask = np.zeros((20, 30), np.uint8)
     mask[3:9, 4:11] = 1
     region = Region.of(mask)
-    assert region.box == quality_pb2.Box(left=4, top=3, right=11, bottom=9)
+    assert region.box == geometry_pb2.Box(left=4, top=3, right=11, bottom=9)
     assert overlap(region, true_mask(mask)) == overlap(region, true_box(4, 3, 11, 9)) == 1
     assert overlap(region, true_mask(1 - mask)) == overlap(region, true_box(11, 0, 30, 20)) == 0
 

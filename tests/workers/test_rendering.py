@@ -15,7 +15,7 @@ from PIL import Image
 
 from convlens.contract import Failure, with_defaults
 from convlens.v1 import explanation_pb2 as pb
-from convlens.v1 import image_pb2, network_pb2, quality_pb2
+from convlens.v1 import geometry_pb2, image_pb2, network_pb2
 from convlens.workers.images import Pixels, prepare
 from convlens.workers.rendering import check_rendering, draw, draw_filter, draw_plane, limit_of
 from convlens.workers.rendering.colors import SHADES, colors_of
@@ -26,7 +26,7 @@ HEAT, OVERLAY = pb.RENDERING_STYLE_HEAT_MAP, pb.RENDERING_STYLE_OVERLAY
 POSITIVE, SIGNED = pb.MAP_SIGN_NON_NEGATIVE, pb.MAP_SIGN_SIGNED
 RECONSTRUCTION = pb.MAP_SIGN_RECONSTRUCTION
 INPUT = network_pb2.InputGeometry(
-    height=64, width=64, channels=3, resize=72, interpolation=network_pb2.INTERPOLATION_BILINEAR
+    height=64, width=64, channels=3, resize=72, interpolation=image_pb2.INTERPOLATION_BILINEAR
 )
 SMALL = Pixels(torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0)))
 
@@ -44,7 +44,7 @@ def fixed(**given: Any) -> pb.Rendering:
 
 def geometry(box: tuple[float, float, float, float], height: int, width: int) -> pb.MapGeometry:
     left, top, right, bottom = box
-    crop = quality_pb2.Box(left=left, top=top, right=right, bottom=bottom)
+    crop = geometry_pb2.Box(left=left, top=top, right=right, bottom=bottom)
     return pb.MapGeometry(crop=crop, original_height=height, original_width=width)
 
 

@@ -79,7 +79,7 @@ def _integrated_gradients(p: methods.IntegratedGradients, _: network_pb2.Network
 
 
 def _deconvnet(p: methods.Deconvnet, _: network_pb2.Network) -> Passes:
-    return FORWARD + GRADIENT * (1 if p.HasField("map") else p.strongest)
+    return FORWARD + GRADIENT * (1 if p.HasField("map_index") else p.strongest)
 
 
 def _occlusion(p: methods.Occlusion, network: network_pb2.Network) -> Passes:

@@ -11,9 +11,10 @@ from convlens.contract.method_page import methods_page
 
 HEAD = f"""# Errors
 
-Every error of every RPC carries exactly one `google.rpc.ErrorInfo` with the domain `{DOMAIN}`, a
-reason of this table, and the words in braces as metadata. `INVALID_REQUEST` carries a `BadRequest`
-that names every field at once; a retryable error carries a `RetryInfo` with the delay. In a
+Every error that the server sends carries exactly one `google.rpc.ErrorInfo` with the domain
+`{DOMAIN}`, a reason of this table, and the words in braces as metadata. `INVALID_REQUEST` carries a
+`BadRequest` that names all fields at once, up to 16 or 2000 bytes of them; a retryable error
+carries a `RetryInfo` with the delay. In a
 request of many images each image has a status of its own, with the same details. The id of the
 request is in the trailing metadata `x-request-id`.
 

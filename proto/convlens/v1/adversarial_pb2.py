@@ -23,7 +23,6 @@ _sym_db = _symbol_database.Default()
 
 
 from convlens.v1 import attack_methods_pb2 as convlens_dot_v1_dot_attack__methods__pb2
-from convlens.v1 import classification_pb2 as convlens_dot_v1_dot_classification__pb2
 from convlens.v1 import image_pb2 as convlens_dot_v1_dot_image__pb2
 from convlens.v1 import options_pb2 as convlens_dot_v1_dot_options__pb2
 from convlens.v1 import receipt_pb2 as convlens_dot_v1_dot_receipt__pb2
@@ -32,13 +31,14 @@ from convlens.v1 import tensor_pb2 as convlens_dot_v1_dot_tensor__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63onvlens/v1/adversarial.proto\x12\x0b\x63onvlens.v1\x1a convlens/v1/attack_methods.proto\x1a convlens/v1/classification.proto\x1a\x17\x63onvlens/v1/image.proto\x1a\x19\x63onvlens/v1/options.proto\x1a\x19\x63onvlens/v1/receipt.proto\x1a\x18\x63onvlens/v1/target.proto\x1a\x18\x63onvlens/v1/tensor.proto\x1a\x17google/rpc/status.proto\"\x0c\n\nUntargeted\"\r\n\x0bLeastLikely\"\xa2\x01\n\nAttackGoal\x12-\n\nuntargeted\x18\x01 \x01(\x0b\x32\x17.convlens.v1.UntargetedH\x00\x12%\n\x06target\x18\x02 \x01(\x0b\x32\x13.convlens.v1.TargetH\x00\x12\x30\n\x0cleast_likely\x18\x03 \x01(\x0b\x32\x18.convlens.v1.LeastLikelyH\x00\x42\x0c\n\x04goal\x12\x04\xa8\x9d\"\x01\"\x84\x04\n\rAttackRequest\x12\x18\n\x07network\x18\x01 \x01(\tB\x07\xaa\x9d\"\x03P\xc8\x01\x12.\n\x06images\x18\x02 \x03(\x0b\x32\x12.convlens.v1.ImageB\n\xaa\x9d\"\x06@\x01H@X\x01\x12\x31\n\x06method\x18\x03 \x01(\x0b\x32\x19.convlens.v1.AttackMethodB\x06\xaa\x9d\"\x02\x08\x01\x12%\n\x04goal\x18\x04 \x01(\x0b\x32\x17.convlens.v1.AttackGoal\x12-\n\x06labels\x18\x05 \x03(\x0b\x32\x13.convlens.v1.TargetB\x08\xaa\x9d\"\x04H@X\x01\x12(\n\x0fstop_at_success\x18\x06 \x01(\x08\x42\n\xaa\x9d\"\x06\x12\x04trueH\x00\x88\x01\x01\x12\x1e\n\x16until_rounded_succeeds\x18\x07 \x01(\x08\x12\x16\n\x0ethrough_resize\x18\x08 \x01(\x08\x12\x15\n\rreturn_pixels\x18\t \x01(\x08\x12\x36\n\x05top_k\x18\n \x01(\rB\"\xaa\x9d\"\x1e\x12\x01\x35\x1a\x07\x63lasses!\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00j\xf8@H\x01\x88\x01\x01\x12\x1a\n\x04seed\x18\x0b \x01(\x04\x42\x07\xaa\x9d\"\x03\x12\x01\x30H\x02\x88\x01\x01\x12\x15\n\rallow_partial\x18\x0c \x01(\x08\x12\x15\n\restimate_only\x18\r \x01(\x08\x42\x12\n\x10_stop_at_successB\x08\n\x06_top_kB\x07\n\x05_seed\"\x8e\x01\n\x0e\x41ttackResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.convlens.v1.AttackResult\x12%\n\x07receipt\x18\x02 \x01(\x0b\x32\x14.convlens.v1.Receipt\x12)\n\x0e\x65stimated_cost\x18\x03 \x01(\x0b\x32\x11.convlens.v1.Cost\"m\n\x0c\x41ttackResult\x12-\n\x07verdict\x18\x01 \x01(\x0b\x32\x1a.convlens.v1.AttackVerdictH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\xed\x04\n\rAttackVerdict\x12)\n\x06status\x18\x01 \x01(\x0e\x32\x19.convlens.v1.AttackStatus\x12\x32\n\x0erounded_status\x18\x02 \x01(\x0e\x32\x1a.convlens.v1.RoundedStatus\x12\x16\n\x0eoriginal_class\x18\x03 \x01(\r\x12\x19\n\x0ctarget_class\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\'\n\x06\x62\x65\x66ore\x18\x05 \x03(\x0b\x32\x17.convlens.v1.ClassScore\x12&\n\x05\x61\x66ter\x18\x06 \x03(\x0b\x32\x17.convlens.v1.ClassScore\x12/\n\x0e\x61\x66ter_rounding\x18\x07 \x03(\x0b\x32\x17.convlens.v1.ClassScore\x12\x0b\n\x03png\x18\x08 \x01(\x0c\x12#\n\x06pixels\x18\t \x01(\x0b\x32\x13.convlens.v1.Tensor\x12\'\n\x08geometry\x18\n \x01(\x0e\x32\x15.convlens.v1.Geometry\x12\'\n\x08\x64istance\x18\x0b \x01(\x0b\x32\x15.convlens.v1.Distance\x12/\n\x10rounded_distance\x18\x0c \x01(\x0b\x32\x15.convlens.v1.Distance\x12\r\n\x05steps\x18\r \x01(\x04\x12\x1f\n\x04\x63ost\x18\x0e \x01(\x0b\x32\x11.convlens.v1.Cost\x12\x14\n\x0csucceeded_by\x18\x0f \x01(\t\x12&\n\x05\x66lags\x18\x10 \x03(\x0e\x32\x17.convlens.v1.AttackFlag\x12\x14\n\x0coriginal_png\x18\x11 \x01(\x0c\x42\x0f\n\r_target_class\"P\n\x08\x44istance\x12\n\n\x02l0\x18\x01 \x01(\x04\x12\n\n\x02l1\x18\x02 \x01(\x01\x12\n\n\x02l2\x18\x03 \x01(\x01\x12\x0c\n\x04linf\x18\x04 \x01(\x01\x12\x12\n\ndistortion\x18\x05 \x01(\x01\"\xbe\x01\n\x13\x41ttackStreamRequest\x12\x33\n\x07request\x18\x01 \x01(\x0b\x32\x1a.convlens.v1.AttackRequestB\x06\xaa\x9d\"\x02\x08\x01\x12\x15\n\rpartial_items\x18\x02 \x01(\x08\x12G\n\x0fmin_interval_ms\x18\x03 \x01(\rB)\xaa\x9d\"%\x12\x03\x32\x35\x30\x1a\x0cmilliseconds!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00L\xed@H\x00\x88\x01\x01\x42\x12\n\x10_min_interval_ms\"\xa2\x01\n\x14\x41ttackStreamResponse\x12/\n\x08progress\x18\x01 \x01(\x0b\x32\x1b.convlens.v1.AttackProgressH\x00\x12\'\n\x04item\x18\x02 \x01(\x0b\x32\x17.convlens.v1.AttackItemH\x00\x12\'\n\x04\x64one\x18\x03 \x01(\x0b\x32\x17.convlens.v1.AttackDoneH\x00\x42\x07\n\x05\x65vent\"\x98\x01\n\x0e\x41ttackProgress\x12\x13\n\x0bimages_done\x18\x01 \x01(\r\x12\x15\n\rimages_fooled\x18\x02 \x01(\r\x12\x0e\n\x06images\x18\x03 \x01(\r\x12\x1f\n\x04\x63ost\x18\x04 \x01(\x0b\x32\x11.convlens.v1.Cost\x12)\n\x0e\x65stimated_cost\x18\x05 \x01(\x0b\x32\x11.convlens.v1.Cost\"^\n\nAttackItem\x12\x13\n\x0bimage_index\x18\x01 \x01(\r\x12\x10\n\x08is_final\x18\x02 \x01(\x08\x12)\n\x06result\x18\x03 \x01(\x0b\x32\x19.convlens.v1.AttackResult\"^\n\nAttackDone\x12%\n\x07receipt\x18\x01 \x01(\x0b\x32\x14.convlens.v1.Receipt\x12)\n\x0e\x65stimated_cost\x18\x02 \x01(\x0b\x32\x11.convlens.v1.Cost\"\x83\x01\n\x19\x45valuateRobustnessRequest\x12+\n\x04plan\x18\x01 \x01(\x0b\x32\x1b.convlens.v1.RobustnessPlanH\x00\x12+\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1a.convlens.v1.LabeledImagesH\x00\x42\x0c\n\x04part\x12\x04\xa8\x9d\"\x01\"\xfc\x03\n\x0eRobustnessPlan\x12\x18\n\x07network\x18\x01 \x01(\tB\x07\xaa\x9d\"\x03P\xc8\x01\x12\x34\n\x07\x61ttacks\x18\x02 \x03(\x0b\x32\x19.convlens.v1.AttackMethodB\x08\xaa\x9d\"\x04@\x01H\x10\x12N\n\x08\x65psilons\x18\x03 \x03(\x01\x42<\xaa\x9d\"8\x1a\"fraction of the pixel range [0, 1])\x00\x00\x00\x00\x00\x00\xf0?1\x00\x00\x00\x00\x00\x00\x00\x00H@\x12\x61\n\x0b\x65psilons_l2\x18\x04 \x03(\x01\x42L\xaa\x9d\"H\x1a\x32\x45uclidean length of the change of pixels in [0, 1])\x00\x00\x00\x00\x00@\x8f@1\x00\x00\x00\x00\x00\x00\x00\x00H@\x12\x17\n\x0frequire_rounded\x18\x05 \x01(\x08\x12H\n\x10\x63onfidence_level\x18\x06 \x01(\x01\x42)\xaa\x9d\"%\x12\x04\x30.95\x1a\x0bprobability1\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00\xf0?H\x00\x88\x01\x01\x12\x1a\n\x04seed\x18\x07 \x01(\x04\x42\x07\xaa\x9d\"\x03\x12\x01\x30H\x01\x88\x01\x01\x12\x1c\n\ncheckpoint\x18\x08 \x01(\x0c\x42\x08\xaa\x9d\"\x04P\x80\x80@\x12\x15\n\rallow_partial\x18\t \x01(\x08\x12\x15\n\restimate_only\x18\n \x01(\x08\x42\x13\n\x11_confidence_levelB\x07\n\x05_seed\"F\n\rLabeledImages\x12\x35\n\x06images\x18\x01 \x03(\x0b\x32\x19.convlens.v1.LabeledImageB\n\xaa\x9d\"\x06@\x01H@X\x01\"|\n\x0cLabeledImage\x12\x15\n\x02id\x18\x01 \x01(\tB\t\xaa\x9d\"\x05\x08\x01P\xc8\x01\x12)\n\x05image\x18\x02 \x01(\x0b\x32\x12.convlens.v1.ImageB\x06\xaa\x9d\"\x02\x08\x01\x12*\n\x05label\x18\x03 \x01(\x0b\x32\x13.convlens.v1.TargetB\x06\xaa\x9d\"\x02\x08\x01\"\xc8\x01\n\x1a\x45valuateRobustnessResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\x12\x33\n\x08progress\x18\x02 \x01(\x0b\x32\x1f.convlens.v1.RobustnessProgressH\x00\x12+\n\x04item\x18\x03 \x01(\x0b\x32\x1b.convlens.v1.RobustnessItemH\x00\x12+\n\x04\x64one\x18\x04 \x01(\x0b\x32\x1b.convlens.v1.RobustnessDoneH\x00\x42\x07\n\x05\x65vent\"\x8f\x01\n\x12RobustnessProgress\x12\x13\n\x0bimages_done\x18\x01 \x01(\x04\x12\x15\n\rimages_failed\x18\x02 \x01(\x04\x12,\n\x06points\x18\x03 \x03(\x0b\x32\x1c.convlens.v1.RobustnessPoint\x12\x1f\n\x04\x63ost\x18\x04 \x01(\x0b\x32\x11.convlens.v1.Cost\"\x80\x01\n\x0eRobustnessItem\x12\n\n\x02id\x18\x01 \x01(\t\x12\x32\n\nrobustness\x18\x02 \x01(\x0b\x32\x1c.convlens.v1.ImageRobustnessH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"V\n\x0fImageRobustness\x12\x15\n\rclean_correct\x18\x01 \x01(\x08\x12,\n\x07\x62udgets\x18\x02 \x03(\x0b\x32\x1b.convlens.v1.SmallestBudget\"\x83\x01\n\x0eSmallestBudget\x12\x14\n\x07\x65psilon\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\'\n\x08\x64istance\x18\x02 \x01(\x0b\x32\x15.convlens.v1.Distance\x12&\n\x05\x66lags\x18\x03 \x03(\x0e\x32\x17.convlens.v1.AttackFlagB\n\n\x08_epsilon\"\x91\x02\n\x0fRobustnessPoint\x12\x19\n\x0c\x61ttack_index\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x1f\n\x04norm\x18\x02 \x01(\x0e\x32\x11.convlens.v1.Norm\x12\x0f\n\x07\x65psilon\x18\x03 \x01(\x01\x12\x0e\n\x06images\x18\x04 \x01(\x04\x12\x0f\n\x07\x63orrect\x18\x05 \x01(\x04\x12\x10\n\x08\x61\x63\x63uracy\x18\x06 \x01(\x01\x12\x14\n\x0c\x61\x63\x63uracy_low\x18\x07 \x01(\x01\x12\x15\n\raccuracy_high\x18\x08 \x01(\x01\x12\x11\n\tcertainty\x18\t \x01(\x01\x12\x15\n\rcertainty_low\x18\n \x01(\x01\x12\x16\n\x0e\x63\x65rtainty_high\x18\x0b \x01(\x01\x42\x0f\n\r_attack_index\"\xd0\x01\n\x0eRobustnessDone\x12,\n\x06points\x18\x01 \x03(\x0b\x32\x1c.convlens.v1.RobustnessPoint\x12\x13\n\x0bimages_done\x18\x02 \x01(\x04\x12\x15\n\rimages_failed\x18\x03 \x01(\x04\x12\x12\n\nis_partial\x18\x04 \x01(\x08\x12%\n\x07receipt\x18\x05 \x01(\x0b\x32\x14.convlens.v1.Receipt\x12)\n\x0e\x65stimated_cost\x18\x06 \x01(\x0b\x32\x11.convlens.v1.Cost*\xcd\x01\n\x0c\x41ttackStatus\x12\x1d\n\x19\x41TTACK_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41TTACK_STATUS_SUCCEEDED\x10\x01\x12\x18\n\x14\x41TTACK_STATUS_FAILED\x10\x02\x12\'\n#ATTACK_STATUS_ALREADY_MISCLASSIFIED\x10\x03\x12\"\n\x1e\x41TTACK_STATUS_BUDGET_EXHAUSTED\x10\x04\x12\x1a\n\x16\x41TTACK_STATUS_DEADLINE\x10\x05*\x8e\x01\n\rRoundedStatus\x12\x1e\n\x1aROUNDED_STATUS_UNSPECIFIED\x10\x00\x12\x1c\n\x18ROUNDED_STATUS_SUCCEEDED\x10\x01\x12\x19\n\x15ROUNDED_STATUS_FAILED\x10\x02\x12$\n ROUNDED_STATUS_NOT_REPRESENTABLE\x10\x03*\xad\x01\n\nAttackFlag\x12\x1b\n\x17\x41TTACK_FLAG_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41TTACK_FLAG_ZERO_GRADIENT\x10\x01\x12\"\n\x1e\x41TTACK_FLAG_BLACK_BOX_STRONGER\x10\x02\x12\x1a\n\x16\x41TTACK_FLAG_RANDOMNESS\x10\x03\x12#\n\x1f\x41TTACK_FLAG_PROBABILITY_OUTPUTS\x10\x04\x32\x99\x02\n\x12\x41\x64versarialService\x12\x41\n\x06\x41ttack\x12\x1a.convlens.v1.AttackRequest\x1a\x1b.convlens.v1.AttackResponse\x12U\n\x0c\x41ttackStream\x12 .convlens.v1.AttackStreamRequest\x1a!.convlens.v1.AttackStreamResponse0\x01\x12i\n\x12\x45valuateRobustness\x12&.convlens.v1.EvaluateRobustnessRequest\x1a\'.convlens.v1.EvaluateRobustnessResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63onvlens/v1/adversarial.proto\x12\x0b\x63onvlens.v1\x1a convlens/v1/attack_methods.proto\x1a\x17\x63onvlens/v1/image.proto\x1a\x19\x63onvlens/v1/options.proto\x1a\x19\x63onvlens/v1/receipt.proto\x1a\x18\x63onvlens/v1/target.proto\x1a\x18\x63onvlens/v1/tensor.proto\x1a\x17google/rpc/status.proto\"\x0c\n\nUntargeted\"\r\n\x0bLeastLikely\"\xa2\x01\n\nAttackGoal\x12-\n\nuntargeted\x18\x01 \x01(\x0b\x32\x17.convlens.v1.UntargetedH\x00\x12%\n\x06target\x18\x02 \x01(\x0b\x32\x13.convlens.v1.TargetH\x00\x12\x30\n\x0cleast_likely\x18\x03 \x01(\x0b\x32\x18.convlens.v1.LeastLikelyH\x00\x42\x0c\n\x04goal\x12\x04\xa8\x9d\"\x01\"\x8a\x04\n\rAttackRequest\x12\x18\n\x07network\x18\x01 \x01(\tB\x07\xaa\x9d\"\x03P\xc8\x01\x12.\n\x06images\x18\x02 \x03(\x0b\x32\x12.convlens.v1.ImageB\n\xaa\x9d\"\x06@\x01H@X\x01\x12\x31\n\x06method\x18\x03 \x01(\x0b\x32\x19.convlens.v1.AttackMethodB\x06\xaa\x9d\"\x02\x08\x01\x12%\n\x04goal\x18\x04 \x01(\x0b\x32\x17.convlens.v1.AttackGoal\x12\x33\n\x0ctrue_classes\x18\x05 \x03(\x0b\x32\x13.convlens.v1.TargetB\x08\xaa\x9d\"\x04H@X\x01\x12(\n\x0fstop_at_success\x18\x06 \x01(\x08\x42\n\xaa\x9d\"\x06\x12\x04trueH\x00\x88\x01\x01\x12\x1e\n\x16until_rounded_succeeds\x18\x07 \x01(\x08\x12\x16\n\x0ethrough_resize\x18\x08 \x01(\x08\x12\x15\n\rreturn_pixels\x18\t \x01(\x08\x12\x36\n\x05top_k\x18\n \x01(\rB\"\xaa\x9d\"\x1e\x12\x01\x35\x1a\x07\x63lasses!\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00j\xf8@H\x01\x88\x01\x01\x12\x1a\n\x04seed\x18\x0b \x01(\x04\x42\x07\xaa\x9d\"\x03\x12\x01\x30H\x02\x88\x01\x01\x12\x15\n\rallow_partial\x18\x0c \x01(\x08\x12\x15\n\restimate_only\x18\r \x01(\x08\x42\x12\n\x10_stop_at_successB\x08\n\x06_top_kB\x07\n\x05_seed\"\x8e\x01\n\x0e\x41ttackResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.convlens.v1.AttackResult\x12%\n\x07receipt\x18\x02 \x01(\x0b\x32\x14.convlens.v1.Receipt\x12)\n\x0e\x65stimated_cost\x18\x03 \x01(\x0b\x32\x11.convlens.v1.Cost\"m\n\x0c\x41ttackResult\x12-\n\x07verdict\x18\x01 \x01(\x0b\x32\x1a.convlens.v1.AttackVerdictH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\xff\x04\n\rAttackVerdict\x12)\n\x06status\x18\x01 \x01(\x0e\x32\x19.convlens.v1.AttackStatus\x12\x32\n\x0erounded_status\x18\x02 \x01(\x0e\x32\x1a.convlens.v1.RoundedStatus\x12\x1c\n\x14original_class_index\x18\x03 \x01(\r\x12\x1f\n\x12target_class_index\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\'\n\x06\x62\x65\x66ore\x18\x05 \x03(\x0b\x32\x17.convlens.v1.ClassScore\x12&\n\x05\x61\x66ter\x18\x06 \x03(\x0b\x32\x17.convlens.v1.ClassScore\x12/\n\x0e\x61\x66ter_rounding\x18\x07 \x03(\x0b\x32\x17.convlens.v1.ClassScore\x12\x0b\n\x03png\x18\x08 \x01(\x0c\x12#\n\x06pixels\x18\t \x01(\x0b\x32\x13.convlens.v1.Tensor\x12\'\n\x08geometry\x18\n \x01(\x0e\x32\x15.convlens.v1.Geometry\x12\'\n\x08\x64istance\x18\x0b \x01(\x0b\x32\x15.convlens.v1.Distance\x12/\n\x10rounded_distance\x18\x0c \x01(\x0b\x32\x15.convlens.v1.Distance\x12\r\n\x05steps\x18\r \x01(\x04\x12\x1f\n\x04\x63ost\x18\x0e \x01(\x0b\x32\x11.convlens.v1.Cost\x12\x14\n\x0csucceeded_by\x18\x0f \x01(\t\x12&\n\x05\x66lags\x18\x10 \x03(\x0e\x32\x17.convlens.v1.AttackFlag\x12\x14\n\x0coriginal_png\x18\x11 \x01(\x0c\x42\x15\n\x13_target_class_index\"P\n\x08\x44istance\x12\n\n\x02l0\x18\x01 \x01(\x04\x12\n\n\x02l1\x18\x02 \x01(\x01\x12\n\n\x02l2\x18\x03 \x01(\x01\x12\x0c\n\x04linf\x18\x04 \x01(\x01\x12\x12\n\ndistortion\x18\x05 \x01(\x01\"\xbe\x01\n\x13\x41ttackStreamRequest\x12\x33\n\x07request\x18\x01 \x01(\x0b\x32\x1a.convlens.v1.AttackRequestB\x06\xaa\x9d\"\x02\x08\x01\x12\x15\n\rpartial_items\x18\x02 \x01(\x08\x12G\n\x0fmin_interval_ms\x18\x03 \x01(\rB)\xaa\x9d\"%\x12\x03\x32\x35\x30\x1a\x0cmilliseconds!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00L\xed@H\x00\x88\x01\x01\x42\x12\n\x10_min_interval_ms\"\xa2\x01\n\x14\x41ttackStreamResponse\x12/\n\x08progress\x18\x01 \x01(\x0b\x32\x1b.convlens.v1.AttackProgressH\x00\x12\'\n\x04item\x18\x02 \x01(\x0b\x32\x17.convlens.v1.AttackItemH\x00\x12\'\n\x04\x64one\x18\x03 \x01(\x0b\x32\x17.convlens.v1.AttackDoneH\x00\x42\x07\n\x05\x65vent\"\x98\x01\n\x0e\x41ttackProgress\x12\x13\n\x0bimages_done\x18\x01 \x01(\r\x12\x15\n\rimages_fooled\x18\x02 \x01(\r\x12\x0e\n\x06images\x18\x03 \x01(\r\x12\x1f\n\x04\x63ost\x18\x04 \x01(\x0b\x32\x11.convlens.v1.Cost\x12)\n\x0e\x65stimated_cost\x18\x05 \x01(\x0b\x32\x11.convlens.v1.Cost\"^\n\nAttackItem\x12\x13\n\x0bimage_index\x18\x01 \x01(\r\x12\x10\n\x08is_final\x18\x02 \x01(\x08\x12)\n\x06result\x18\x03 \x01(\x0b\x32\x19.convlens.v1.AttackResult\"^\n\nAttackDone\x12%\n\x07receipt\x18\x01 \x01(\x0b\x32\x14.convlens.v1.Receipt\x12)\n\x0e\x65stimated_cost\x18\x02 \x01(\x0b\x32\x11.convlens.v1.Cost\"\x83\x01\n\x19\x45valuateRobustnessRequest\x12+\n\x04plan\x18\x01 \x01(\x0b\x32\x1b.convlens.v1.RobustnessPlanH\x00\x12+\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1a.convlens.v1.LabeledImagesH\x00\x42\x0c\n\x04part\x12\x04\xa8\x9d\"\x01\"\xfc\x03\n\x0eRobustnessPlan\x12\x18\n\x07network\x18\x01 \x01(\tB\x07\xaa\x9d\"\x03P\xc8\x01\x12\x34\n\x07\x61ttacks\x18\x02 \x03(\x0b\x32\x19.convlens.v1.AttackMethodB\x08\xaa\x9d\"\x04@\x01H\x10\x12N\n\x08\x65psilons\x18\x03 \x03(\x01\x42<\xaa\x9d\"8\x1a\"fraction of the pixel range [0, 1])\x00\x00\x00\x00\x00\x00\xf0?1\x00\x00\x00\x00\x00\x00\x00\x00H@\x12\x61\n\x0b\x65psilons_l2\x18\x04 \x03(\x01\x42L\xaa\x9d\"H\x1a\x32\x45uclidean length of the change of pixels in [0, 1])\x00\x00\x00\x00\x00@\x8f@1\x00\x00\x00\x00\x00\x00\x00\x00H@\x12\x17\n\x0frequire_rounded\x18\x05 \x01(\x08\x12H\n\x10\x63onfidence_level\x18\x06 \x01(\x01\x42)\xaa\x9d\"%\x12\x04\x30.95\x1a\x0bprobability1\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00\xf0?H\x00\x88\x01\x01\x12\x1a\n\x04seed\x18\x07 \x01(\x04\x42\x07\xaa\x9d\"\x03\x12\x01\x30H\x01\x88\x01\x01\x12\x1c\n\ncheckpoint\x18\x08 \x01(\x0c\x42\x08\xaa\x9d\"\x04P\x80\x80@\x12\x15\n\rallow_partial\x18\t \x01(\x08\x12\x15\n\restimate_only\x18\n \x01(\x08\x42\x13\n\x11_confidence_levelB\x07\n\x05_seed\"F\n\rLabeledImages\x12\x35\n\x06images\x18\x01 \x03(\x0b\x32\x19.convlens.v1.LabeledImageB\n\xaa\x9d\"\x06@\x01H@X\x01\"\x81\x01\n\x0cLabeledImage\x12\x15\n\x02id\x18\x01 \x01(\tB\t\xaa\x9d\"\x05\x08\x01P\xc8\x01\x12)\n\x05image\x18\x02 \x01(\x0b\x32\x12.convlens.v1.ImageB\x06\xaa\x9d\"\x02\x08\x01\x12/\n\ntrue_class\x18\x03 \x01(\x0b\x32\x13.convlens.v1.TargetB\x06\xaa\x9d\"\x02\x08\x01\"\xc8\x01\n\x1a\x45valuateRobustnessResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\x12\x33\n\x08progress\x18\x02 \x01(\x0b\x32\x1f.convlens.v1.RobustnessProgressH\x00\x12+\n\x04item\x18\x03 \x01(\x0b\x32\x1b.convlens.v1.RobustnessItemH\x00\x12+\n\x04\x64one\x18\x04 \x01(\x0b\x32\x1b.convlens.v1.RobustnessDoneH\x00\x42\x07\n\x05\x65vent\"\x8f\x01\n\x12RobustnessProgress\x12\x13\n\x0bimages_done\x18\x01 \x01(\x04\x12\x15\n\rimages_failed\x18\x02 \x01(\x04\x12,\n\x06points\x18\x03 \x03(\x0b\x32\x1c.convlens.v1.RobustnessPoint\x12\x1f\n\x04\x63ost\x18\x04 \x01(\x0b\x32\x11.convlens.v1.Cost\"\x80\x01\n\x0eRobustnessItem\x12\n\n\x02id\x18\x01 \x01(\t\x12\x32\n\nrobustness\x18\x02 \x01(\x0b\x32\x1c.convlens.v1.ImageRobustnessH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"V\n\x0fImageRobustness\x12\x15\n\rclean_correct\x18\x01 \x01(\x08\x12,\n\x07\x62udgets\x18\x02 \x03(\x0b\x32\x1b.convlens.v1.SmallestBudget\"\x83\x01\n\x0eSmallestBudget\x12\x14\n\x07\x65psilon\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\'\n\x08\x64istance\x18\x02 \x01(\x0b\x32\x15.convlens.v1.Distance\x12&\n\x05\x66lags\x18\x03 \x03(\x0e\x32\x17.convlens.v1.AttackFlagB\n\n\x08_epsilon\"\x91\x02\n\x0fRobustnessPoint\x12\x19\n\x0c\x61ttack_index\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x1f\n\x04norm\x18\x02 \x01(\x0e\x32\x11.convlens.v1.Norm\x12\x0f\n\x07\x65psilon\x18\x03 \x01(\x01\x12\x0e\n\x06images\x18\x04 \x01(\x04\x12\x0f\n\x07\x63orrect\x18\x05 \x01(\x04\x12\x10\n\x08\x61\x63\x63uracy\x18\x06 \x01(\x01\x12\x14\n\x0c\x61\x63\x63uracy_low\x18\x07 \x01(\x01\x12\x15\n\raccuracy_high\x18\x08 \x01(\x01\x12\x11\n\tcertainty\x18\t \x01(\x01\x12\x15\n\rcertainty_low\x18\n \x01(\x01\x12\x16\n\x0e\x63\x65rtainty_high\x18\x0b \x01(\x01\x42\x0f\n\r_attack_index\"\xd0\x01\n\x0eRobustnessDone\x12,\n\x06points\x18\x01 \x03(\x0b\x32\x1c.convlens.v1.RobustnessPoint\x12\x13\n\x0bimages_done\x18\x02 \x01(\x04\x12\x15\n\rimages_failed\x18\x03 \x01(\x04\x12\x12\n\nis_partial\x18\x04 \x01(\x08\x12%\n\x07receipt\x18\x05 \x01(\x0b\x32\x14.convlens.v1.Receipt\x12)\n\x0e\x65stimated_cost\x18\x06 \x01(\x0b\x32\x11.convlens.v1.Cost*\xeb\x01\n\x0c\x41ttackStatus\x12\x1d\n\x19\x41TTACK_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41TTACK_STATUS_SUCCEEDED\x10\x01\x12\x18\n\x14\x41TTACK_STATUS_FAILED\x10\x02\x12\'\n#ATTACK_STATUS_ALREADY_MISCLASSIFIED\x10\x03\x12!\n\x1d\x41TTACK_STATUS_STEPS_EXHAUSTED\x10\x04\x12\x1a\n\x16\x41TTACK_STATUS_DEADLINE\x10\x05\x12\x1d\n\x19\x41TTACK_STATUS_IN_PROGRESS\x10\x06*\xd0\x01\n\rRoundedStatus\x12\x1e\n\x1aROUNDED_STATUS_UNSPECIFIED\x10\x00\x12\x1c\n\x18ROUNDED_STATUS_SUCCEEDED\x10\x01\x12\x19\n\x15ROUNDED_STATUS_FAILED\x10\x02\x12$\n ROUNDED_STATUS_NOT_REPRESENTABLE\x10\x03\x12\x1d\n\x19ROUNDED_STATUS_NOT_JUDGED\x10\x04\x12!\n\x1dROUNDED_STATUS_NOT_APPLICABLE\x10\x05*\xad\x01\n\nAttackFlag\x12\x1b\n\x17\x41TTACK_FLAG_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41TTACK_FLAG_ZERO_GRADIENT\x10\x01\x12\"\n\x1e\x41TTACK_FLAG_BLACK_BOX_STRONGER\x10\x02\x12\x1a\n\x16\x41TTACK_FLAG_RANDOMNESS\x10\x03\x12#\n\x1f\x41TTACK_FLAG_PROBABILITY_OUTPUTS\x10\x04\x32\xa8\x02\n\x12\x41\x64versarialService\x12\x46\n\x06\x41ttack\x12\x1a.convlens.v1.AttackRequest\x1a\x1b.convlens.v1.AttackResponse\"\x03\x90\x02\x01\x12Z\n\x0c\x41ttackStream\x12 .convlens.v1.AttackStreamRequest\x1a!.convlens.v1.AttackStreamResponse\"\x03\x90\x02\x01\x30\x01\x12n\n\x12\x45valuateRobustness\x12&.convlens.v1.EvaluateRobustnessRequest\x1a\'.convlens.v1.EvaluateRobustnessResponse\"\x03\x90\x02\x01(\x01\x30\x01\x42\"B\x10\x41\x64versarialProtoP\x01\xaa\x02\x0b\x43onvlens.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'convlens.v1.adversarial_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'B\020AdversarialProtoP\001\252\002\013Convlens.V1'
   _globals['_ATTACKGOAL'].oneofs_by_name['goal']._loaded_options = None
   _globals['_ATTACKGOAL'].oneofs_by_name['goal']._serialized_options = b'\250\235\"\001'
   _globals['_ATTACKREQUEST'].fields_by_name['network']._loaded_options = None
@@ -47,8 +47,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ATTACKREQUEST'].fields_by_name['images']._serialized_options = b'\252\235\"\006@\001H@X\001'
   _globals['_ATTACKREQUEST'].fields_by_name['method']._loaded_options = None
   _globals['_ATTACKREQUEST'].fields_by_name['method']._serialized_options = b'\252\235\"\002\010\001'
-  _globals['_ATTACKREQUEST'].fields_by_name['labels']._loaded_options = None
-  _globals['_ATTACKREQUEST'].fields_by_name['labels']._serialized_options = b'\252\235\"\004H@X\001'
+  _globals['_ATTACKREQUEST'].fields_by_name['true_classes']._loaded_options = None
+  _globals['_ATTACKREQUEST'].fields_by_name['true_classes']._serialized_options = b'\252\235\"\004H@X\001'
   _globals['_ATTACKREQUEST'].fields_by_name['stop_at_success']._loaded_options = None
   _globals['_ATTACKREQUEST'].fields_by_name['stop_at_success']._serialized_options = b'\252\235\"\006\022\004true'
   _globals['_ATTACKREQUEST'].fields_by_name['top_k']._loaded_options = None
@@ -81,62 +81,68 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LABELEDIMAGE'].fields_by_name['id']._serialized_options = b'\252\235\"\005\010\001P\310\001'
   _globals['_LABELEDIMAGE'].fields_by_name['image']._loaded_options = None
   _globals['_LABELEDIMAGE'].fields_by_name['image']._serialized_options = b'\252\235\"\002\010\001'
-  _globals['_LABELEDIMAGE'].fields_by_name['label']._loaded_options = None
-  _globals['_LABELEDIMAGE'].fields_by_name['label']._serialized_options = b'\252\235\"\002\010\001'
-  _globals['_ATTACKSTATUS']._serialized_start=4683
-  _globals['_ATTACKSTATUS']._serialized_end=4888
-  _globals['_ROUNDEDSTATUS']._serialized_start=4891
-  _globals['_ROUNDEDSTATUS']._serialized_end=5033
-  _globals['_ATTACKFLAG']._serialized_start=5036
-  _globals['_ATTACKFLAG']._serialized_end=5209
-  _globals['_UNTARGETED']._serialized_start=270
-  _globals['_UNTARGETED']._serialized_end=282
-  _globals['_LEASTLIKELY']._serialized_start=284
-  _globals['_LEASTLIKELY']._serialized_end=297
-  _globals['_ATTACKGOAL']._serialized_start=300
-  _globals['_ATTACKGOAL']._serialized_end=462
-  _globals['_ATTACKREQUEST']._serialized_start=465
-  _globals['_ATTACKREQUEST']._serialized_end=981
-  _globals['_ATTACKRESPONSE']._serialized_start=984
-  _globals['_ATTACKRESPONSE']._serialized_end=1126
-  _globals['_ATTACKRESULT']._serialized_start=1128
-  _globals['_ATTACKRESULT']._serialized_end=1237
-  _globals['_ATTACKVERDICT']._serialized_start=1240
-  _globals['_ATTACKVERDICT']._serialized_end=1861
-  _globals['_DISTANCE']._serialized_start=1863
-  _globals['_DISTANCE']._serialized_end=1943
-  _globals['_ATTACKSTREAMREQUEST']._serialized_start=1946
-  _globals['_ATTACKSTREAMREQUEST']._serialized_end=2136
-  _globals['_ATTACKSTREAMRESPONSE']._serialized_start=2139
-  _globals['_ATTACKSTREAMRESPONSE']._serialized_end=2301
-  _globals['_ATTACKPROGRESS']._serialized_start=2304
-  _globals['_ATTACKPROGRESS']._serialized_end=2456
-  _globals['_ATTACKITEM']._serialized_start=2458
-  _globals['_ATTACKITEM']._serialized_end=2552
-  _globals['_ATTACKDONE']._serialized_start=2554
-  _globals['_ATTACKDONE']._serialized_end=2648
-  _globals['_EVALUATEROBUSTNESSREQUEST']._serialized_start=2651
-  _globals['_EVALUATEROBUSTNESSREQUEST']._serialized_end=2782
-  _globals['_ROBUSTNESSPLAN']._serialized_start=2785
-  _globals['_ROBUSTNESSPLAN']._serialized_end=3293
-  _globals['_LABELEDIMAGES']._serialized_start=3295
-  _globals['_LABELEDIMAGES']._serialized_end=3365
-  _globals['_LABELEDIMAGE']._serialized_start=3367
-  _globals['_LABELEDIMAGE']._serialized_end=3491
-  _globals['_EVALUATEROBUSTNESSRESPONSE']._serialized_start=3494
-  _globals['_EVALUATEROBUSTNESSRESPONSE']._serialized_end=3694
-  _globals['_ROBUSTNESSPROGRESS']._serialized_start=3697
-  _globals['_ROBUSTNESSPROGRESS']._serialized_end=3840
-  _globals['_ROBUSTNESSITEM']._serialized_start=3843
-  _globals['_ROBUSTNESSITEM']._serialized_end=3971
-  _globals['_IMAGEROBUSTNESS']._serialized_start=3973
-  _globals['_IMAGEROBUSTNESS']._serialized_end=4059
-  _globals['_SMALLESTBUDGET']._serialized_start=4062
-  _globals['_SMALLESTBUDGET']._serialized_end=4193
-  _globals['_ROBUSTNESSPOINT']._serialized_start=4196
-  _globals['_ROBUSTNESSPOINT']._serialized_end=4469
-  _globals['_ROBUSTNESSDONE']._serialized_start=4472
-  _globals['_ROBUSTNESSDONE']._serialized_end=4680
-  _globals['_ADVERSARIALSERVICE']._serialized_start=5212
-  _globals['_ADVERSARIALSERVICE']._serialized_end=5493
+  _globals['_LABELEDIMAGE'].fields_by_name['true_class']._loaded_options = None
+  _globals['_LABELEDIMAGE'].fields_by_name['true_class']._serialized_options = b'\252\235\"\002\010\001'
+  _globals['_ADVERSARIALSERVICE'].methods_by_name['Attack']._loaded_options = None
+  _globals['_ADVERSARIALSERVICE'].methods_by_name['Attack']._serialized_options = b'\220\002\001'
+  _globals['_ADVERSARIALSERVICE'].methods_by_name['AttackStream']._loaded_options = None
+  _globals['_ADVERSARIALSERVICE'].methods_by_name['AttackStream']._serialized_options = b'\220\002\001'
+  _globals['_ADVERSARIALSERVICE'].methods_by_name['EvaluateRobustness']._loaded_options = None
+  _globals['_ADVERSARIALSERVICE'].methods_by_name['EvaluateRobustness']._serialized_options = b'\220\002\001'
+  _globals['_ATTACKSTATUS']._serialized_start=4679
+  _globals['_ATTACKSTATUS']._serialized_end=4914
+  _globals['_ROUNDEDSTATUS']._serialized_start=4917
+  _globals['_ROUNDEDSTATUS']._serialized_end=5125
+  _globals['_ATTACKFLAG']._serialized_start=5128
+  _globals['_ATTACKFLAG']._serialized_end=5301
+  _globals['_UNTARGETED']._serialized_start=236
+  _globals['_UNTARGETED']._serialized_end=248
+  _globals['_LEASTLIKELY']._serialized_start=250
+  _globals['_LEASTLIKELY']._serialized_end=263
+  _globals['_ATTACKGOAL']._serialized_start=266
+  _globals['_ATTACKGOAL']._serialized_end=428
+  _globals['_ATTACKREQUEST']._serialized_start=431
+  _globals['_ATTACKREQUEST']._serialized_end=953
+  _globals['_ATTACKRESPONSE']._serialized_start=956
+  _globals['_ATTACKRESPONSE']._serialized_end=1098
+  _globals['_ATTACKRESULT']._serialized_start=1100
+  _globals['_ATTACKRESULT']._serialized_end=1209
+  _globals['_ATTACKVERDICT']._serialized_start=1212
+  _globals['_ATTACKVERDICT']._serialized_end=1851
+  _globals['_DISTANCE']._serialized_start=1853
+  _globals['_DISTANCE']._serialized_end=1933
+  _globals['_ATTACKSTREAMREQUEST']._serialized_start=1936
+  _globals['_ATTACKSTREAMREQUEST']._serialized_end=2126
+  _globals['_ATTACKSTREAMRESPONSE']._serialized_start=2129
+  _globals['_ATTACKSTREAMRESPONSE']._serialized_end=2291
+  _globals['_ATTACKPROGRESS']._serialized_start=2294
+  _globals['_ATTACKPROGRESS']._serialized_end=2446
+  _globals['_ATTACKITEM']._serialized_start=2448
+  _globals['_ATTACKITEM']._serialized_end=2542
+  _globals['_ATTACKDONE']._serialized_start=2544
+  _globals['_ATTACKDONE']._serialized_end=2638
+  _globals['_EVALUATEROBUSTNESSREQUEST']._serialized_start=2641
+  _globals['_EVALUATEROBUSTNESSREQUEST']._serialized_end=2772
+  _globals['_ROBUSTNESSPLAN']._serialized_start=2775
+  _globals['_ROBUSTNESSPLAN']._serialized_end=3283
+  _globals['_LABELEDIMAGES']._serialized_start=3285
+  _globals['_LABELEDIMAGES']._serialized_end=3355
+  _globals['_LABELEDIMAGE']._serialized_start=3358
+  _globals['_LABELEDIMAGE']._serialized_end=3487
+  _globals['_EVALUATEROBUSTNESSRESPONSE']._serialized_start=3490
+  _globals['_EVALUATEROBUSTNESSRESPONSE']._serialized_end=3690
+  _globals['_ROBUSTNESSPROGRESS']._serialized_start=3693
+  _globals['_ROBUSTNESSPROGRESS']._serialized_end=3836
+  _globals['_ROBUSTNESSITEM']._serialized_start=3839
+  _globals['_ROBUSTNESSITEM']._serialized_end=3967
+  _globals['_IMAGEROBUSTNESS']._serialized_start=3969
+  _globals['_IMAGEROBUSTNESS']._serialized_end=4055
+  _globals['_SMALLESTBUDGET']._serialized_start=4058
+  _globals['_SMALLESTBUDGET']._serialized_end=4189
+  _globals['_ROBUSTNESSPOINT']._serialized_start=4192
+  _globals['_ROBUSTNESSPOINT']._serialized_end=4465
+  _globals['_ROBUSTNESSDONE']._serialized_start=4468
+  _globals['_ROBUSTNESSDONE']._serialized_end=4676
+  _globals['_ADVERSARIALSERVICE']._serialized_start=5304
+  _globals['_ADVERSARIALSERVICE']._serialized_end=5600
 # @@protoc_insertion_point(module_scope)

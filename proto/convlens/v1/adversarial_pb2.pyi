@@ -5,7 +5,6 @@ isort:skip_file
 
 from collections import abc as _abc
 from convlens.v1 import attack_methods_pb2 as _attack_methods_pb2
-from convlens.v1 import classification_pb2 as _classification_pb2
 from convlens.v1 import image_pb2 as _image_pb2
 from convlens.v1 import receipt_pb2 as _receipt_pb2
 from convlens.v1 import target_pb2 as _target_pb2
@@ -33,33 +32,41 @@ class _AttackStatus:
 class _AttackStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AttackStatus.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ATTACK_STATUS_UNSPECIFIED: _AttackStatus.ValueType  # 0
-    """It has not ended: the best so far, which was not judged."""
+    """Never sent."""
     ATTACK_STATUS_SUCCEEDED: _AttackStatus.ValueType  # 1
     """The goal is reached within the budget."""
     ATTACK_STATUS_FAILED: _AttackStatus.ValueType  # 2
     """The attack found nothing, which does not show that there is nothing."""
     ATTACK_STATUS_ALREADY_MISCLASSIFIED: _AttackStatus.ValueType  # 3
-    """The network was wrong before anything was changed; the picture comes back unchanged."""
-    ATTACK_STATUS_BUDGET_EXHAUSTED: _AttackStatus.ValueType  # 4
+    """The goal was reached before anything was changed: the network is wrong, or says the target already; the
+    picture comes back unchanged.
+    """
+    ATTACK_STATUS_STEPS_EXHAUSTED: _AttackStatus.ValueType  # 4
     """All allowed steps or queries were used while the attack was still improving."""
     ATTACK_STATUS_DEADLINE: _AttackStatus.ValueType  # 5
     """The deadline came first; the best so far comes back."""
+    ATTACK_STATUS_IN_PROGRESS: _AttackStatus.ValueType  # 6
+    """It has not ended: the best so far, which was not judged."""
 
 class AttackStatus(_AttackStatus, metaclass=_AttackStatusEnumTypeWrapper):
     """How an attack on one image ended, by the pixels as computed."""
 
 ATTACK_STATUS_UNSPECIFIED: AttackStatus.ValueType  # 0
-"""It has not ended: the best so far, which was not judged."""
+"""Never sent."""
 ATTACK_STATUS_SUCCEEDED: AttackStatus.ValueType  # 1
 """The goal is reached within the budget."""
 ATTACK_STATUS_FAILED: AttackStatus.ValueType  # 2
 """The attack found nothing, which does not show that there is nothing."""
 ATTACK_STATUS_ALREADY_MISCLASSIFIED: AttackStatus.ValueType  # 3
-"""The network was wrong before anything was changed; the picture comes back unchanged."""
-ATTACK_STATUS_BUDGET_EXHAUSTED: AttackStatus.ValueType  # 4
+"""The goal was reached before anything was changed: the network is wrong, or says the target already; the
+picture comes back unchanged.
+"""
+ATTACK_STATUS_STEPS_EXHAUSTED: AttackStatus.ValueType  # 4
 """All allowed steps or queries were used while the attack was still improving."""
 ATTACK_STATUS_DEADLINE: AttackStatus.ValueType  # 5
 """The deadline came first; the best so far comes back."""
+ATTACK_STATUS_IN_PROGRESS: AttackStatus.ValueType  # 6
+"""It has not ended: the best so far, which was not judged."""
 Global___AttackStatus: _TypeAlias = AttackStatus  # noqa: Y015
 
 class _RoundedStatus:
@@ -76,6 +83,10 @@ class _RoundedStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rounded
     """The rounded picture does not reach the goal."""
     ROUNDED_STATUS_NOT_REPRESENTABLE: _RoundedStatus.ValueType  # 3
     """The budget is below 1/255, so that every 8-bit picture within it is the original."""
+    ROUNDED_STATUS_NOT_JUDGED: _RoundedStatus.ValueType  # 4
+    """The network was not asked: the attack has not ended, or the deadline came first."""
+    ROUNDED_STATUS_NOT_APPLICABLE: _RoundedStatus.ValueType  # 5
+    """There is no 8-bit picture of what a network of kind linear takes."""
 
 class RoundedStatus(_RoundedStatus, metaclass=_RoundedStatusEnumTypeWrapper):
     """What becomes of success when the picture is rounded to 8 bits within the budget."""
@@ -88,6 +99,10 @@ ROUNDED_STATUS_FAILED: RoundedStatus.ValueType  # 2
 """The rounded picture does not reach the goal."""
 ROUNDED_STATUS_NOT_REPRESENTABLE: RoundedStatus.ValueType  # 3
 """The budget is below 1/255, so that every 8-bit picture within it is the original."""
+ROUNDED_STATUS_NOT_JUDGED: RoundedStatus.ValueType  # 4
+"""The network was not asked: the attack has not ended, or the deadline came first."""
+ROUNDED_STATUS_NOT_APPLICABLE: RoundedStatus.ValueType  # 5
+"""There is no 8-bit picture of what a network of kind linear takes."""
 Global___RoundedStatus: _TypeAlias = RoundedStatus  # noqa: Y015
 
 class _AttackFlag:
@@ -204,7 +219,7 @@ class AttackRequest(_message.Message):
     IMAGES_FIELD_NUMBER: _builtins.int
     METHOD_FIELD_NUMBER: _builtins.int
     GOAL_FIELD_NUMBER: _builtins.int
-    LABELS_FIELD_NUMBER: _builtins.int
+    TRUE_CLASSES_FIELD_NUMBER: _builtins.int
     STOP_AT_SUCCESS_FIELD_NUMBER: _builtins.int
     UNTIL_ROUNDED_SUCCEEDS_FIELD_NUMBER: _builtins.int
     THROUGH_RESIZE_FIELD_NUMBER: _builtins.int
@@ -246,8 +261,10 @@ class AttackRequest(_message.Message):
         """Where it shall lead; left out, to any class but the image's own."""
 
     @_builtins.property
-    def labels(self) -> _containers.RepeatedCompositeFieldContainer[_target_pb2.Target]:
-        """True classes, one for each image in order; none, and the network's own predictions count as true."""
+    def true_classes(self) -> _containers.RepeatedCompositeFieldContainer[_target_pb2.Target]:
+        """True classes, one for each image in order; none, and the network's own predictions count as true. A
+        rank is that in the network's own answer for the image.
+        """
 
     def __init__(
         self,
@@ -256,7 +273,7 @@ class AttackRequest(_message.Message):
         images: _abc.Iterable[_image_pb2.Image] | None = ...,
         method: _attack_methods_pb2.AttackMethod | None = ...,
         goal: Global___AttackGoal | None = ...,
-        labels: _abc.Iterable[_target_pb2.Target] | None = ...,
+        true_classes: _abc.Iterable[_target_pb2.Target] | None = ...,
         stop_at_success: _builtins.bool | None = ...,
         until_rounded_succeeds: _builtins.bool = ...,
         through_resize: _builtins.bool = ...,
@@ -268,7 +285,7 @@ class AttackRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_stop_at_success", b"_stop_at_success", "_top_k", b"_top_k", "goal", b"goal", "method", b"method", "seed", b"seed", "stop_at_success", b"stop_at_success", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_stop_at_success", b"_stop_at_success", "_top_k", b"_top_k", "allow_partial", b"allow_partial", "estimate_only", b"estimate_only", "goal", b"goal", "images", b"images", "labels", b"labels", "method", b"method", "network", b"network", "return_pixels", b"return_pixels", "seed", b"seed", "stop_at_success", b"stop_at_success", "through_resize", b"through_resize", "top_k", b"top_k", "until_rounded_succeeds", b"until_rounded_succeeds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_stop_at_success", b"_stop_at_success", "_top_k", b"_top_k", "allow_partial", b"allow_partial", "estimate_only", b"estimate_only", "goal", b"goal", "images", b"images", "method", b"method", "network", b"network", "return_pixels", b"return_pixels", "seed", b"seed", "stop_at_success", b"stop_at_success", "through_resize", b"through_resize", "top_k", b"top_k", "true_classes", b"true_classes", "until_rounded_succeeds", b"until_rounded_succeeds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
@@ -361,8 +378,8 @@ class AttackVerdict(_message.Message):
 
     STATUS_FIELD_NUMBER: _builtins.int
     ROUNDED_STATUS_FIELD_NUMBER: _builtins.int
-    ORIGINAL_CLASS_FIELD_NUMBER: _builtins.int
-    TARGET_CLASS_FIELD_NUMBER: _builtins.int
+    ORIGINAL_CLASS_INDEX_FIELD_NUMBER: _builtins.int
+    TARGET_CLASS_INDEX_FIELD_NUMBER: _builtins.int
     BEFORE_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     AFTER_ROUNDING_FIELD_NUMBER: _builtins.int
@@ -380,9 +397,9 @@ class AttackVerdict(_message.Message):
     """How it ended, by the pixels as computed."""
     rounded_status: Global___RoundedStatus.ValueType
     """How it ends for the PNG."""
-    original_class: _builtins.int
+    original_class_index: _builtins.int
     """Index of the class that the attack leads away from."""
-    target_class: _builtins.int
+    target_class_index: _builtins.int
     """Index of the class that it was to lead to; absent without a target."""
     png: _builtins.bytes
     """The adversarial picture, lossless, rounded to 8 bits within the budget; empty for a network of kind
@@ -393,21 +410,23 @@ class AttackVerdict(_message.Message):
     steps: _builtins.int
     """Steps taken, over all starts and values of c."""
     succeeded_by: _builtins.str
-    """Title of the attack that succeeded; with AutoAttack one of its own, else the method's."""
+    """For people: title of the attack that succeeded, with AutoAttack one of its own, else the method's; empty
+    unless the status is ATTACK_STATUS_SUCCEEDED.
+    """
     original_png: _builtins.bytes
     """The pixels that were attacked, in 8 bits and lossless, to lay beside those of the PNG; empty for a
     network of kind linear.
     """
     @_builtins.property
-    def before(self) -> _containers.RepeatedCompositeFieldContainer[_classification_pb2.ClassScore]:
+    def before(self) -> _containers.RepeatedCompositeFieldContainer[_target_pb2.ClassScore]:
         """The best classes of the image, the best first."""
 
     @_builtins.property
-    def after(self) -> _containers.RepeatedCompositeFieldContainer[_classification_pb2.ClassScore]:
+    def after(self) -> _containers.RepeatedCompositeFieldContainer[_target_pb2.ClassScore]:
         """Those of the adversarial pixels."""
 
     @_builtins.property
-    def after_rounding(self) -> _containers.RepeatedCompositeFieldContainer[_classification_pb2.ClassScore]:
+    def after_rounding(self) -> _containers.RepeatedCompositeFieldContainer[_target_pb2.ClassScore]:
         """Those of the PNG."""
 
     @_builtins.property
@@ -437,11 +456,11 @@ class AttackVerdict(_message.Message):
         *,
         status: Global___AttackStatus.ValueType = ...,
         rounded_status: Global___RoundedStatus.ValueType = ...,
-        original_class: _builtins.int = ...,
-        target_class: _builtins.int | None = ...,
-        before: _abc.Iterable[_classification_pb2.ClassScore] | None = ...,
-        after: _abc.Iterable[_classification_pb2.ClassScore] | None = ...,
-        after_rounding: _abc.Iterable[_classification_pb2.ClassScore] | None = ...,
+        original_class_index: _builtins.int = ...,
+        target_class_index: _builtins.int | None = ...,
+        before: _abc.Iterable[_target_pb2.ClassScore] | None = ...,
+        after: _abc.Iterable[_target_pb2.ClassScore] | None = ...,
+        after_rounding: _abc.Iterable[_target_pb2.ClassScore] | None = ...,
         png: _builtins.bytes = ...,
         pixels: _tensor_pb2.Tensor | None = ...,
         geometry: _image_pb2.Geometry.ValueType = ...,
@@ -453,13 +472,13 @@ class AttackVerdict(_message.Message):
         flags: _abc.Iterable[Global___AttackFlag.ValueType] | None = ...,
         original_png: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_target_class", b"_target_class", "cost", b"cost", "distance", b"distance", "pixels", b"pixels", "rounded_distance", b"rounded_distance", "target_class", b"target_class"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_target_class_index", b"_target_class_index", "cost", b"cost", "distance", b"distance", "pixels", b"pixels", "rounded_distance", b"rounded_distance", "target_class_index", b"target_class_index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_target_class", b"_target_class", "after", b"after", "after_rounding", b"after_rounding", "before", b"before", "cost", b"cost", "distance", b"distance", "flags", b"flags", "geometry", b"geometry", "original_class", b"original_class", "original_png", b"original_png", "pixels", b"pixels", "png", b"png", "rounded_distance", b"rounded_distance", "rounded_status", b"rounded_status", "status", b"status", "steps", b"steps", "succeeded_by", b"succeeded_by", "target_class", b"target_class"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_target_class_index", b"_target_class_index", "after", b"after", "after_rounding", b"after_rounding", "before", b"before", "cost", b"cost", "distance", b"distance", "flags", b"flags", "geometry", b"geometry", "original_class_index", b"original_class_index", "original_png", b"original_png", "pixels", b"pixels", "png", b"png", "rounded_distance", b"rounded_distance", "rounded_status", b"rounded_status", "status", b"status", "steps", b"steps", "succeeded_by", b"succeeded_by", "target_class_index", b"target_class_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__target_class: _TypeAlias = _typing.Literal["target_class"]  # noqa: Y015
-    _WhichOneofArgType__target_class: _TypeAlias = _typing.Literal["_target_class", b"_target_class"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__target_class) -> _WhichOneofReturnType__target_class | None: ...
+    _WhichOneofReturnType__target_class_index: _TypeAlias = _typing.Literal["target_class_index"]  # noqa: Y015
+    _WhichOneofArgType__target_class_index: _TypeAlias = _typing.Literal["_target_class_index", b"_target_class_index"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__target_class_index) -> _WhichOneofReturnType__target_class_index | None: ...
 
 Global___AttackVerdict: _TypeAlias = AttackVerdict  # noqa: Y015
 
@@ -745,11 +764,13 @@ class RobustnessPlan(_message.Message):
 
     @_builtins.property
     def epsilons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Budgets of attacks under NORM_LINF, each larger than the one before."""
+        """Budgets of attacks under NORM_LINF, each larger than the one before; at least one where such an attack
+        is in the plan, else none.
+        """
 
     @_builtins.property
     def epsilons_l2(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Budgets of attacks under NORM_L2, each larger than the one before."""
+        """Budgets of attacks under NORM_L2, likewise."""
 
     def __init__(
         self,
@@ -812,7 +833,7 @@ class LabeledImage(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
-    LABEL_FIELD_NUMBER: _builtins.int
+    TRUE_CLASS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Comes back in the item; any name the caller likes, of this image alone. The image's random numbers
     depend on it, and nothing else tells images apart: of two with one id, both count.
@@ -822,19 +843,19 @@ class LabeledImage(_message.Message):
         """The image."""
 
     @_builtins.property
-    def label(self) -> _target_pb2.Target:
-        """Its true class, by index or label."""
+    def true_class(self) -> _target_pb2.Target:
+        """Its true class, by index or label; a rank is refused."""
 
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         image: _image_pb2.Image | None = ...,
-        label: _target_pb2.Target | None = ...,
+        true_class: _target_pb2.Target | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "label", b"label"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "true_class", b"true_class"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "image", b"image", "label", b"label"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "image", b"image", "true_class", b"true_class"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -994,7 +1015,7 @@ class SmallestBudget(_message.Message):
     DISTANCE_FIELD_NUMBER: _builtins.int
     FLAGS_FIELD_NUMBER: _builtins.int
     epsilon: _builtins.float
-    """The budget; absent where the attack succeeded under none."""
+    """The budget, in the norm of the attack; absent where the attack succeeded under none."""
     @_builtins.property
     def distance(self) -> Global___Distance:
         """How near the nearest success was; absent where there was none."""

@@ -24,15 +24,16 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63onvlens/v1/anatomy.proto\x12\x0b\x63onvlens.v1\"9\n\x0b\x46ieldExtent\x12\x0c\n\x04size\x18\x01 \x01(\r\x12\x0c\n\x04jump\x18\x02 \x01(\r\x12\x0e\n\x06offset\x18\x03 \x01(\x01\"j\n\x0eReceptiveField\x12*\n\x08vertical\x18\x01 \x01(\x0b\x32\x18.convlens.v1.FieldExtent\x12,\n\nhorizontal\x18\x02 \x01(\x0b\x32\x18.convlens.v1.FieldExtent\"\x9b\x02\n\x05Layer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x14\n\x0coutput_shape\x18\x03 \x03(\x03\x12\x12\n\nparameters\x18\x04 \x01(\x04\x12\x15\n\rmultiply_adds\x18\x05 \x01(\x04\x12\x15\n\rforward_bytes\x18\x06 \x01(\x04\x12\x16\n\x0etraining_bytes\x18\x07 \x01(\x04\x12\x34\n\x0freceptive_field\x18\x08 \x01(\x0b\x32\x1b.convlens.v1.ReceptiveField\x12\x19\n\x11supports_features\x18\t \x01(\x08\x12\x1a\n\x12supports_deconvnet\x18\n \x01(\x08\x12\x19\n\x11supports_grad_cam\x18\x0b \x01(\x08\"\x86\x01\n\x0eTrainingMemory\x12\x13\n\x0b\x61\x63tivations\x18\x01 \x01(\x04\x12\x1c\n\x14\x61\x63tivation_gradients\x18\x02 \x01(\x04\x12\x12\n\nparameters\x18\x03 \x01(\x04\x12\x1b\n\x13parameter_gradients\x18\x04 \x01(\x04\x12\x10\n\x08momentum\x18\x05 \x01(\x04\"^\n\rDesignWarning\x12\r\n\x05layer\x18\x01 \x01(\t\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.convlens.v1.DesignWarningKind\x12\x10\n\x08sentence\x18\x03 \x01(\t\"\x91\x02\n\x07\x41natomy\x12\"\n\x06layers\x18\x01 \x03(\x0b\x32\x12.convlens.v1.Layer\x12\x12\n\nparameters\x18\x02 \x01(\x04\x12\x15\n\rmultiply_adds\x18\x03 \x01(\x04\x12\x13\n\x0b\x61\x63tivations\x18\x04 \x01(\x04\x12\x15\n\rforward_bytes\x18\x05 \x01(\x04\x12\x16\n\x0etraining_bytes\x18\x06 \x01(\x04\x12\x34\n\x0ftraining_memory\x18\x07 \x01(\x0b\x32\x1b.convlens.v1.TrainingMemory\x12,\n\x08warnings\x18\x08 \x03(\x0b\x32\x1a.convlens.v1.DesignWarning\x12\x0f\n\x07grammar\x18\t \x01(\t*\xd8\x01\n\x11\x44\x65signWarningKind\x12#\n\x1f\x44\x45SIGN_WARNING_KIND_UNSPECIFIED\x10\x00\x12$\n DESIGN_WARNING_KIND_STRIDE_SKIPS\x10\x01\x12%\n!DESIGN_WARNING_KIND_DOES_NOT_TILE\x10\x02\x12%\n!DESIGN_WARNING_KIND_LARGE_POOLING\x10\x03\x12*\n&DESIGN_WARNING_KIND_COARSE_FIRST_LAYER\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63onvlens/v1/anatomy.proto\x12\x0b\x63onvlens.v1\"9\n\x0b\x46ieldExtent\x12\x0c\n\x04size\x18\x01 \x01(\r\x12\x0c\n\x04jump\x18\x02 \x01(\r\x12\x0e\n\x06offset\x18\x03 \x01(\x01\"j\n\x0eReceptiveField\x12*\n\x08vertical\x18\x01 \x01(\x0b\x32\x18.convlens.v1.FieldExtent\x12,\n\nhorizontal\x18\x02 \x01(\x0b\x32\x18.convlens.v1.FieldExtent\"\x9b\x02\n\x05Layer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x14\n\x0coutput_shape\x18\x03 \x03(\x03\x12\x12\n\nparameters\x18\x04 \x01(\x04\x12\x15\n\rmultiply_adds\x18\x05 \x01(\x04\x12\x15\n\rforward_bytes\x18\x06 \x01(\x04\x12\x16\n\x0etraining_bytes\x18\x07 \x01(\x04\x12\x34\n\x0freceptive_field\x18\x08 \x01(\x0b\x32\x1b.convlens.v1.ReceptiveField\x12\x19\n\x11supports_features\x18\t \x01(\x08\x12\x1a\n\x12supports_deconvnet\x18\n \x01(\x08\x12\x19\n\x11supports_grad_cam\x18\x0b \x01(\x08\"\xa0\x01\n\x0eTrainingMemory\x12\x18\n\x10\x61\x63tivation_bytes\x18\x01 \x01(\x04\x12!\n\x19\x61\x63tivation_gradient_bytes\x18\x02 \x01(\x04\x12\x17\n\x0fparameter_bytes\x18\x03 \x01(\x04\x12 \n\x18parameter_gradient_bytes\x18\x04 \x01(\x04\x12\x16\n\x0emomentum_bytes\x18\x05 \x01(\x04\"^\n\rDesignWarning\x12\r\n\x05layer\x18\x01 \x01(\t\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.convlens.v1.DesignWarningKind\x12\x10\n\x08sentence\x18\x03 \x01(\t\"\x91\x02\n\x07\x41natomy\x12\"\n\x06layers\x18\x01 \x03(\x0b\x32\x12.convlens.v1.Layer\x12\x12\n\nparameters\x18\x02 \x01(\x04\x12\x15\n\rmultiply_adds\x18\x03 \x01(\x04\x12\x13\n\x0b\x61\x63tivations\x18\x04 \x01(\x04\x12\x15\n\rforward_bytes\x18\x05 \x01(\x04\x12\x16\n\x0etraining_bytes\x18\x06 \x01(\x04\x12\x34\n\x0ftraining_memory\x18\x07 \x01(\x0b\x32\x1b.convlens.v1.TrainingMemory\x12,\n\x08warnings\x18\x08 \x03(\x0b\x32\x1a.convlens.v1.DesignWarning\x12\x0f\n\x07grammar\x18\t \x01(\t*\xd8\x01\n\x11\x44\x65signWarningKind\x12#\n\x1f\x44\x45SIGN_WARNING_KIND_UNSPECIFIED\x10\x00\x12$\n DESIGN_WARNING_KIND_STRIDE_SKIPS\x10\x01\x12%\n!DESIGN_WARNING_KIND_DOES_NOT_TILE\x10\x02\x12%\n!DESIGN_WARNING_KIND_LARGE_POOLING\x10\x03\x12*\n&DESIGN_WARNING_KIND_COARSE_FIRST_LAYER\x10\x04\x42\x1e\x42\x0c\x41natomyProtoP\x01\xaa\x02\x0b\x43onvlens.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'convlens.v1.anatomy_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_DESIGNWARNINGKIND']._serialized_start=1005
-  _globals['_DESIGNWARNINGKIND']._serialized_end=1221
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'B\014AnatomyProtoP\001\252\002\013Convlens.V1'
+  _globals['_DESIGNWARNINGKIND']._serialized_start=1031
+  _globals['_DESIGNWARNINGKIND']._serialized_end=1247
   _globals['_FIELDEXTENT']._serialized_start=42
   _globals['_FIELDEXTENT']._serialized_end=99
   _globals['_RECEPTIVEFIELD']._serialized_start=101
@@ -40,9 +41,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LAYER']._serialized_start=210
   _globals['_LAYER']._serialized_end=493
   _globals['_TRAININGMEMORY']._serialized_start=496
-  _globals['_TRAININGMEMORY']._serialized_end=630
-  _globals['_DESIGNWARNING']._serialized_start=632
-  _globals['_DESIGNWARNING']._serialized_end=726
-  _globals['_ANATOMY']._serialized_start=729
-  _globals['_ANATOMY']._serialized_end=1002
+  _globals['_TRAININGMEMORY']._serialized_end=656
+  _globals['_DESIGNWARNING']._serialized_start=658
+  _globals['_DESIGNWARNING']._serialized_end=752
+  _globals['_ANATOMY']._serialized_start=755
+  _globals['_ANATOMY']._serialized_end=1028
 # @@protoc_insertion_point(module_scope)

@@ -185,33 +185,33 @@ class TrainingMemory(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ACTIVATIONS_FIELD_NUMBER: _builtins.int
-    ACTIVATION_GRADIENTS_FIELD_NUMBER: _builtins.int
-    PARAMETERS_FIELD_NUMBER: _builtins.int
-    PARAMETER_GRADIENTS_FIELD_NUMBER: _builtins.int
-    MOMENTUM_FIELD_NUMBER: _builtins.int
-    activations: _builtins.int
+    ACTIVATION_BYTES_FIELD_NUMBER: _builtins.int
+    ACTIVATION_GRADIENT_BYTES_FIELD_NUMBER: _builtins.int
+    PARAMETER_BYTES_FIELD_NUMBER: _builtins.int
+    PARAMETER_GRADIENT_BYTES_FIELD_NUMBER: _builtins.int
+    MOMENTUM_BYTES_FIELD_NUMBER: _builtins.int
+    activation_bytes: _builtins.int
     """Outputs of the layers, kept for the backward pass, for each image of a batch."""
-    activation_gradients: _builtins.int
+    activation_gradient_bytes: _builtins.int
     """Gradients of these, for each image of a batch."""
-    parameters: _builtins.int
+    parameter_bytes: _builtins.int
     """The parameters."""
-    parameter_gradients: _builtins.int
+    parameter_gradient_bytes: _builtins.int
     """Gradients of the parameters."""
-    momentum: _builtins.int
+    momentum_bytes: _builtins.int
     """Momentum of the parameters."""
     def __init__(
         self,
         *,
-        activations: _builtins.int = ...,
-        activation_gradients: _builtins.int = ...,
-        parameters: _builtins.int = ...,
-        parameter_gradients: _builtins.int = ...,
-        momentum: _builtins.int = ...,
+        activation_bytes: _builtins.int = ...,
+        activation_gradient_bytes: _builtins.int = ...,
+        parameter_bytes: _builtins.int = ...,
+        parameter_gradient_bytes: _builtins.int = ...,
+        momentum_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation_gradients", b"activation_gradients", "activations", b"activations", "momentum", b"momentum", "parameter_gradients", b"parameter_gradients", "parameters", b"parameters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation_bytes", b"activation_bytes", "activation_gradient_bytes", b"activation_gradient_bytes", "momentum_bytes", b"momentum_bytes", "parameter_bytes", b"parameter_bytes", "parameter_gradient_bytes", b"parameter_gradient_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -219,7 +219,7 @@ Global___TrainingMemory: _TypeAlias = TrainingMemory  # noqa: Y015
 
 @_typing.final
 class DesignWarning(_message.Message):
-    """Something that the lectures on ConvNets advise against."""
+    """Something that courses on ConvNets advise against, such as Stanford's CS231n."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -273,7 +273,7 @@ class Anatomy(_message.Message):
     training_bytes: _builtins.int
     """Bytes of these and of their gradients in a forward and a backward pass."""
     grammar: _builtins.str
-    """The network as the lectures' grammar, "INPUT -> [CONV -> RELU -> POOL]*3 -> FC"; empty where it
+    """The network in the grammar of CS231n, "INPUT -> [CONV -> RELU -> POOL]*3 -> FC"; empty where it
     is no plain chain of these.
     """
     @_builtins.property

@@ -177,9 +177,9 @@ class PGD(_message.Message):
     norm: Global___Norm.ValueType
     """How the budget is measured."""
     epsilon: _builtins.float
-    """Budget under NORM_LINF: the largest change of any value."""
+    """Budget under NORM_LINF: the largest change of any value; without effect under another norm."""
     epsilon_l2: _builtins.float
-    """Budget under NORM_L2: the longest change."""
+    """Budget under NORM_L2: the longest change; without effect under another norm."""
     steps: _builtins.int
     """Steps of each start."""
     relative_step_size: _builtins.float
@@ -247,9 +247,9 @@ class APGD(_message.Message):
     norm: Global___Norm.ValueType
     """How the budget is measured."""
     epsilon: _builtins.float
-    """Budget under NORM_LINF: the largest change of any value."""
+    """Budget under NORM_LINF: the largest change of any value; without effect under another norm."""
     epsilon_l2: _builtins.float
-    """Budget under NORM_L2: the longest change."""
+    """Budget under NORM_L2: the longest change; without effect under another norm."""
     steps: _builtins.int
     """Steps of each start."""
     loss: Global___AttackLoss.ValueType
@@ -484,9 +484,9 @@ class Square(_message.Message):
     norm: Global___Norm.ValueType
     """How the budget is measured."""
     epsilon: _builtins.float
-    """Budget under NORM_LINF: the largest change of any value."""
+    """Budget under NORM_LINF: the largest change of any value; without effect under another norm."""
     epsilon_l2: _builtins.float
-    """Budget under NORM_L2: the longest change."""
+    """Budget under NORM_L2: the longest change; without effect under another norm."""
     queries: _builtins.int
     """Pictures that the network may be asked about in each start."""
     initial_share: _builtins.float
@@ -551,9 +551,9 @@ class AutoAttack(_message.Message):
     norm: Global___Norm.ValueType
     """How the budget is measured."""
     epsilon: _builtins.float
-    """Budget under NORM_LINF: the largest change of any value."""
+    """Budget under NORM_LINF: the largest change of any value; without effect under another norm."""
     epsilon_l2: _builtins.float
-    """Budget under NORM_L2: the longest change."""
+    """Budget under NORM_L2: the longest change; without effect under another norm."""
     steps: _builtins.int
     """Steps of each gradient attack."""
     target_classes: _builtins.int

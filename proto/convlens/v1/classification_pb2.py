@@ -25,16 +25,18 @@ _sym_db = _symbol_database.Default()
 from convlens.v1 import image_pb2 as convlens_dot_v1_dot_image__pb2
 from convlens.v1 import options_pb2 as convlens_dot_v1_dot_options__pb2
 from convlens.v1 import receipt_pb2 as convlens_dot_v1_dot_receipt__pb2
+from convlens.v1 import target_pb2 as convlens_dot_v1_dot_target__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n convlens/v1/classification.proto\x12\x0b\x63onvlens.v1\x1a\x17\x63onvlens/v1/image.proto\x1a\x19\x63onvlens/v1/options.proto\x1a\x19\x63onvlens/v1/receipt.proto\x1a\x17google/rpc/status.proto\"\x9d\x01\n\x0f\x43lassifyRequest\x12\x18\n\x07network\x18\x01 \x01(\tB\x07\xaa\x9d\"\x03P\xc8\x01\x12.\n\x06images\x18\x02 \x03(\x0b\x32\x12.convlens.v1.ImageB\n\xaa\x9d\"\x06@\x01H@X\x01\x12\x36\n\x05top_k\x18\x03 \x01(\rB\"\xaa\x9d\"\x1e\x12\x01\x35\x1a\x07\x63lasses!\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00j\xf8@H\x00\x88\x01\x01\x42\x08\n\x06_top_k\"g\n\x10\x43lassifyResponse\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.convlens.v1.ClassifyResult\x12%\n\x07receipt\x18\x02 \x01(\x0b\x32\x14.convlens.v1.Receipt\"w\n\x0e\x43lassifyResult\x12\x35\n\x0e\x63lassification\x18\x01 \x01(\x0b\x32\x1b.convlens.v1.ClassificationH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\":\n\x0e\x43lassification\x12(\n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x17.convlens.v1.ClassScore\"T\n\nClassScore\x12\x13\n\x0b\x63lass_index\x18\x01 \x01(\r\x12\r\n\x05label\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\x12\r\n\x05logit\x18\x04 \x01(\x02\"Z\n\x15\x43lassifyStreamRequest\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x35\n\x07request\x18\x02 \x01(\x0b\x32\x1c.convlens.v1.ClassifyRequestB\x06\xaa\x9d\"\x02\x08\x01\"\x87\x01\n\x16\x43lassifyStreamResponse\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x31\n\x08response\x18\x02 \x01(\x0b\x32\x1d.convlens.v1.ClassifyResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome2\xbf\x01\n\x15\x43lassificationService\x12G\n\x08\x43lassify\x12\x1c.convlens.v1.ClassifyRequest\x1a\x1d.convlens.v1.ClassifyResponse\x12]\n\x0e\x43lassifyStream\x12\".convlens.v1.ClassifyStreamRequest\x1a#.convlens.v1.ClassifyStreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n convlens/v1/classification.proto\x12\x0b\x63onvlens.v1\x1a\x17\x63onvlens/v1/image.proto\x1a\x19\x63onvlens/v1/options.proto\x1a\x19\x63onvlens/v1/receipt.proto\x1a\x18\x63onvlens/v1/target.proto\x1a\x17google/rpc/status.proto\"\x9d\x01\n\x0f\x43lassifyRequest\x12\x18\n\x07network\x18\x01 \x01(\tB\x07\xaa\x9d\"\x03P\xc8\x01\x12.\n\x06images\x18\x02 \x03(\x0b\x32\x12.convlens.v1.ImageB\n\xaa\x9d\"\x06@\x01H@X\x01\x12\x36\n\x05top_k\x18\x03 \x01(\rB\"\xaa\x9d\"\x1e\x12\x01\x35\x1a\x07\x63lasses!\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00j\xf8@H\x00\x88\x01\x01\x42\x08\n\x06_top_k\"g\n\x10\x43lassifyResponse\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.convlens.v1.ClassifyResult\x12%\n\x07receipt\x18\x02 \x01(\x0b\x32\x14.convlens.v1.Receipt\"w\n\x0e\x43lassifyResult\x12\x35\n\x0e\x63lassification\x18\x01 \x01(\x0b\x32\x1b.convlens.v1.ClassificationH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\":\n\x0e\x43lassification\x12(\n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x17.convlens.v1.ClassScore\"Z\n\x15\x43lassifyStreamRequest\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x35\n\x07request\x18\x02 \x01(\x0b\x32\x1c.convlens.v1.ClassifyRequestB\x06\xaa\x9d\"\x02\x08\x01\"\x87\x01\n\x16\x43lassifyStreamResponse\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x31\n\x08response\x18\x02 \x01(\x0b\x32\x1d.convlens.v1.ClassifyResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome2\xc9\x01\n\x15\x43lassificationService\x12L\n\x08\x43lassify\x12\x1c.convlens.v1.ClassifyRequest\x1a\x1d.convlens.v1.ClassifyResponse\"\x03\x90\x02\x01\x12\x62\n\x0e\x43lassifyStream\x12\".convlens.v1.ClassifyStreamRequest\x1a#.convlens.v1.ClassifyStreamResponse\"\x03\x90\x02\x01(\x01\x30\x01\x42%B\x13\x43lassificationProtoP\x01\xaa\x02\x0b\x43onvlens.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'convlens.v1.classification_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'B\023ClassificationProtoP\001\252\002\013Convlens.V1'
   _globals['_CLASSIFYREQUEST'].fields_by_name['network']._loaded_options = None
   _globals['_CLASSIFYREQUEST'].fields_by_name['network']._serialized_options = b'\252\235\"\003P\310\001'
   _globals['_CLASSIFYREQUEST'].fields_by_name['images']._loaded_options = None
@@ -43,20 +45,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLASSIFYREQUEST'].fields_by_name['top_k']._serialized_options = b'\252\235\"\036\022\0015\032\007classes!\000\000\000\000\000\000\360?)\000\000\000\000\000j\370@'
   _globals['_CLASSIFYSTREAMREQUEST'].fields_by_name['request']._loaded_options = None
   _globals['_CLASSIFYSTREAMREQUEST'].fields_by_name['request']._serialized_options = b'\252\235\"\002\010\001'
-  _globals['_CLASSIFYREQUEST']._serialized_start=154
-  _globals['_CLASSIFYREQUEST']._serialized_end=311
-  _globals['_CLASSIFYRESPONSE']._serialized_start=313
-  _globals['_CLASSIFYRESPONSE']._serialized_end=416
-  _globals['_CLASSIFYRESULT']._serialized_start=418
-  _globals['_CLASSIFYRESULT']._serialized_end=537
-  _globals['_CLASSIFICATION']._serialized_start=539
-  _globals['_CLASSIFICATION']._serialized_end=597
-  _globals['_CLASSSCORE']._serialized_start=599
-  _globals['_CLASSSCORE']._serialized_end=683
-  _globals['_CLASSIFYSTREAMREQUEST']._serialized_start=685
-  _globals['_CLASSIFYSTREAMREQUEST']._serialized_end=775
-  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_start=778
-  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_end=913
-  _globals['_CLASSIFICATIONSERVICE']._serialized_start=916
-  _globals['_CLASSIFICATIONSERVICE']._serialized_end=1107
+  _globals['_CLASSIFICATIONSERVICE'].methods_by_name['Classify']._loaded_options = None
+  _globals['_CLASSIFICATIONSERVICE'].methods_by_name['Classify']._serialized_options = b'\220\002\001'
+  _globals['_CLASSIFICATIONSERVICE'].methods_by_name['ClassifyStream']._loaded_options = None
+  _globals['_CLASSIFICATIONSERVICE'].methods_by_name['ClassifyStream']._serialized_options = b'\220\002\001'
+  _globals['_CLASSIFYREQUEST']._serialized_start=180
+  _globals['_CLASSIFYREQUEST']._serialized_end=337
+  _globals['_CLASSIFYRESPONSE']._serialized_start=339
+  _globals['_CLASSIFYRESPONSE']._serialized_end=442
+  _globals['_CLASSIFYRESULT']._serialized_start=444
+  _globals['_CLASSIFYRESULT']._serialized_end=563
+  _globals['_CLASSIFICATION']._serialized_start=565
+  _globals['_CLASSIFICATION']._serialized_end=623
+  _globals['_CLASSIFYSTREAMREQUEST']._serialized_start=625
+  _globals['_CLASSIFYSTREAMREQUEST']._serialized_end=715
+  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_start=718
+  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_end=853
+  _globals['_CLASSIFICATIONSERVICE']._serialized_start=856
+  _globals['_CLASSIFICATIONSERVICE']._serialized_end=1057
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from convlens.v1 import image_pb2 as _image_pb2
 from convlens.v1 import receipt_pb2 as _receipt_pb2
+from convlens.v1 import target_pb2 as _target_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
@@ -125,13 +126,13 @@ class Classification(_message.Message):
 
     CLASSES_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def classes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassScore]:
+    def classes(self) -> _containers.RepeatedCompositeFieldContainer[_target_pb2.ClassScore]:
         """The best first."""
 
     def __init__(
         self,
         *,
-        classes: _abc.Iterable[Global___ClassScore] | None = ...,
+        classes: _abc.Iterable[_target_pb2.ClassScore] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -140,40 +141,6 @@ class Classification(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Classification: _TypeAlias = Classification  # noqa: Y015
-
-@_typing.final
-class ClassScore(_message.Message):
-    """How a network rates one class."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    CLASS_INDEX_FIELD_NUMBER: _builtins.int
-    LABEL_FIELD_NUMBER: _builtins.int
-    PROBABILITY_FIELD_NUMBER: _builtins.int
-    LOGIT_FIELD_NUMBER: _builtins.int
-    class_index: _builtins.int
-    """Position in the network's labels, from 0."""
-    label: _builtins.str
-    """Its label."""
-    probability: _builtins.float
-    """Softmax over all classes, in [0, 1]."""
-    logit: _builtins.float
-    """The score before the softmax."""
-    def __init__(
-        self,
-        *,
-        class_index: _builtins.int = ...,
-        label: _builtins.str = ...,
-        probability: _builtins.float = ...,
-        logit: _builtins.float = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_index", b"class_index", "label", b"label", "logit", b"logit", "probability", b"probability"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ClassScore: _TypeAlias = ClassScore  # noqa: Y015
 
 @_typing.final
 class ClassifyStreamRequest(_message.Message):

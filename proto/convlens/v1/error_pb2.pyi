@@ -25,7 +25,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
     """Never sent."""
     ERROR_REASON_INVALID_REQUEST: _ErrorReason.ValueType  # 1
-    """The request breaks the contract; BadRequest names every field at once."""
+    """The request breaks the contract; BadRequest names all fields at once, up to 16 or 2000 bytes of them."""
     ERROR_REASON_MALFORMED_MESSAGE: _ErrorReason.ValueType  # 2
     """The message does not parse as what the RPC takes."""
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 3
@@ -86,14 +86,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A defect of ours; the log of the server has the whole story under the request id."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
-    """The catalogue: every error of every RPC has one of these reasons, in the ErrorInfo of its status
+    """The catalogue: every error that the server sends has one of these reasons, in the ErrorInfo of its status
     (domain "convlens", reason without the prefix). docs/errors.md is written from this file.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
 ERROR_REASON_INVALID_REQUEST: ErrorReason.ValueType  # 1
-"""The request breaks the contract; BadRequest names every field at once."""
+"""The request breaks the contract; BadRequest names all fields at once, up to 16 or 2000 bytes of them."""
 ERROR_REASON_MALFORMED_MESSAGE: ErrorReason.ValueType  # 2
 """The message does not parse as what the RPC takes."""
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 3

@@ -3,8 +3,8 @@
 isort:skip_file
 """
 
+from convlens.v1 import geometry_pb2 as _geometry_pb2
 from convlens.v1 import image_pb2 as _image_pb2
-from convlens.v1 import network_pb2 as _network_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -51,42 +51,6 @@ CHANNEL_REDUCTION_NONE: ChannelReduction.ValueType  # 4
 """Not at all: the map keeps its channels."""
 Global___ChannelReduction: _TypeAlias = ChannelReduction  # noqa: Y015
 
-class _Fill:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _FillEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fill.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    FILL_UNSPECIFIED: _Fill.ValueType  # 0
-    """Means the default that the field names."""
-    FILL_GREY: _Fill.ValueType  # 1
-    """Middle grey, 0.5."""
-    FILL_BLACK: _Fill.ValueType  # 2
-    """Black, 0."""
-    FILL_MEAN: _Fill.ValueType  # 3
-    """The mean colour that the network was trained with."""
-    FILL_BLUR: _Fill.ValueType  # 4
-    """The picture itself, blurred."""
-    FILL_NOISE: _Fill.ValueType  # 5
-    """Uniform noise drawn from the seed."""
-
-class Fill(_Fill, metaclass=_FillEnumTypeWrapper):
-    """What stands for "nothing to see"."""
-
-FILL_UNSPECIFIED: Fill.ValueType  # 0
-"""Means the default that the field names."""
-FILL_GREY: Fill.ValueType  # 1
-"""Middle grey, 0.5."""
-FILL_BLACK: Fill.ValueType  # 2
-"""Black, 0."""
-FILL_MEAN: Fill.ValueType  # 3
-"""The mean colour that the network was trained with."""
-FILL_BLUR: Fill.ValueType  # 4
-"""The picture itself, blurred."""
-FILL_NOISE: Fill.ValueType  # 5
-"""Uniform noise drawn from the seed."""
-Global___Fill: _TypeAlias = Fill  # noqa: Y015
-
 class _SmoothGradForm:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -119,29 +83,29 @@ SMOOTH_GRAD_FORM_VARIANCE: SmoothGradForm.ValueType  # 4
 """The variance of the gradient."""
 Global___SmoothGradForm: _TypeAlias = SmoothGradForm  # noqa: Y015
 
-class _DeconvnetSeed:
+class _DeconvnetKeep:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _DeconvnetSeedEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeconvnetSeed.ValueType], _builtins.type):
+class _DeconvnetKeepEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeconvnetKeep.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
-    DECONVNET_SEED_UNSPECIFIED: _DeconvnetSeed.ValueType  # 0
+    DECONVNET_KEEP_UNSPECIFIED: _DeconvnetKeep.ValueType  # 0
     """Means the default that the field names."""
-    DECONVNET_SEED_STRONGEST_UNIT: _DeconvnetSeed.ValueType  # 1
+    DECONVNET_KEEP_STRONGEST_UNIT: _DeconvnetKeep.ValueType  # 1
     """Its strongest unit."""
-    DECONVNET_SEED_WHOLE_MAP: _DeconvnetSeed.ValueType  # 2
+    DECONVNET_KEEP_WHOLE_MAP: _DeconvnetKeep.ValueType  # 2
     """All of its units."""
 
-class DeconvnetSeed(_DeconvnetSeed, metaclass=_DeconvnetSeedEnumTypeWrapper):
+class DeconvnetKeep(_DeconvnetKeep, metaclass=_DeconvnetKeepEnumTypeWrapper):
     """What of a map Deconvnet keeps."""
 
-DECONVNET_SEED_UNSPECIFIED: DeconvnetSeed.ValueType  # 0
+DECONVNET_KEEP_UNSPECIFIED: DeconvnetKeep.ValueType  # 0
 """Means the default that the field names."""
-DECONVNET_SEED_STRONGEST_UNIT: DeconvnetSeed.ValueType  # 1
+DECONVNET_KEEP_STRONGEST_UNIT: DeconvnetKeep.ValueType  # 1
 """Its strongest unit."""
-DECONVNET_SEED_WHOLE_MAP: DeconvnetSeed.ValueType  # 2
+DECONVNET_KEEP_WHOLE_MAP: DeconvnetKeep.ValueType  # 2
 """All of its units."""
-Global___DeconvnetSeed: _TypeAlias = DeconvnetSeed  # noqa: Y015
+Global___DeconvnetKeep: _TypeAlias = DeconvnetKeep  # noqa: Y015
 
 class _Unpooling:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -284,32 +248,6 @@ class ExplanationMethod(_message.Message):
 Global___ExplanationMethod: _TypeAlias = ExplanationMethod  # noqa: Y015
 
 @_typing.final
-class Position(_message.Message):
-    """A place in a map of a layer."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ROW_FIELD_NUMBER: _builtins.int
-    COLUMN_FIELD_NUMBER: _builtins.int
-    row: _builtins.int
-    """Row, from 0 at the top."""
-    column: _builtins.int
-    """Column, from 0 at the left."""
-    def __init__(
-        self,
-        *,
-        row: _builtins.int = ...,
-        column: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "row", b"row"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Position: _TypeAlias = Position  # noqa: Y015
-
-@_typing.final
 class Saliency(_message.Message):
     """The gradient of the class score with respect to the pixels."""
 
@@ -409,7 +347,7 @@ class IntegratedGradients(_message.Message):
     MAX_STEPS_FIELD_NUMBER: _builtins.int
     TOLERANCE_FIELD_NUMBER: _builtins.int
     REDUCTION_FIELD_NUMBER: _builtins.int
-    baseline: Global___Fill.ValueType
+    baseline: _image_pb2.Fill.ValueType
     """The baseline."""
     blur_sigma: _builtins.float
     """How much FILL_BLUR blurs."""
@@ -423,12 +361,12 @@ class IntegratedGradients(_message.Message):
     """How colour becomes one value."""
     @_builtins.property
     def baseline_image(self) -> _image_pb2.Image:
-        """A picture of the caller's as baseline, in place of the fill."""
+        """A picture of the caller's as baseline; the fill is without effect then."""
 
     def __init__(
         self,
         *,
-        baseline: Global___Fill.ValueType = ...,
+        baseline: _image_pb2.Fill.ValueType = ...,
         baseline_image: _image_pb2.Image | None = ...,
         blur_sigma: _builtins.float | None = ...,
         steps: _builtins.int | None = ...,
@@ -490,45 +428,45 @@ class Deconvnet(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LAYER_FIELD_NUMBER: _builtins.int
-    MAP_FIELD_NUMBER: _builtins.int
+    MAP_INDEX_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
     STRONGEST_FIELD_NUMBER: _builtins.int
-    SEED_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
     UNPOOLING_FIELD_NUMBER: _builtins.int
     layer: _builtins.str
     """The layer to start from, as GetNetwork lists it."""
-    map: _builtins.int
+    map_index: _builtins.int
     """The map of that layer, from 0; left out, the strongest ones are taken."""
     strongest: _builtins.int
     """How many of the strongest maps are projected where none is named."""
-    seed: Global___DeconvnetSeed.ValueType
+    keep: Global___DeconvnetKeep.ValueType
     """What is kept of a map whose unit is not named."""
     unpooling: Global___Unpooling.ValueType
     """How overlapping pooling windows are undone."""
     @_builtins.property
-    def position(self) -> Global___Position:
-        """The unit of that map; left out, the seed says what is kept."""
+    def position(self) -> _geometry_pb2.Position:
+        """The unit of that map, which must be named; left out, keep says what of the map is kept."""
 
     def __init__(
         self,
         *,
         layer: _builtins.str = ...,
-        map: _builtins.int | None = ...,
-        position: Global___Position | None = ...,
+        map_index: _builtins.int | None = ...,
+        position: _geometry_pb2.Position | None = ...,
         strongest: _builtins.int | None = ...,
-        seed: Global___DeconvnetSeed.ValueType = ...,
+        keep: Global___DeconvnetKeep.ValueType = ...,
         unpooling: Global___Unpooling.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_map", b"_map", "_strongest", b"_strongest", "map", b"map", "position", b"position", "strongest", b"strongest"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_map_index", b"_map_index", "_strongest", b"_strongest", "map_index", b"map_index", "position", b"position", "strongest", b"strongest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_map", b"_map", "_strongest", b"_strongest", "layer", b"layer", "map", b"map", "position", b"position", "seed", b"seed", "strongest", b"strongest", "unpooling", b"unpooling"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_map_index", b"_map_index", "_strongest", b"_strongest", "keep", b"keep", "layer", b"layer", "map_index", b"map_index", "position", b"position", "strongest", b"strongest", "unpooling", b"unpooling"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__map: _TypeAlias = _typing.Literal["map"]  # noqa: Y015
-    _WhichOneofArgType__map: _TypeAlias = _typing.Literal["_map", b"_map"]  # noqa: Y015
+    _WhichOneofReturnType__map_index: _TypeAlias = _typing.Literal["map_index"]  # noqa: Y015
+    _WhichOneofArgType__map_index: _TypeAlias = _typing.Literal["_map_index", b"_map_index"]  # noqa: Y015
     _WhichOneofReturnType__strongest: _TypeAlias = _typing.Literal["strongest"]  # noqa: Y015
     _WhichOneofArgType__strongest: _TypeAlias = _typing.Literal["_strongest", b"_strongest"]  # noqa: Y015
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__map) -> _WhichOneofReturnType__map | None: ...
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__map_index) -> _WhichOneofReturnType__map_index | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__strongest) -> _WhichOneofReturnType__strongest | None: ...
 
@@ -551,7 +489,7 @@ class Occlusion(_message.Message):
     """Side of the square window."""
     stride: _builtins.int
     """Distance between neighbouring windows, at most the window's side."""
-    fill: Global___Fill.ValueType
+    fill: _image_pb2.Fill.ValueType
     """What covers the window."""
     blur_sigma: _builtins.float
     """How much FILL_BLUR blurs."""
@@ -568,7 +506,7 @@ class Occlusion(_message.Message):
         *,
         window: _builtins.int | None = ...,
         stride: _builtins.int | None = ...,
-        fill: Global___Fill.ValueType = ...,
+        fill: _image_pb2.Fill.ValueType = ...,
         blur_sigma: _builtins.float | None = ...,
         layer: _builtins.str = ...,
         adaptive: _builtins.bool = ...,
@@ -610,14 +548,14 @@ class GradCam(_message.Message):
     """The layer; empty for the last one with places through which every path to the score passes."""
     relu: _builtins.bool
     """Keep only what speaks for the class."""
-    interpolation: _network_pb2.Interpolation.ValueType
+    interpolation: _image_pb2.Interpolation.ValueType
     """How the map is brought to the size of the network's input."""
     def __init__(
         self,
         *,
         layer: _builtins.str = ...,
         relu: _builtins.bool | None = ...,
-        interpolation: _network_pb2.Interpolation.ValueType = ...,
+        interpolation: _image_pb2.Interpolation.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_relu", b"_relu", "relu", b"relu"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -640,7 +578,7 @@ class GuidedGradCam(_message.Message):
     REDUCTION_FIELD_NUMBER: _builtins.int
     layer: _builtins.str
     """The layer of Grad-CAM; empty for the last one with places through which every path to the score passes."""
-    interpolation: _network_pb2.Interpolation.ValueType
+    interpolation: _image_pb2.Interpolation.ValueType
     """How Grad-CAM's map is brought to the size of the network's input."""
     reduction: Global___ChannelReduction.ValueType
     """How colour becomes one value."""
@@ -648,7 +586,7 @@ class GuidedGradCam(_message.Message):
         self,
         *,
         layer: _builtins.str = ...,
-        interpolation: _network_pb2.Interpolation.ValueType = ...,
+        interpolation: _image_pb2.Interpolation.ValueType = ...,
         reduction: Global___ChannelReduction.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015

@@ -22,8 +22,8 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from convlens.v1 import classification_pb2 as convlens_dot_v1_dot_classification__pb2
 from convlens.v1 import explanation_methods_pb2 as convlens_dot_v1_dot_explanation__methods__pb2
+from convlens.v1 import geometry_pb2 as convlens_dot_v1_dot_geometry__pb2
 from convlens.v1 import image_pb2 as convlens_dot_v1_dot_image__pb2
 from convlens.v1 import options_pb2 as convlens_dot_v1_dot_options__pb2
 from convlens.v1 import quality_pb2 as convlens_dot_v1_dot_quality__pb2
@@ -33,13 +33,14 @@ from convlens.v1 import tensor_pb2 as convlens_dot_v1_dot_tensor__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63onvlens/v1/explanation.proto\x12\x0b\x63onvlens.v1\x1a convlens/v1/classification.proto\x1a%convlens/v1/explanation_methods.proto\x1a\x17\x63onvlens/v1/image.proto\x1a\x19\x63onvlens/v1/options.proto\x1a\x19\x63onvlens/v1/quality.proto\x1a\x19\x63onvlens/v1/receipt.proto\x1a\x18\x63onvlens/v1/target.proto\x1a\x18\x63onvlens/v1/tensor.proto\x1a\x17google/rpc/status.proto\"\xb9\x05\n\x0e\x45xplainRequest\x12\x18\n\x07network\x18\x01 \x01(\tB\x07\xaa\x9d\"\x03P\xc8\x01\x12.\n\x06images\x18\x02 \x03(\x0b\x32\x12.convlens.v1.ImageB\n\xaa\x9d\"\x06@\x01H@X\x01\x12\x39\n\x07methods\x18\x03 \x03(\x0b\x32\x1e.convlens.v1.ExplanationMethodB\x08\xaa\x9d\"\x04@\x01H\x10\x12,\n\x07targets\x18\x04 \x03(\x0b\x32\x13.convlens.v1.TargetB\x06\xaa\x9d\"\x02H\x10\x12\x63\n\x05\x64type\x18\x05 \x01(\x0e\x32\x15.convlens.v1.DataTypeB=\xaa\x9d\"9\x12\x11\x44\x41TA_TYPE_FLOAT32j\x11\x44\x41TA_TYPE_FLOAT32j\x11\x44\x41TA_TYPE_FLOAT16\x12)\n\trendering\x18\x06 \x01(\x0b\x32\x16.convlens.v1.Rendering\x12/\n\x0clocalization\x18\x07 \x01(\x0b\x32\x19.convlens.v1.Localization\x12\x35\n\x08measures\x18\x08 \x03(\x0b\x32\x1b.convlens.v1.QualityMeasureB\x06\xaa\x9d\"\x02H\x08\x12\x35\n\x0ctrue_regions\x18\t \x03(\x0b\x32\x17.convlens.v1.TrueRegionB\x06\xaa\x9d\"\x02H@\x12\x1a\n\x04seed\x18\n \x01(\x04\x42\x07\xaa\x9d\"\x03\x12\x01\x30H\x00\x88\x01\x01\x12\x61\n\x0cstable_share\x18\x0b \x01(\x01\x42\x46\xaa\x9d\"B\x12\x01\x30\x1a+fraction of the strongest 5 % of the pixels!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\x00\xf0?H\x01\x88\x01\x01\x12\x15\n\rallow_partial\x18\x0c \x01(\x08\x12\x15\n\restimate_only\x18\r \x01(\x08\x42\x07\n\x05_seedB\x0f\n\r_stable_share\"\xd0\x03\n\tRendering\x12J\n\x05style\x18\x01 \x01(\x0e\x32\x1b.convlens.v1.RenderingStyleB\x1e\xaa\x9d\"\x1a\x12\x18RENDERING_STYLE_HEAT_MAP\x12\x44\n\x05scale\x18\x02 \x01(\x0e\x32\x17.convlens.v1.ColorScaleB\x1c\xaa\x9d\"\x18\x12\x16\x43OLOR_SCALE_PERCENTILE\x12<\n\npercentile\x18\x03 \x01(\x01\x42#\xaa\x9d\"\x1f\x12\x02\x39\x39\x1a\x07percent!\x00\x00\x00\x00\x00\x00I@)\x00\x00\x00\x00\x00\x00Y@H\x00\x88\x01\x01\x12;\n\x07maximum\x18\x04 \x01(\x01\x42%\xaa\x9d\"!\x1a\x16the map\'s own quantity1\x00\x00\x00\x00\x00\x00\x00\x00H\x01\x88\x01\x01\x12\x18\n\x08\x63olormap\x18\x05 \x01(\tB\x06\xaa\x9d\"\x02Pd\x12;\n\x07opacity\x18\x06 \x01(\x01\x42%\xaa\x9d\"!\x12\x03\x30.5\x1a\x08\x66raction!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\x00\xf0?H\x02\x88\x01\x01\x12&\n\roriginal_size\x18\x07 \x01(\x08\x42\n\xaa\x9d\"\x06\x12\x04trueH\x03\x88\x01\x01\x42\r\n\x0b_percentileB\n\n\x08_maximumB\n\n\x08_opacityB\x10\n\x0e_original_size\"\x90\x01\n\x0f\x45xplainResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.convlens.v1.ExplainResult\x12%\n\x07receipt\x18\x02 \x01(\x0b\x32\x14.convlens.v1.Receipt\x12)\n\x0e\x65stimated_cost\x18\x03 \x01(\x0b\x32\x11.convlens.v1.Cost\"p\n\rExplainResult\x12/\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32\x18.convlens.v1.ExplanationH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"C\n\x0b\x45xplanation\x12\x34\n\x0c\x61ttributions\x18\x01 \x03(\x0b\x32\x1e.convlens.v1.AttributionResult\"\xb6\x01\n\x11\x41ttributionResult\x12\x14\n\x0cmethod_index\x18\x01 \x01(\r\x12\x19\n\x0ctarget_index\x18\x02 \x01(\rH\x01\x88\x01\x01\x12/\n\x0b\x61ttribution\x18\x03 \x01(\x0b\x32\x18.convlens.v1.AttributionH\x00\x12#\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcomeB\x0f\n\r_target_index\"\xc0\x01\n\x14\x45xplainStreamRequest\x12\x34\n\x07request\x18\x01 \x01(\x0b\x32\x1b.convlens.v1.ExplainRequestB\x06\xaa\x9d\"\x02\x08\x01\x12\x15\n\rpartial_items\x18\x02 \x01(\x08\x12G\n\x0fmin_interval_ms\x18\x03 \x01(\rB)\xaa\x9d\"%\x12\x03\x32\x35\x30\x1a\x0cmilliseconds!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00L\xed@H\x00\x88\x01\x01\x42\x12\n\x10_min_interval_ms\"\xa6\x01\n\x15\x45xplainStreamResponse\x12\x30\n\x08progress\x18\x01 \x01(\x0b\x32\x1c.convlens.v1.ExplainProgressH\x00\x12(\n\x04item\x18\x02 \x01(\x0b\x32\x18.convlens.v1.ExplainItemH\x00\x12(\n\x04\x64one\x18\x03 \x01(\x0b\x32\x18.convlens.v1.ExplainDoneH\x00\x42\x07\n\x05\x65vent\"\x8e\x01\n\x0f\x45xplainProgress\x12\x19\n\x11\x61ttributions_done\x18\x01 \x01(\r\x12\x14\n\x0c\x61ttributions\x18\x02 \x01(\r\x12\x1f\n\x04\x63ost\x18\x03 \x01(\x0b\x32\x11.convlens.v1.Cost\x12)\n\x0e\x65stimated_cost\x18\x04 \x01(\x0b\x32\x11.convlens.v1.Cost\"\x9b\x01\n\x0b\x45xplainItem\x12\x13\n\x0bimage_index\x18\x01 \x01(\r\x12\x10\n\x08is_final\x18\x02 \x01(\x08\x12\x35\n\x0b\x61ttribution\x18\x03 \x01(\x0b\x32\x1e.convlens.v1.AttributionResultH\x00\x12#\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"_\n\x0b\x45xplainDone\x12%\n\x07receipt\x18\x01 \x01(\x0b\x32\x14.convlens.v1.Receipt\x12)\n\x0e\x65stimated_cost\x18\x02 \x01(\x0b\x32\x11.convlens.v1.Cost\"\xd8\x05\n\x0b\x41ttribution\x12\'\n\x06target\x18\x01 \x01(\x0b\x32\x17.convlens.v1.ClassScore\x12 \n\x03map\x18\x02 \x01(\x0b\x32\x13.convlens.v1.Tensor\x12$\n\x05space\x18\x03 \x01(\x0e\x32\x15.convlens.v1.MapSpace\x12\"\n\x04sign\x18\x04 \x01(\x0e\x32\x14.convlens.v1.MapSign\x12\x10\n\x08quantity\x18\x05 \x01(\t\x12*\n\x08geometry\x18\x06 \x01(\x0b\x32\x18.convlens.v1.MapGeometry\x12\r\n\x05layer\x18\x07 \x01(\t\x12\x0f\n\x07samples\x18\x08 \x01(\x04\x12\x32\n\x0e\x65rror_estimate\x18\t \x01(\x0b\x32\x1a.convlens.v1.ErrorEstimate\x12\x12\n\nis_partial\x18\n \x01(\x08\x12\r\n\x05notes\x18\x0b \x03(\t\x12\x0b\n\x03png\x18\x0c \x01(\x0c\x12#\n\x06region\x18\r \x01(\x0b\x32\x13.convlens.v1.Region\x12)\n\x06scores\x18\x0e \x03(\x0b\x32\x19.convlens.v1.QualityScore\x12G\n\x14integrated_gradients\x18\x0f \x01(\x0b\x32\'.convlens.v1.IntegratedGradientsDetailsH\x00\x12\x32\n\tdeconvnet\x18\x10 \x01(\x0b\x32\x1d.convlens.v1.DeconvnetDetailsH\x00\x12\x32\n\tocclusion\x18\x11 \x01(\x0b\x32\x1d.convlens.v1.OcclusionDetailsH\x00\x12\x36\n\x0b\x61\x63tivations\x18\x12 \x01(\x0b\x32\x1f.convlens.v1.ActivationsDetailsH\x00\x12.\n\x07\x66ilters\x18\x13 \x01(\x0b\x32\x1b.convlens.v1.FiltersDetailsH\x00\x42\t\n\x07\x64\x65tails\"^\n\x0bMapGeometry\x12\x1e\n\x04\x63rop\x18\x01 \x01(\x0b\x32\x10.convlens.v1.Box\x12\x17\n\x0foriginal_height\x18\x02 \x01(\r\x12\x16\n\x0eoriginal_width\x18\x03 \x01(\r\"Y\n\rErrorEstimate\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.convlens.v1.ErrorKind\x12\x10\n\x08\x61\x62solute\x18\x02 \x01(\x01\x12\x10\n\x08relative\x18\x03 \x01(\x01\"V\n\x1aIntegratedGradientsDetails\x12\r\n\x05score\x18\x01 \x01(\x01\x12\x16\n\x0e\x62\x61seline_score\x18\x02 \x01(\x01\x12\x11\n\tconverged\x18\x03 \x01(\x08\"@\n\x10\x44\x65\x63onvnetDetails\x12,\n\x07patches\x18\x01 \x03(\x0b\x32\x1b.convlens.v1.DeconvnetPatch\"\xf8\x01\n\x0e\x44\x65\x63onvnetPatch\x12\x0b\n\x03map\x18\x01 \x01(\r\x12\'\n\x08position\x18\x02 \x01(\x0b\x32\x15.convlens.v1.Position\x12\x12\n\nactivation\x18\x03 \x01(\x02\x12)\n\x0freceptive_field\x18\x04 \x01(\x0b\x32\x10.convlens.v1.Box\x12+\n\x0ereconstruction\x18\x05 \x01(\x0b\x32\x13.convlens.v1.Tensor\x12(\n\x0binput_patch\x18\x06 \x01(\x0b\x32\x13.convlens.v1.Tensor\x12\r\n\x05scale\x18\x07 \x01(\x02\x12\x0b\n\x03png\x18\x08 \x01(\x0c\"\xc2\x02\n\x10OcclusionDetails\x12(\n\x0bprobability\x18\x01 \x01(\x0b\x32\x13.convlens.v1.Tensor\x12,\n\x0fpredicted_class\x18\x02 \x01(\x0b\x32\x13.convlens.v1.Tensor\x12\'\n\nactivation\x18\x03 \x01(\x0b\x32\x13.convlens.v1.Tensor\x12\x13\n\x0bwatched_map\x18\x04 \x01(\r\x12\x18\n\x10\x63lean_activation\x18\x05 \x01(\x02\x12\x0e\n\x06window\x18\x06 \x01(\r\x12\x0e\n\x06stride\x18\x07 \x01(\r\x12\x13\n\x0b\x63\x65nter_rows\x18\x08 \x03(\x01\x12\x16\n\x0e\x63\x65nter_columns\x18\t \x03(\x01\x12\x15\n\rwindows_saved\x18\n \x01(\x04\x12\x1a\n\x12\x66ull_passes_reason\x18\x0b \x01(\t\">\n\x12\x41\x63tivationsDetails\x12(\n\x04maps\x18\x01 \x03(\x0b\x32\x1a.convlens.v1.ActivationMap\"`\n\rActivationMap\x12\x0b\n\x03map\x18\x01 \x01(\r\x12\x10\n\x08strength\x18\x02 \x01(\x02\x12#\n\x06values\x18\x03 \x01(\x0b\x32\x13.convlens.v1.Tensor\x12\x0b\n\x03png\x18\x04 \x01(\x0c\"<\n\x0e\x46iltersDetails\x12*\n\x07\x66ilters\x18\x01 \x03(\x0b\x32\x19.convlens.v1.FilterPlanes\"N\n\x0c\x46ilterPlanes\x12\x0b\n\x03map\x18\x01 \x01(\r\x12$\n\x07weights\x18\x02 \x01(\x0b\x32\x13.convlens.v1.Tensor\x12\x0b\n\x03png\x18\x03 \x01(\x0c*l\n\x0eRenderingStyle\x12\x1f\n\x1bRENDERING_STYLE_UNSPECIFIED\x10\x00\x12\x1c\n\x18RENDERING_STYLE_HEAT_MAP\x10\x01\x12\x1b\n\x17RENDERING_STYLE_OVERLAY\x10\x02*\\\n\nColorScale\x12\x1b\n\x17\x43OLOR_SCALE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43OLOR_SCALE_PERCENTILE\x10\x01\x12\x15\n\x11\x43OLOR_SCALE_FIXED\x10\x02*U\n\x08MapSpace\x12\x19\n\x15MAP_SPACE_UNSPECIFIED\x10\x00\x12\x1a\n\x16MAP_SPACE_INPUT_PIXELS\x10\x01\x12\x12\n\x0eMAP_SPACE_GRID\x10\x02*p\n\x07MapSign\x12\x18\n\x14MAP_SIGN_UNSPECIFIED\x10\x00\x12\x19\n\x15MAP_SIGN_NON_NEGATIVE\x10\x01\x12\x13\n\x0fMAP_SIGN_SIGNED\x10\x02\x12\x1b\n\x17MAP_SIGN_RECONSTRUCTION\x10\x03*\x9c\x01\n\tErrorKind\x12\x1a\n\x16\x45RROR_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x45RROR_KIND_COMPLETENESS\x10\x01\x12\x1d\n\x19\x45RROR_KIND_STANDARD_ERROR\x10\x02\x12\x19\n\x15\x45RROR_KIND_REFINEMENT\x10\x03\x12\x1c\n\x18\x45RROR_KIND_APPROXIMATION\x10\x04\x32\xb4\x01\n\x12\x45xplanationService\x12\x44\n\x07\x45xplain\x12\x1b.convlens.v1.ExplainRequest\x1a\x1c.convlens.v1.ExplainResponse\x12X\n\rExplainStream\x12!.convlens.v1.ExplainStreamRequest\x1a\".convlens.v1.ExplainStreamResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63onvlens/v1/explanation.proto\x12\x0b\x63onvlens.v1\x1a%convlens/v1/explanation_methods.proto\x1a\x1a\x63onvlens/v1/geometry.proto\x1a\x17\x63onvlens/v1/image.proto\x1a\x19\x63onvlens/v1/options.proto\x1a\x19\x63onvlens/v1/quality.proto\x1a\x19\x63onvlens/v1/receipt.proto\x1a\x18\x63onvlens/v1/target.proto\x1a\x18\x63onvlens/v1/tensor.proto\x1a\x17google/rpc/status.proto\"\xb9\x05\n\x0e\x45xplainRequest\x12\x18\n\x07network\x18\x01 \x01(\tB\x07\xaa\x9d\"\x03P\xc8\x01\x12.\n\x06images\x18\x02 \x03(\x0b\x32\x12.convlens.v1.ImageB\n\xaa\x9d\"\x06@\x01H@X\x01\x12\x39\n\x07methods\x18\x03 \x03(\x0b\x32\x1e.convlens.v1.ExplanationMethodB\x08\xaa\x9d\"\x04@\x01H\x10\x12,\n\x07targets\x18\x04 \x03(\x0b\x32\x13.convlens.v1.TargetB\x06\xaa\x9d\"\x02H\x10\x12\x63\n\x05\x64type\x18\x05 \x01(\x0e\x32\x15.convlens.v1.DataTypeB=\xaa\x9d\"9\x12\x11\x44\x41TA_TYPE_FLOAT32j\x11\x44\x41TA_TYPE_FLOAT32j\x11\x44\x41TA_TYPE_FLOAT16\x12)\n\trendering\x18\x06 \x01(\x0b\x32\x16.convlens.v1.Rendering\x12/\n\x0clocalization\x18\x07 \x01(\x0b\x32\x19.convlens.v1.Localization\x12\x35\n\x08measures\x18\x08 \x03(\x0b\x32\x1b.convlens.v1.QualityMeasureB\x06\xaa\x9d\"\x02H\x08\x12\x35\n\x0ctrue_regions\x18\t \x03(\x0b\x32\x17.convlens.v1.TrueRegionB\x06\xaa\x9d\"\x02H@\x12\x1a\n\x04seed\x18\n \x01(\x04\x42\x07\xaa\x9d\"\x03\x12\x01\x30H\x00\x88\x01\x01\x12\x61\n\x0cstable_share\x18\x0b \x01(\x01\x42\x46\xaa\x9d\"B\x12\x01\x30\x1a+fraction of the strongest 5 % of the pixels!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\x00\xf0?H\x01\x88\x01\x01\x12\x15\n\rallow_partial\x18\x0c \x01(\x08\x12\x15\n\restimate_only\x18\r \x01(\x08\x42\x07\n\x05_seedB\x0f\n\r_stable_share\"\xd0\x03\n\tRendering\x12J\n\x05style\x18\x01 \x01(\x0e\x32\x1b.convlens.v1.RenderingStyleB\x1e\xaa\x9d\"\x1a\x12\x18RENDERING_STYLE_HEAT_MAP\x12\x44\n\x05scale\x18\x02 \x01(\x0e\x32\x17.convlens.v1.ColorScaleB\x1c\xaa\x9d\"\x18\x12\x16\x43OLOR_SCALE_PERCENTILE\x12<\n\npercentile\x18\x03 \x01(\x01\x42#\xaa\x9d\"\x1f\x12\x02\x39\x39\x1a\x07percent!\x00\x00\x00\x00\x00\x00I@)\x00\x00\x00\x00\x00\x00Y@H\x00\x88\x01\x01\x12;\n\x07maximum\x18\x04 \x01(\x01\x42%\xaa\x9d\"!\x1a\x16the map\'s own quantity1\x00\x00\x00\x00\x00\x00\x00\x00H\x01\x88\x01\x01\x12\x18\n\x08\x63olormap\x18\x05 \x01(\tB\x06\xaa\x9d\"\x02Pd\x12;\n\x07opacity\x18\x06 \x01(\x01\x42%\xaa\x9d\"!\x12\x03\x30.5\x1a\x08\x66raction!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\x00\xf0?H\x02\x88\x01\x01\x12&\n\roriginal_size\x18\x07 \x01(\x08\x42\n\xaa\x9d\"\x06\x12\x04trueH\x03\x88\x01\x01\x42\r\n\x0b_percentileB\n\n\x08_maximumB\n\n\x08_opacityB\x10\n\x0e_original_size\"\x90\x01\n\x0f\x45xplainResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.convlens.v1.ExplainResult\x12%\n\x07receipt\x18\x02 \x01(\x0b\x32\x14.convlens.v1.Receipt\x12)\n\x0e\x65stimated_cost\x18\x03 \x01(\x0b\x32\x11.convlens.v1.Cost\"p\n\rExplainResult\x12/\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32\x18.convlens.v1.ExplanationH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"C\n\x0b\x45xplanation\x12\x34\n\x0c\x61ttributions\x18\x01 \x03(\x0b\x32\x1e.convlens.v1.AttributionResult\"\xb6\x01\n\x11\x41ttributionResult\x12\x14\n\x0cmethod_index\x18\x01 \x01(\r\x12\x19\n\x0ctarget_index\x18\x02 \x01(\rH\x01\x88\x01\x01\x12/\n\x0b\x61ttribution\x18\x03 \x01(\x0b\x32\x18.convlens.v1.AttributionH\x00\x12#\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcomeB\x0f\n\r_target_index\"\xc0\x01\n\x14\x45xplainStreamRequest\x12\x34\n\x07request\x18\x01 \x01(\x0b\x32\x1b.convlens.v1.ExplainRequestB\x06\xaa\x9d\"\x02\x08\x01\x12\x15\n\rpartial_items\x18\x02 \x01(\x08\x12G\n\x0fmin_interval_ms\x18\x03 \x01(\rB)\xaa\x9d\"%\x12\x03\x32\x35\x30\x1a\x0cmilliseconds!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00L\xed@H\x00\x88\x01\x01\x42\x12\n\x10_min_interval_ms\"\xa6\x01\n\x15\x45xplainStreamResponse\x12\x30\n\x08progress\x18\x01 \x01(\x0b\x32\x1c.convlens.v1.ExplainProgressH\x00\x12(\n\x04item\x18\x02 \x01(\x0b\x32\x18.convlens.v1.ExplainItemH\x00\x12(\n\x04\x64one\x18\x03 \x01(\x0b\x32\x18.convlens.v1.ExplainDoneH\x00\x42\x07\n\x05\x65vent\"\x8e\x01\n\x0f\x45xplainProgress\x12\x19\n\x11\x61ttributions_done\x18\x01 \x01(\r\x12\x14\n\x0c\x61ttributions\x18\x02 \x01(\r\x12\x1f\n\x04\x63ost\x18\x03 \x01(\x0b\x32\x11.convlens.v1.Cost\x12)\n\x0e\x65stimated_cost\x18\x04 \x01(\x0b\x32\x11.convlens.v1.Cost\"\x96\x01\n\x0b\x45xplainItem\x12\x13\n\x0bimage_index\x18\x01 \x01(\r\x12\x10\n\x08is_final\x18\x02 \x01(\x08\x12\x30\n\x06result\x18\x03 \x01(\x0b\x32\x1e.convlens.v1.AttributionResultH\x00\x12#\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"_\n\x0b\x45xplainDone\x12%\n\x07receipt\x18\x01 \x01(\x0b\x32\x14.convlens.v1.Receipt\x12)\n\x0e\x65stimated_cost\x18\x02 \x01(\x0b\x32\x11.convlens.v1.Cost\"\xd8\x05\n\x0b\x41ttribution\x12\'\n\x06target\x18\x01 \x01(\x0b\x32\x17.convlens.v1.ClassScore\x12 \n\x03map\x18\x02 \x01(\x0b\x32\x13.convlens.v1.Tensor\x12$\n\x05space\x18\x03 \x01(\x0e\x32\x15.convlens.v1.MapSpace\x12\"\n\x04sign\x18\x04 \x01(\x0e\x32\x14.convlens.v1.MapSign\x12\x10\n\x08quantity\x18\x05 \x01(\t\x12*\n\x08geometry\x18\x06 \x01(\x0b\x32\x18.convlens.v1.MapGeometry\x12\r\n\x05layer\x18\x07 \x01(\t\x12\x0f\n\x07samples\x18\x08 \x01(\x04\x12\x32\n\x0e\x65rror_estimate\x18\t \x01(\x0b\x32\x1a.convlens.v1.ErrorEstimate\x12\x12\n\nis_partial\x18\n \x01(\x08\x12\r\n\x05notes\x18\x0b \x03(\t\x12\x0b\n\x03png\x18\x0c \x01(\x0c\x12#\n\x06region\x18\r \x01(\x0b\x32\x13.convlens.v1.Region\x12)\n\x06scores\x18\x0e \x03(\x0b\x32\x19.convlens.v1.QualityScore\x12G\n\x14integrated_gradients\x18\x0f \x01(\x0b\x32\'.convlens.v1.IntegratedGradientsDetailsH\x00\x12\x32\n\tdeconvnet\x18\x10 \x01(\x0b\x32\x1d.convlens.v1.DeconvnetDetailsH\x00\x12\x32\n\tocclusion\x18\x11 \x01(\x0b\x32\x1d.convlens.v1.OcclusionDetailsH\x00\x12\x36\n\x0b\x61\x63tivations\x18\x12 \x01(\x0b\x32\x1f.convlens.v1.ActivationsDetailsH\x00\x12.\n\x07\x66ilters\x18\x13 \x01(\x0b\x32\x1b.convlens.v1.FiltersDetailsH\x00\x42\t\n\x07\x64\x65tails\"^\n\x0bMapGeometry\x12\x1e\n\x04\x63rop\x18\x01 \x01(\x0b\x32\x10.convlens.v1.Box\x12\x17\n\x0foriginal_height\x18\x02 \x01(\r\x12\x16\n\x0eoriginal_width\x18\x03 \x01(\r\"s\n\rErrorEstimate\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.convlens.v1.ErrorEstimateKind\x12\x10\n\x08\x61\x62solute\x18\x02 \x01(\x01\x12\x15\n\x08relative\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x0b\n\t_relative\"V\n\x1aIntegratedGradientsDetails\x12\r\n\x05score\x18\x01 \x01(\x01\x12\x16\n\x0e\x62\x61seline_score\x18\x02 \x01(\x01\x12\x11\n\tconverged\x18\x03 \x01(\x08\"@\n\x10\x44\x65\x63onvnetDetails\x12,\n\x07patches\x18\x01 \x03(\x0b\x32\x1b.convlens.v1.DeconvnetPatch\"\xfe\x01\n\x0e\x44\x65\x63onvnetPatch\x12\x11\n\tmap_index\x18\x01 \x01(\r\x12\'\n\x08position\x18\x02 \x01(\x0b\x32\x15.convlens.v1.Position\x12\x12\n\nactivation\x18\x03 \x01(\x02\x12)\n\x0freceptive_field\x18\x04 \x01(\x0b\x32\x10.convlens.v1.Box\x12+\n\x0ereconstruction\x18\x05 \x01(\x0b\x32\x13.convlens.v1.Tensor\x12(\n\x0binput_patch\x18\x06 \x01(\x0b\x32\x13.convlens.v1.Tensor\x12\r\n\x05scale\x18\x07 \x01(\x02\x12\x0b\n\x03png\x18\x08 \x01(\x0c\"\xc8\x02\n\x10OcclusionDetails\x12(\n\x0bprobability\x18\x01 \x01(\x0b\x32\x13.convlens.v1.Tensor\x12,\n\x0fpredicted_class\x18\x02 \x01(\x0b\x32\x13.convlens.v1.Tensor\x12\'\n\nactivation\x18\x03 \x01(\x0b\x32\x13.convlens.v1.Tensor\x12\x19\n\x11watched_map_index\x18\x04 \x01(\r\x12\x18\n\x10\x63lean_activation\x18\x05 \x01(\x02\x12\x0e\n\x06window\x18\x06 \x01(\r\x12\x0e\n\x06stride\x18\x07 \x01(\r\x12\x13\n\x0b\x63\x65nter_rows\x18\x08 \x03(\x01\x12\x16\n\x0e\x63\x65nter_columns\x18\t \x03(\x01\x12\x15\n\rwindows_saved\x18\n \x01(\x04\x12\x1a\n\x12\x66ull_passes_reason\x18\x0b \x01(\t\">\n\x12\x41\x63tivationsDetails\x12(\n\x04maps\x18\x01 \x03(\x0b\x32\x1a.convlens.v1.ActivationMap\"f\n\rActivationMap\x12\x11\n\tmap_index\x18\x01 \x01(\r\x12\x10\n\x08strength\x18\x02 \x01(\x02\x12#\n\x06values\x18\x03 \x01(\x0b\x32\x13.convlens.v1.Tensor\x12\x0b\n\x03png\x18\x04 \x01(\x0c\"<\n\x0e\x46iltersDetails\x12*\n\x07\x66ilters\x18\x01 \x03(\x0b\x32\x19.convlens.v1.FilterPlanes\"T\n\x0c\x46ilterPlanes\x12\x11\n\tmap_index\x18\x01 \x01(\r\x12$\n\x07weights\x18\x02 \x01(\x0b\x32\x13.convlens.v1.Tensor\x12\x0b\n\x03png\x18\x03 \x01(\x0c*l\n\x0eRenderingStyle\x12\x1f\n\x1bRENDERING_STYLE_UNSPECIFIED\x10\x00\x12\x1c\n\x18RENDERING_STYLE_HEAT_MAP\x10\x01\x12\x1b\n\x17RENDERING_STYLE_OVERLAY\x10\x02*\\\n\nColorScale\x12\x1b\n\x17\x43OLOR_SCALE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43OLOR_SCALE_PERCENTILE\x10\x01\x12\x15\n\x11\x43OLOR_SCALE_FIXED\x10\x02*U\n\x08MapSpace\x12\x19\n\x15MAP_SPACE_UNSPECIFIED\x10\x00\x12\x1a\n\x16MAP_SPACE_INPUT_PIXELS\x10\x01\x12\x12\n\x0eMAP_SPACE_GRID\x10\x02*p\n\x07MapSign\x12\x18\n\x14MAP_SIGN_UNSPECIFIED\x10\x00\x12\x19\n\x15MAP_SIGN_NON_NEGATIVE\x10\x01\x12\x13\n\x0fMAP_SIGN_SIGNED\x10\x02\x12\x1b\n\x17MAP_SIGN_RECONSTRUCTION\x10\x03*\xd1\x01\n\x11\x45rrorEstimateKind\x12#\n\x1f\x45RROR_ESTIMATE_KIND_UNSPECIFIED\x10\x00\x12$\n ERROR_ESTIMATE_KIND_COMPLETENESS\x10\x01\x12&\n\"ERROR_ESTIMATE_KIND_STANDARD_ERROR\x10\x02\x12\"\n\x1e\x45RROR_ESTIMATE_KIND_REFINEMENT\x10\x03\x12%\n!ERROR_ESTIMATE_KIND_APPROXIMATION\x10\x04\x32\xbe\x01\n\x12\x45xplanationService\x12I\n\x07\x45xplain\x12\x1b.convlens.v1.ExplainRequest\x1a\x1c.convlens.v1.ExplainResponse\"\x03\x90\x02\x01\x12]\n\rExplainStream\x12!.convlens.v1.ExplainStreamRequest\x1a\".convlens.v1.ExplainStreamResponse\"\x03\x90\x02\x01\x30\x01\x42\"B\x10\x45xplanationProtoP\x01\xaa\x02\x0b\x43onvlens.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'convlens.v1.explanation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'B\020ExplanationProtoP\001\252\002\013Convlens.V1'
   _globals['_EXPLAINREQUEST'].fields_by_name['network']._loaded_options = None
   _globals['_EXPLAINREQUEST'].fields_by_name['network']._serialized_options = b'\252\235\"\003P\310\001'
   _globals['_EXPLAINREQUEST'].fields_by_name['images']._loaded_options = None
@@ -76,60 +77,64 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPLAINSTREAMREQUEST'].fields_by_name['request']._serialized_options = b'\252\235\"\002\010\001'
   _globals['_EXPLAINSTREAMREQUEST'].fields_by_name['min_interval_ms']._loaded_options = None
   _globals['_EXPLAINSTREAMREQUEST'].fields_by_name['min_interval_ms']._serialized_options = b'\252\235\"%\022\003250\032\014milliseconds!\000\000\000\000\000\000\000\000)\000\000\000\000\000L\355@'
-  _globals['_RENDERINGSTYLE']._serialized_start=4700
-  _globals['_RENDERINGSTYLE']._serialized_end=4808
-  _globals['_COLORSCALE']._serialized_start=4810
-  _globals['_COLORSCALE']._serialized_end=4902
-  _globals['_MAPSPACE']._serialized_start=4904
-  _globals['_MAPSPACE']._serialized_end=4989
-  _globals['_MAPSIGN']._serialized_start=4991
-  _globals['_MAPSIGN']._serialized_end=5103
-  _globals['_ERRORKIND']._serialized_start=5106
-  _globals['_ERRORKIND']._serialized_end=5262
-  _globals['_EXPLAINREQUEST']._serialized_start=303
-  _globals['_EXPLAINREQUEST']._serialized_end=1000
-  _globals['_RENDERING']._serialized_start=1003
-  _globals['_RENDERING']._serialized_end=1467
-  _globals['_EXPLAINRESPONSE']._serialized_start=1470
-  _globals['_EXPLAINRESPONSE']._serialized_end=1614
-  _globals['_EXPLAINRESULT']._serialized_start=1616
-  _globals['_EXPLAINRESULT']._serialized_end=1728
-  _globals['_EXPLANATION']._serialized_start=1730
-  _globals['_EXPLANATION']._serialized_end=1797
-  _globals['_ATTRIBUTIONRESULT']._serialized_start=1800
-  _globals['_ATTRIBUTIONRESULT']._serialized_end=1982
-  _globals['_EXPLAINSTREAMREQUEST']._serialized_start=1985
-  _globals['_EXPLAINSTREAMREQUEST']._serialized_end=2177
-  _globals['_EXPLAINSTREAMRESPONSE']._serialized_start=2180
-  _globals['_EXPLAINSTREAMRESPONSE']._serialized_end=2346
-  _globals['_EXPLAINPROGRESS']._serialized_start=2349
-  _globals['_EXPLAINPROGRESS']._serialized_end=2491
-  _globals['_EXPLAINITEM']._serialized_start=2494
-  _globals['_EXPLAINITEM']._serialized_end=2649
-  _globals['_EXPLAINDONE']._serialized_start=2651
-  _globals['_EXPLAINDONE']._serialized_end=2746
-  _globals['_ATTRIBUTION']._serialized_start=2749
-  _globals['_ATTRIBUTION']._serialized_end=3477
-  _globals['_MAPGEOMETRY']._serialized_start=3479
-  _globals['_MAPGEOMETRY']._serialized_end=3573
-  _globals['_ERRORESTIMATE']._serialized_start=3575
-  _globals['_ERRORESTIMATE']._serialized_end=3664
-  _globals['_INTEGRATEDGRADIENTSDETAILS']._serialized_start=3666
-  _globals['_INTEGRATEDGRADIENTSDETAILS']._serialized_end=3752
-  _globals['_DECONVNETDETAILS']._serialized_start=3754
-  _globals['_DECONVNETDETAILS']._serialized_end=3818
-  _globals['_DECONVNETPATCH']._serialized_start=3821
-  _globals['_DECONVNETPATCH']._serialized_end=4069
-  _globals['_OCCLUSIONDETAILS']._serialized_start=4072
-  _globals['_OCCLUSIONDETAILS']._serialized_end=4394
-  _globals['_ACTIVATIONSDETAILS']._serialized_start=4396
-  _globals['_ACTIVATIONSDETAILS']._serialized_end=4458
-  _globals['_ACTIVATIONMAP']._serialized_start=4460
-  _globals['_ACTIVATIONMAP']._serialized_end=4556
-  _globals['_FILTERSDETAILS']._serialized_start=4558
-  _globals['_FILTERSDETAILS']._serialized_end=4618
-  _globals['_FILTERPLANES']._serialized_start=4620
-  _globals['_FILTERPLANES']._serialized_end=4698
-  _globals['_EXPLANATIONSERVICE']._serialized_start=5265
-  _globals['_EXPLANATIONSERVICE']._serialized_end=5445
+  _globals['_EXPLANATIONSERVICE'].methods_by_name['Explain']._loaded_options = None
+  _globals['_EXPLANATIONSERVICE'].methods_by_name['Explain']._serialized_options = b'\220\002\001'
+  _globals['_EXPLANATIONSERVICE'].methods_by_name['ExplainStream']._loaded_options = None
+  _globals['_EXPLANATIONSERVICE'].methods_by_name['ExplainStream']._serialized_options = b'\220\002\001'
+  _globals['_RENDERINGSTYLE']._serialized_start=4739
+  _globals['_RENDERINGSTYLE']._serialized_end=4847
+  _globals['_COLORSCALE']._serialized_start=4849
+  _globals['_COLORSCALE']._serialized_end=4941
+  _globals['_MAPSPACE']._serialized_start=4943
+  _globals['_MAPSPACE']._serialized_end=5028
+  _globals['_MAPSIGN']._serialized_start=5030
+  _globals['_MAPSIGN']._serialized_end=5142
+  _globals['_ERRORESTIMATEKIND']._serialized_start=5145
+  _globals['_ERRORESTIMATEKIND']._serialized_end=5354
+  _globals['_EXPLAINREQUEST']._serialized_start=297
+  _globals['_EXPLAINREQUEST']._serialized_end=994
+  _globals['_RENDERING']._serialized_start=997
+  _globals['_RENDERING']._serialized_end=1461
+  _globals['_EXPLAINRESPONSE']._serialized_start=1464
+  _globals['_EXPLAINRESPONSE']._serialized_end=1608
+  _globals['_EXPLAINRESULT']._serialized_start=1610
+  _globals['_EXPLAINRESULT']._serialized_end=1722
+  _globals['_EXPLANATION']._serialized_start=1724
+  _globals['_EXPLANATION']._serialized_end=1791
+  _globals['_ATTRIBUTIONRESULT']._serialized_start=1794
+  _globals['_ATTRIBUTIONRESULT']._serialized_end=1976
+  _globals['_EXPLAINSTREAMREQUEST']._serialized_start=1979
+  _globals['_EXPLAINSTREAMREQUEST']._serialized_end=2171
+  _globals['_EXPLAINSTREAMRESPONSE']._serialized_start=2174
+  _globals['_EXPLAINSTREAMRESPONSE']._serialized_end=2340
+  _globals['_EXPLAINPROGRESS']._serialized_start=2343
+  _globals['_EXPLAINPROGRESS']._serialized_end=2485
+  _globals['_EXPLAINITEM']._serialized_start=2488
+  _globals['_EXPLAINITEM']._serialized_end=2638
+  _globals['_EXPLAINDONE']._serialized_start=2640
+  _globals['_EXPLAINDONE']._serialized_end=2735
+  _globals['_ATTRIBUTION']._serialized_start=2738
+  _globals['_ATTRIBUTION']._serialized_end=3466
+  _globals['_MAPGEOMETRY']._serialized_start=3468
+  _globals['_MAPGEOMETRY']._serialized_end=3562
+  _globals['_ERRORESTIMATE']._serialized_start=3564
+  _globals['_ERRORESTIMATE']._serialized_end=3679
+  _globals['_INTEGRATEDGRADIENTSDETAILS']._serialized_start=3681
+  _globals['_INTEGRATEDGRADIENTSDETAILS']._serialized_end=3767
+  _globals['_DECONVNETDETAILS']._serialized_start=3769
+  _globals['_DECONVNETDETAILS']._serialized_end=3833
+  _globals['_DECONVNETPATCH']._serialized_start=3836
+  _globals['_DECONVNETPATCH']._serialized_end=4090
+  _globals['_OCCLUSIONDETAILS']._serialized_start=4093
+  _globals['_OCCLUSIONDETAILS']._serialized_end=4421
+  _globals['_ACTIVATIONSDETAILS']._serialized_start=4423
+  _globals['_ACTIVATIONSDETAILS']._serialized_end=4485
+  _globals['_ACTIVATIONMAP']._serialized_start=4487
+  _globals['_ACTIVATIONMAP']._serialized_end=4589
+  _globals['_FILTERSDETAILS']._serialized_start=4591
+  _globals['_FILTERSDETAILS']._serialized_end=4651
+  _globals['_FILTERPLANES']._serialized_start=4653
+  _globals['_FILTERPLANES']._serialized_end=4737
+  _globals['_EXPLANATIONSERVICE']._serialized_start=5357
+  _globals['_EXPLANATIONSERVICE']._serialized_end=5547
 # @@protoc_insertion_point(module_scope)

@@ -4,8 +4,8 @@ isort:skip_file
 """
 
 from collections import abc as _abc
-from convlens.v1 import classification_pb2 as _classification_pb2
 from convlens.v1 import explanation_methods_pb2 as _explanation_methods_pb2
+from convlens.v1 import geometry_pb2 as _geometry_pb2
 from convlens.v1 import image_pb2 as _image_pb2
 from convlens.v1 import quality_pb2 as _quality_pb2
 from convlens.v1 import receipt_pb2 as _receipt_pb2
@@ -127,37 +127,37 @@ MAP_SIGN_RECONSTRUCTION: MapSign.ValueType  # 3
 """A reconstruction, whose signs are lighter and darker than nothing."""
 Global___MapSign: _TypeAlias = MapSign  # noqa: Y015
 
-class _ErrorKind:
+class _ErrorEstimateKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _ErrorKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorKind.ValueType], _builtins.type):
+class _ErrorEstimateKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorEstimateKind.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
-    ERROR_KIND_UNSPECIFIED: _ErrorKind.ValueType  # 0
+    ERROR_ESTIMATE_KIND_UNSPECIFIED: _ErrorEstimateKind.ValueType  # 0
     """Never sent."""
-    ERROR_KIND_COMPLETENESS: _ErrorKind.ValueType  # 1
+    ERROR_ESTIMATE_KIND_COMPLETENESS: _ErrorEstimateKind.ValueType  # 1
     """What the attributions miss of the difference in score."""
-    ERROR_KIND_STANDARD_ERROR: _ErrorKind.ValueType  # 2
+    ERROR_ESTIMATE_KIND_STANDARD_ERROR: _ErrorEstimateKind.ValueType  # 2
     """Standard error of a mean over samples, the root of its mean square over the map."""
-    ERROR_KIND_REFINEMENT: _ErrorKind.ValueType  # 3
+    ERROR_ESTIMATE_KIND_REFINEMENT: _ErrorEstimateKind.ValueType  # 3
     """Largest change that the last refinement of the grid made."""
-    ERROR_KIND_APPROXIMATION: _ErrorKind.ValueType  # 4
+    ERROR_ESTIMATE_KIND_APPROXIMATION: _ErrorEstimateKind.ValueType  # 4
     """Largest difference from the exact answer, measured at some windows."""
 
-class ErrorKind(_ErrorKind, metaclass=_ErrorKindEnumTypeWrapper):
+class ErrorEstimateKind(_ErrorEstimateKind, metaclass=_ErrorEstimateKindEnumTypeWrapper):
     """How an error was estimated."""
 
-ERROR_KIND_UNSPECIFIED: ErrorKind.ValueType  # 0
+ERROR_ESTIMATE_KIND_UNSPECIFIED: ErrorEstimateKind.ValueType  # 0
 """Never sent."""
-ERROR_KIND_COMPLETENESS: ErrorKind.ValueType  # 1
+ERROR_ESTIMATE_KIND_COMPLETENESS: ErrorEstimateKind.ValueType  # 1
 """What the attributions miss of the difference in score."""
-ERROR_KIND_STANDARD_ERROR: ErrorKind.ValueType  # 2
+ERROR_ESTIMATE_KIND_STANDARD_ERROR: ErrorEstimateKind.ValueType  # 2
 """Standard error of a mean over samples, the root of its mean square over the map."""
-ERROR_KIND_REFINEMENT: ErrorKind.ValueType  # 3
+ERROR_ESTIMATE_KIND_REFINEMENT: ErrorEstimateKind.ValueType  # 3
 """Largest change that the last refinement of the grid made."""
-ERROR_KIND_APPROXIMATION: ErrorKind.ValueType  # 4
+ERROR_ESTIMATE_KIND_APPROXIMATION: ErrorEstimateKind.ValueType  # 4
 """Largest difference from the exact answer, measured at some windows."""
-Global___ErrorKind: _TypeAlias = ErrorKind  # noqa: Y015
+Global___ErrorEstimateKind: _TypeAlias = ErrorEstimateKind  # noqa: Y015
 
 @_typing.final
 class ExplainRequest(_message.Message):
@@ -181,7 +181,9 @@ class ExplainRequest(_message.Message):
     network: _builtins.str
     """A served network, as "name" or "name@version"; empty for the server's default."""
     dtype: _tensor_pb2.DataType.ValueType
-    """Type of the maps, DATA_TYPE_FLOAT32 or DATA_TYPE_FLOAT16."""
+    """Type of the maps and of the tensors of details, DATA_TYPE_FLOAT32 or DATA_TYPE_FLOAT16; indices stay
+    DATA_TYPE_INT64.
+    """
     seed: _builtins.int
     """Seed of everything random."""
     stable_share: _builtins.float
@@ -270,7 +272,7 @@ class Rendering(_message.Message):
     percentile: _builtins.float
     """The percentile of COLOR_SCALE_PERCENTILE."""
     maximum: _builtins.float
-    """The value of COLOR_SCALE_FIXED."""
+    """The value of COLOR_SCALE_FIXED, which needs it; without effect otherwise."""
     colormap: _builtins.str
     """Name of a colormap in the catalogue of the cmap library, such as "viridis" or "RdBu_r"; empty for a
     perceptually uniform one, diverging where the map has signs.
@@ -570,14 +572,14 @@ class ExplainItem(_message.Message):
 
     IMAGE_INDEX_FIELD_NUMBER: _builtins.int
     IS_FINAL_FIELD_NUMBER: _builtins.int
-    ATTRIBUTION_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     image_index: _builtins.int
     """Position of the image in the request, from 0."""
     is_final: _builtins.bool
     """No better version follows."""
     @_builtins.property
-    def attribution(self) -> Global___AttributionResult:
+    def result(self) -> Global___AttributionResult:
         """One method's answer for one target; each version takes the place of the one before."""
 
     @_builtins.property
@@ -589,14 +591,14 @@ class ExplainItem(_message.Message):
         *,
         image_index: _builtins.int = ...,
         is_final: _builtins.bool = ...,
-        attribution: Global___AttributionResult | None = ...,
+        result: Global___AttributionResult | None = ...,
         error: _status_pb2.Status | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "error", b"error", "outcome", b"outcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "error", b"error", "image_index", b"image_index", "is_final", b"is_final", "outcome", b"outcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "image_index", b"image_index", "is_final", b"is_final", "outcome", b"outcome", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["attribution", "error"]  # noqa: Y015
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["result", "error"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
@@ -672,7 +674,7 @@ class Attribution(_message.Message):
     png: _builtins.bytes
     """The map drawn, where asked for."""
     @_builtins.property
-    def target(self) -> _classification_pb2.ClassScore:
+    def target(self) -> _target_pb2.ClassScore:
         """The class explained, with its score and probability; absent where the method knows no targets."""
 
     @_builtins.property
@@ -724,7 +726,7 @@ class Attribution(_message.Message):
     def __init__(
         self,
         *,
-        target: _classification_pb2.ClassScore | None = ...,
+        target: _target_pb2.ClassScore | None = ...,
         map: _tensor_pb2.Tensor | None = ...,
         space: Global___MapSpace.ValueType = ...,
         sign: Global___MapSign.ValueType = ...,
@@ -768,13 +770,13 @@ class MapGeometry(_message.Message):
     original_width: _builtins.int
     """Width of the original picture in pixels."""
     @_builtins.property
-    def crop(self) -> _quality_pb2.Box:
+    def crop(self) -> _geometry_pb2.Box:
         """The part of the original picture that the map covers."""
 
     def __init__(
         self,
         *,
-        crop: _quality_pb2.Box | None = ...,
+        crop: _geometry_pb2.Box | None = ...,
         original_height: _builtins.int = ...,
         original_width: _builtins.int = ...,
     ) -> None: ...
@@ -795,24 +797,28 @@ class ErrorEstimate(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     ABSOLUTE_FIELD_NUMBER: _builtins.int
     RELATIVE_FIELD_NUMBER: _builtins.int
-    kind: Global___ErrorKind.ValueType
+    kind: Global___ErrorEstimateKind.ValueType
     """How it was estimated."""
     absolute: _builtins.float
-    """In the map's own quantity, or of the score for ERROR_KIND_COMPLETENESS."""
+    """In the map's own quantity, or of the score for ERROR_ESTIMATE_KIND_COMPLETENESS."""
     relative: _builtins.float
-    """Relative to the largest value of the map, or to the difference in score for ERROR_KIND_COMPLETENESS."""
+    """Relative to the largest value of the map, or to the difference in score for ERROR_ESTIMATE_KIND_COMPLETENESS;
+    absent where that is 0.
+    """
     def __init__(
         self,
         *,
-        kind: Global___ErrorKind.ValueType = ...,
+        kind: Global___ErrorEstimateKind.ValueType = ...,
         absolute: _builtins.float = ...,
-        relative: _builtins.float = ...,
+        relative: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_relative", b"_relative", "relative", b"relative"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["absolute", b"absolute", "kind", b"kind", "relative", b"relative"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_relative", b"_relative", "absolute", b"absolute", "kind", b"kind", "relative", b"relative"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__relative: _TypeAlias = _typing.Literal["relative"]  # noqa: Y015
+    _WhichOneofArgType__relative: _TypeAlias = _typing.Literal["_relative", b"_relative"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__relative) -> _WhichOneofReturnType__relative | None: ...
 
 Global___ErrorEstimate: _TypeAlias = ErrorEstimate  # noqa: Y015
 
@@ -876,7 +882,7 @@ class DeconvnetPatch(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    MAP_FIELD_NUMBER: _builtins.int
+    MAP_INDEX_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
     ACTIVATION_FIELD_NUMBER: _builtins.int
     RECEPTIVE_FIELD_FIELD_NUMBER: _builtins.int
@@ -884,7 +890,7 @@ class DeconvnetPatch(_message.Message):
     INPUT_PATCH_FIELD_NUMBER: _builtins.int
     SCALE_FIELD_NUMBER: _builtins.int
     PNG_FIELD_NUMBER: _builtins.int
-    map: _builtins.int
+    map_index: _builtins.int
     """The map, from 0."""
     activation: _builtins.float
     """The activation that the projection started from: the unit's, or the largest of the map."""
@@ -895,11 +901,11 @@ class DeconvnetPatch(_message.Message):
     png: _builtins.bytes
     """The reconstruction drawn at that scale, where rendering was asked for."""
     @_builtins.property
-    def position(self) -> _explanation_methods_pb2.Position:
+    def position(self) -> _geometry_pb2.Position:
         """The unit; absent for the whole map."""
 
     @_builtins.property
-    def receptive_field(self) -> _quality_pb2.Box:
+    def receptive_field(self) -> _geometry_pb2.Box:
         """What the unit sees, in pixels of the network's input."""
 
     @_builtins.property
@@ -913,10 +919,10 @@ class DeconvnetPatch(_message.Message):
     def __init__(
         self,
         *,
-        map: _builtins.int = ...,
-        position: _explanation_methods_pb2.Position | None = ...,
+        map_index: _builtins.int = ...,
+        position: _geometry_pb2.Position | None = ...,
         activation: _builtins.float = ...,
-        receptive_field: _quality_pb2.Box | None = ...,
+        receptive_field: _geometry_pb2.Box | None = ...,
         reconstruction: _tensor_pb2.Tensor | None = ...,
         input_patch: _tensor_pb2.Tensor | None = ...,
         scale: _builtins.float = ...,
@@ -924,7 +930,7 @@ class DeconvnetPatch(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input_patch", b"input_patch", "position", b"position", "receptive_field", b"receptive_field", "reconstruction", b"reconstruction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "input_patch", b"input_patch", "map", b"map", "png", b"png", "position", b"position", "receptive_field", b"receptive_field", "reconstruction", b"reconstruction", "scale", b"scale"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "input_patch", b"input_patch", "map_index", b"map_index", "png", b"png", "position", b"position", "receptive_field", b"receptive_field", "reconstruction", b"reconstruction", "scale", b"scale"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -941,7 +947,7 @@ class OcclusionDetails(_message.Message):
     PROBABILITY_FIELD_NUMBER: _builtins.int
     PREDICTED_CLASS_FIELD_NUMBER: _builtins.int
     ACTIVATION_FIELD_NUMBER: _builtins.int
-    WATCHED_MAP_FIELD_NUMBER: _builtins.int
+    WATCHED_MAP_INDEX_FIELD_NUMBER: _builtins.int
     CLEAN_ACTIVATION_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
     STRIDE_FIELD_NUMBER: _builtins.int
@@ -949,7 +955,7 @@ class OcclusionDetails(_message.Message):
     CENTER_COLUMNS_FIELD_NUMBER: _builtins.int
     WINDOWS_SAVED_FIELD_NUMBER: _builtins.int
     FULL_PASSES_REASON_FIELD_NUMBER: _builtins.int
-    watched_map: _builtins.int
+    watched_map_index: _builtins.int
     """The watched layer's strongest map in the clean picture, from 0."""
     clean_activation: _builtins.float
     """Its total activation in the clean picture."""
@@ -987,7 +993,7 @@ class OcclusionDetails(_message.Message):
         probability: _tensor_pb2.Tensor | None = ...,
         predicted_class: _tensor_pb2.Tensor | None = ...,
         activation: _tensor_pb2.Tensor | None = ...,
-        watched_map: _builtins.int = ...,
+        watched_map_index: _builtins.int = ...,
         clean_activation: _builtins.float = ...,
         window: _builtins.int = ...,
         stride: _builtins.int = ...,
@@ -998,7 +1004,7 @@ class OcclusionDetails(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "predicted_class", b"predicted_class", "probability", b"probability"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "center_columns", b"center_columns", "center_rows", b"center_rows", "clean_activation", b"clean_activation", "full_passes_reason", b"full_passes_reason", "predicted_class", b"predicted_class", "probability", b"probability", "stride", b"stride", "watched_map", b"watched_map", "window", b"window", "windows_saved", b"windows_saved"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "center_columns", b"center_columns", "center_rows", b"center_rows", "clean_activation", b"clean_activation", "full_passes_reason", b"full_passes_reason", "predicted_class", b"predicted_class", "probability", b"probability", "stride", b"stride", "watched_map_index", b"watched_map_index", "window", b"window", "windows_saved", b"windows_saved"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1034,11 +1040,11 @@ class ActivationMap(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    MAP_FIELD_NUMBER: _builtins.int
+    MAP_INDEX_FIELD_NUMBER: _builtins.int
     STRENGTH_FIELD_NUMBER: _builtins.int
     VALUES_FIELD_NUMBER: _builtins.int
     PNG_FIELD_NUMBER: _builtins.int
-    map: _builtins.int
+    map_index: _builtins.int
     """The map, from 0."""
     strength: _builtins.float
     """Its strength, by the measure asked for."""
@@ -1051,14 +1057,14 @@ class ActivationMap(_message.Message):
     def __init__(
         self,
         *,
-        map: _builtins.int = ...,
+        map_index: _builtins.int = ...,
         strength: _builtins.float = ...,
         values: _tensor_pb2.Tensor | None = ...,
         png: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["map", b"map", "png", b"png", "strength", b"strength", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["map_index", b"map_index", "png", b"png", "strength", b"strength", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1094,10 +1100,10 @@ class FilterPlanes(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    MAP_FIELD_NUMBER: _builtins.int
+    MAP_INDEX_FIELD_NUMBER: _builtins.int
     WEIGHTS_FIELD_NUMBER: _builtins.int
     PNG_FIELD_NUMBER: _builtins.int
-    map: _builtins.int
+    map_index: _builtins.int
     """The map that it makes, from 0."""
     png: _builtins.bytes
     """The filter drawn, where rendering was asked for."""
@@ -1108,13 +1114,13 @@ class FilterPlanes(_message.Message):
     def __init__(
         self,
         *,
-        map: _builtins.int = ...,
+        map_index: _builtins.int = ...,
         weights: _tensor_pb2.Tensor | None = ...,
         png: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["weights", b"weights"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["map", b"map", "png", b"png", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["map_index", b"map_index", "png", b"png", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

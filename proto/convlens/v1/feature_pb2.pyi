@@ -67,7 +67,8 @@ class LayerSelection(_message.Message):
     L2_NORMALIZE_FIELD_NUMBER: _builtins.int
     layer: _builtins.str
     """Name of the layer as GetNetwork lists it ("features.10"), or "cnn-code" (what the classifier takes:
-    a vector, or maps where that is a convolution) or "logits".
+    a vector, or maps where that is a convolution) or "logits". These two win over layers of such a name, and
+    some networks have none of them.
     """
     pooling: Global___Pooling.ValueType
     """How places are reduced."""

@@ -26,19 +26,24 @@ from convlens.v1 import options_pb2 as convlens_dot_v1_dot_options__pb2
 from convlens.v1 import tensor_pb2 as convlens_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63onvlens/v1/image.proto\x12\x0b\x63onvlens.v1\x1a\x19\x63onvlens/v1/options.proto\x1a\x18\x63onvlens/v1/tensor.proto\"\x92\x01\n\x05Image\x12\x11\n\x07\x65ncoded\x18\x01 \x01(\x0cH\x00\x12%\n\x06tensor\x18\x02 \x01(\x0b\x32\x13.convlens.v1.TensorH\x00\x12?\n\x08geometry\x18\x03 \x01(\x0e\x32\x15.convlens.v1.GeometryB\x16\xaa\x9d\"\x12\x12\x10GEOMETRY_NETWORKB\x0e\n\x06source\x12\x04\xa8\x9d\"\x01*N\n\x08Geometry\x12\x18\n\x14GEOMETRY_UNSPECIFIED\x10\x00\x12\x14\n\x10GEOMETRY_NETWORK\x10\x01\x12\x12\n\x0eGEOMETRY_AS_IS\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63onvlens/v1/image.proto\x12\x0b\x63onvlens.v1\x1a\x19\x63onvlens/v1/options.proto\x1a\x18\x63onvlens/v1/tensor.proto\"\x92\x01\n\x05Image\x12\x11\n\x07\x65ncoded\x18\x01 \x01(\x0cH\x00\x12%\n\x06tensor\x18\x02 \x01(\x0b\x32\x13.convlens.v1.TensorH\x00\x12?\n\x08geometry\x18\x03 \x01(\x0e\x32\x15.convlens.v1.GeometryB\x16\xaa\x9d\"\x12\x12\x10GEOMETRY_NETWORKB\x0e\n\x06source\x12\x04\xa8\x9d\"\x01*N\n\x08Geometry\x12\x18\n\x14GEOMETRY_UNSPECIFIED\x10\x00\x12\x14\n\x10GEOMETRY_NETWORK\x10\x01\x12\x12\n\x0eGEOMETRY_AS_IS\x10\x02*\x80\x01\n\rInterpolation\x12\x1d\n\x19INTERPOLATION_UNSPECIFIED\x10\x00\x12\x1a\n\x16INTERPOLATION_BILINEAR\x10\x01\x12\x19\n\x15INTERPOLATION_BICUBIC\x10\x02\x12\x19\n\x15INTERPOLATION_NEAREST\x10\x03*i\n\x04\x46ill\x12\x14\n\x10\x46ILL_UNSPECIFIED\x10\x00\x12\r\n\tFILL_GREY\x10\x01\x12\x0e\n\nFILL_BLACK\x10\x02\x12\r\n\tFILL_MEAN\x10\x03\x12\r\n\tFILL_BLUR\x10\x04\x12\x0e\n\nFILL_NOISE\x10\x05\x42\x1c\x42\nImageProtoP\x01\xaa\x02\x0b\x43onvlens.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'convlens.v1.image_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'B\nImageProtoP\001\252\002\013Convlens.V1'
   _globals['_IMAGE'].oneofs_by_name['source']._loaded_options = None
   _globals['_IMAGE'].oneofs_by_name['source']._serialized_options = b'\250\235\"\001'
   _globals['_IMAGE'].fields_by_name['geometry']._loaded_options = None
   _globals['_IMAGE'].fields_by_name['geometry']._serialized_options = b'\252\235\"\022\022\020GEOMETRY_NETWORK'
   _globals['_GEOMETRY']._serialized_start=242
   _globals['_GEOMETRY']._serialized_end=320
+  _globals['_INTERPOLATION']._serialized_start=323
+  _globals['_INTERPOLATION']._serialized_end=451
+  _globals['_FILL']._serialized_start=453
+  _globals['_FILL']._serialized_end=558
   _globals['_IMAGE']._serialized_start=94
   _globals['_IMAGE']._serialized_end=240
 # @@protoc_insertion_point(module_scope)

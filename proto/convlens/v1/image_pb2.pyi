@@ -46,6 +46,70 @@ service returns can be sent back this way and means the same pixels.
 """
 Global___Geometry: _TypeAlias = Geometry  # noqa: Y015
 
+class _Interpolation:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _InterpolationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Interpolation.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INTERPOLATION_UNSPECIFIED: _Interpolation.ValueType  # 0
+    """Means the default that the field names; never sent."""
+    INTERPOLATION_BILINEAR: _Interpolation.ValueType  # 1
+    """Triangle filter, antialiased."""
+    INTERPOLATION_BICUBIC: _Interpolation.ValueType  # 2
+    """Cubic filter, antialiased."""
+    INTERPOLATION_NEAREST: _Interpolation.ValueType  # 3
+    """The nearest pixel."""
+
+class Interpolation(_Interpolation, metaclass=_InterpolationEnumTypeWrapper):
+    """How a picture is resized."""
+
+INTERPOLATION_UNSPECIFIED: Interpolation.ValueType  # 0
+"""Means the default that the field names; never sent."""
+INTERPOLATION_BILINEAR: Interpolation.ValueType  # 1
+"""Triangle filter, antialiased."""
+INTERPOLATION_BICUBIC: Interpolation.ValueType  # 2
+"""Cubic filter, antialiased."""
+INTERPOLATION_NEAREST: Interpolation.ValueType  # 3
+"""The nearest pixel."""
+Global___Interpolation: _TypeAlias = Interpolation  # noqa: Y015
+
+class _Fill:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FillEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fill.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FILL_UNSPECIFIED: _Fill.ValueType  # 0
+    """Means the default that the field names."""
+    FILL_GREY: _Fill.ValueType  # 1
+    """Middle grey, 0.5."""
+    FILL_BLACK: _Fill.ValueType  # 2
+    """Black, 0."""
+    FILL_MEAN: _Fill.ValueType  # 3
+    """The mean colour that the network was trained with."""
+    FILL_BLUR: _Fill.ValueType  # 4
+    """The picture itself, blurred."""
+    FILL_NOISE: _Fill.ValueType  # 5
+    """Uniform noise drawn from the seed."""
+
+class Fill(_Fill, metaclass=_FillEnumTypeWrapper):
+    """What stands for "nothing to see"."""
+
+FILL_UNSPECIFIED: Fill.ValueType  # 0
+"""Means the default that the field names."""
+FILL_GREY: Fill.ValueType  # 1
+"""Middle grey, 0.5."""
+FILL_BLACK: Fill.ValueType  # 2
+"""Black, 0."""
+FILL_MEAN: Fill.ValueType  # 3
+"""The mean colour that the network was trained with."""
+FILL_BLUR: Fill.ValueType  # 4
+"""The picture itself, blurred."""
+FILL_NOISE: Fill.ValueType  # 5
+"""Uniform noise drawn from the seed."""
+Global___Fill: _TypeAlias = Fill  # noqa: Y015
+
 @_typing.final
 class Image(_message.Message):
     """A picture to look at, or a vector for a network of kind linear. Whatever picture comes in becomes

@@ -23,17 +23,19 @@ _sym_db = _symbol_database.Default()
 
 
 from convlens.v1 import anatomy_pb2 as convlens_dot_v1_dot_anatomy__pb2
+from convlens.v1 import image_pb2 as convlens_dot_v1_dot_image__pb2
 from convlens.v1 import options_pb2 as convlens_dot_v1_dot_options__pb2
 from convlens.v1 import receipt_pb2 as convlens_dot_v1_dot_receipt__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63onvlens/v1/network.proto\x12\x0b\x63onvlens.v1\x1a\x19\x63onvlens/v1/anatomy.proto\x1a\x19\x63onvlens/v1/options.proto\x1a\x19\x63onvlens/v1/receipt.proto\"\x94\x01\n\x0eNetworkSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12&\n\x04kind\x18\x03 \x01(\x0e\x32\x18.convlens.v1.NetworkKind\x12\x0f\n\x07\x63lasses\x18\x04 \x01(\r\x12\x12\n\nis_default\x18\x05 \x01(\x08\x12\x16\n\x0etraffic_weight\x18\x06 \x01(\x01\"\x9e\x01\n\rInputGeometry\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x10\n\x08\x63hannels\x18\x03 \x01(\r\x12\x0e\n\x06resize\x18\x04 \x01(\r\x12\x31\n\rinterpolation\x18\x05 \x01(\x0e\x32\x1a.convlens.v1.Interpolation\x12\x0c\n\x04mean\x18\x06 \x03(\x02\x12\x0b\n\x03std\x18\x07 \x03(\x02\"S\n\x08\x41\x63\x63uracy\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x11\n\x04top1\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04top5\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x07\n\x05_top1B\x07\n\x05_top5\"f\n\x0bMethodScore\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\r\n\x05truth\x18\x02 \x01(\t\x12\x10\n\x08pictures\x18\x03 \x01(\r\x12\x15\n\rpointing_game\x18\x04 \x01(\x01\x12\x0f\n\x07overlap\x18\x05 \x01(\x01\"W\n\x06Parity\x12\x10\n\x08pictures\x18\x01 \x01(\r\x12\x16\n\x0etop1_agreement\x18\x02 \x01(\x01\x12\x13\n\x0bscore_error\x18\x03 \x01(\x01\x12\x0e\n\x06passed\x18\x04 \x01(\x08\"\xa7\x04\n\x07Network\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12&\n\x04kind\x18\x03 \x01(\x0e\x32\x18.convlens.v1.NetworkKind\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12)\n\x05input\x18\x05 \x01(\x0b\x32\x1a.convlens.v1.InputGeometry\x12\x12\n\nparameters\x18\x06 \x01(\x04\x12)\n\naccuracies\x18\x07 \x03(\x0b\x32\x15.convlens.v1.Accuracy\x12)\n\tprecision\x18\x08 \x01(\x0e\x32\x16.convlens.v1.Precision\x12\x13\n\x0b\x64\x65vice_kind\x18\t \x01(\t\x12\x0e\n\x06\x64igest\x18\n \x01(\t\x12\x18\n\x10\x63onvlens_version\x18\x0b \x01(\t\x12\x15\n\rtorch_version\x18\x0c \x01(\t\x12%\n\x07\x61natomy\x18\r \x01(\x0b\x32\x14.convlens.v1.Anatomy\x12\x16\n\x0etraffic_weight\x18\x0e \x01(\x01\x12\x0c\n\x04rows\x18\x0f \x01(\r\x12\x15\n\rchannels_last\x18\x10 \x01(\x08\x12\x10\n\x08\x63ompiled\x18\x11 \x01(\x08\x12/\n\rmethod_scores\x18\x12 \x03(\x0b\x32\x18.convlens.v1.MethodScore\x12(\n\x06parity\x18\x13 \x01(\x0b\x32\x13.convlens.v1.ParityH\x00\x88\x01\x01\x42\t\n\x07_parity\"\x15\n\x13ListNetworksRequest\"E\n\x14ListNetworksResponse\x12-\n\x08networks\x18\x01 \x03(\x0b\x32\x1b.convlens.v1.NetworkSummary\"-\n\x11GetNetworkRequest\x12\x18\n\x07network\x18\x01 \x01(\tB\x07\xaa\x9d\"\x03P\xc8\x01\";\n\x12GetNetworkResponse\x12%\n\x07network\x18\x01 \x01(\x0b\x32\x14.convlens.v1.Network\"x\n\x12LoadNetworkRequest\x12\x1a\n\x07network\x18\x01 \x01(\tB\t\xaa\x9d\"\x05\x08\x01P\xc8\x01\x12\x33\n\x0etraffic_weight\x18\x02 \x01(\x01\x42\x16\xaa\x9d\"\x12!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x80\x84.AH\x00\x88\x01\x01\x42\x11\n\x0f_traffic_weight\"<\n\x13LoadNetworkResponse\x12%\n\x07network\x18\x01 \x01(\x0b\x32\x14.convlens.v1.Network\"2\n\x14UnloadNetworkRequest\x12\x1a\n\x07network\x18\x01 \x01(\tB\t\xaa\x9d\"\x05\x08\x01P\xc8\x01\"\x17\n\x15UnloadNetworkResponse\"7\n\x15ListPretrainedRequest\x12\x1e\n\rname_contains\x18\x01 \x01(\tB\x07\xaa\x9d\"\x03P\xc8\x01\"f\n\x16ListPretrainedResponse\x12/\n\x07weights\x18\x01 \x03(\x0b\x32\x1e.convlens.v1.PretrainedWeights\x12\x1b\n\x13torchvision_version\x18\x02 \x01(\t\"\x8a\x02\n\x11PretrainedWeights\x12\x0f\n\x07network\x18\x01 \x01(\t\x12\x0f\n\x07weights\x18\x02 \x01(\t\x12\x12\n\nis_default\x18\x03 \x01(\x08\x12\'\n\x08\x61\x63\x63uracy\x18\x04 \x01(\x0b\x32\x15.convlens.v1.Accuracy\x12\x12\n\nparameters\x18\x05 \x01(\x04\x12\x15\n\rmultiply_adds\x18\x06 \x01(\x04\x12\x12\n\nfile_bytes\x18\x07 \x01(\x04\x12)\n\x05input\x18\x08 \x01(\x0b\x32\x1a.convlens.v1.InputGeometry\x12\x0f\n\x07\x63lasses\x18\t \x01(\r\x12\x0e\n\x06recipe\x18\n \x01(\t\x12\x0b\n\x03url\x18\x0b \x01(\t*\\\n\x0bNetworkKind\x12\x1c\n\x18NETWORK_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12NETWORK_KIND_IMAGE\x10\x01\x12\x17\n\x13NETWORK_KIND_LINEAR\x10\x02*\x80\x01\n\rInterpolation\x12\x1d\n\x19INTERPOLATION_UNSPECIFIED\x10\x00\x12\x1a\n\x16INTERPOLATION_BILINEAR\x10\x01\x12\x19\n\x15INTERPOLATION_BICUBIC\x10\x02\x12\x19\n\x15INTERPOLATION_NEAREST\x10\x03\x32\xb9\x03\n\x0eNetworkService\x12S\n\x0cListNetworks\x12 .convlens.v1.ListNetworksRequest\x1a!.convlens.v1.ListNetworksResponse\x12M\n\nGetNetwork\x12\x1e.convlens.v1.GetNetworkRequest\x1a\x1f.convlens.v1.GetNetworkResponse\x12P\n\x0bLoadNetwork\x12\x1f.convlens.v1.LoadNetworkRequest\x1a .convlens.v1.LoadNetworkResponse\x12V\n\rUnloadNetwork\x12!.convlens.v1.UnloadNetworkRequest\x1a\".convlens.v1.UnloadNetworkResponse\x12Y\n\x0eListPretrained\x12\".convlens.v1.ListPretrainedRequest\x1a#.convlens.v1.ListPretrainedResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63onvlens/v1/network.proto\x12\x0b\x63onvlens.v1\x1a\x19\x63onvlens/v1/anatomy.proto\x1a\x17\x63onvlens/v1/image.proto\x1a\x19\x63onvlens/v1/options.proto\x1a\x19\x63onvlens/v1/receipt.proto\"\x94\x01\n\x0eNetworkSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12&\n\x04kind\x18\x03 \x01(\x0e\x32\x18.convlens.v1.NetworkKind\x12\x0f\n\x07\x63lasses\x18\x04 \x01(\r\x12\x12\n\nis_default\x18\x05 \x01(\x08\x12\x16\n\x0etraffic_weight\x18\x06 \x01(\x01\"\x9e\x01\n\rInputGeometry\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x10\n\x08\x63hannels\x18\x03 \x01(\r\x12\x0e\n\x06resize\x18\x04 \x01(\r\x12\x31\n\rinterpolation\x18\x05 \x01(\x0e\x32\x1a.convlens.v1.Interpolation\x12\x0c\n\x04mean\x18\x06 \x03(\x02\x12\x0b\n\x03std\x18\x07 \x03(\x02\"S\n\x08\x41\x63\x63uracy\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x11\n\x04top1\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04top5\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x07\n\x05_top1B\x07\n\x05_top5\"f\n\x0bMethodScore\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\r\n\x05truth\x18\x02 \x01(\t\x12\x10\n\x08pictures\x18\x03 \x01(\r\x12\x15\n\rpointing_game\x18\x04 \x01(\x01\x12\x0f\n\x07overlap\x18\x05 \x01(\x01\"W\n\x06Parity\x12\x10\n\x08pictures\x18\x01 \x01(\r\x12\x16\n\x0etop1_agreement\x18\x02 \x01(\x01\x12\x13\n\x0bscore_error\x18\x03 \x01(\x01\x12\x0e\n\x06passed\x18\x04 \x01(\x08\"\x97\x04\n\x07Network\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12&\n\x04kind\x18\x03 \x01(\x0e\x32\x18.convlens.v1.NetworkKind\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12)\n\x05input\x18\x05 \x01(\x0b\x32\x1a.convlens.v1.InputGeometry\x12\x12\n\nparameters\x18\x06 \x01(\x04\x12)\n\naccuracies\x18\x07 \x03(\x0b\x32\x15.convlens.v1.Accuracy\x12)\n\tprecision\x18\x08 \x01(\x0e\x32\x16.convlens.v1.Precision\x12\x13\n\x0b\x64\x65vice_kind\x18\t \x01(\t\x12\x0e\n\x06\x64igest\x18\n \x01(\t\x12\x18\n\x10\x63onvlens_version\x18\x0b \x01(\t\x12\x15\n\rtorch_version\x18\x0c \x01(\t\x12%\n\x07\x61natomy\x18\r \x01(\x0b\x32\x14.convlens.v1.Anatomy\x12\x16\n\x0etraffic_weight\x18\x0e \x01(\x01\x12\x0c\n\x04rows\x18\x0f \x01(\r\x12\x15\n\rchannels_last\x18\x10 \x01(\x08\x12\x10\n\x08\x63ompiled\x18\x11 \x01(\x08\x12/\n\rmethod_scores\x18\x12 \x03(\x0b\x32\x18.convlens.v1.MethodScore\x12#\n\x06parity\x18\x13 \x01(\x0b\x32\x13.convlens.v1.Parity\"\x15\n\x13ListNetworksRequest\"E\n\x14ListNetworksResponse\x12-\n\x08networks\x18\x01 \x03(\x0b\x32\x1b.convlens.v1.NetworkSummary\"-\n\x11GetNetworkRequest\x12\x18\n\x07network\x18\x01 \x01(\tB\x07\xaa\x9d\"\x03P\xc8\x01\";\n\x12GetNetworkResponse\x12%\n\x07network\x18\x01 \x01(\x0b\x32\x14.convlens.v1.Network\"x\n\x12LoadNetworkRequest\x12\x1a\n\x07network\x18\x01 \x01(\tB\t\xaa\x9d\"\x05\x08\x01P\xc8\x01\x12\x33\n\x0etraffic_weight\x18\x02 \x01(\x01\x42\x16\xaa\x9d\"\x12!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x80\x84.AH\x00\x88\x01\x01\x42\x11\n\x0f_traffic_weight\"<\n\x13LoadNetworkResponse\x12%\n\x07network\x18\x01 \x01(\x0b\x32\x14.convlens.v1.Network\"2\n\x14UnloadNetworkRequest\x12\x1a\n\x07network\x18\x01 \x01(\tB\t\xaa\x9d\"\x05\x08\x01P\xc8\x01\"\x17\n\x15UnloadNetworkResponse\"7\n\x15ListPretrainedRequest\x12\x1e\n\rname_contains\x18\x01 \x01(\tB\x07\xaa\x9d\"\x03P\xc8\x01\"f\n\x16ListPretrainedResponse\x12/\n\x07weights\x18\x01 \x03(\x0b\x32\x1e.convlens.v1.PretrainedWeights\x12\x1b\n\x13torchvision_version\x18\x02 \x01(\t\"\x8a\x02\n\x11PretrainedWeights\x12\x0f\n\x07network\x18\x01 \x01(\t\x12\x0f\n\x07weights\x18\x02 \x01(\t\x12\x12\n\nis_default\x18\x03 \x01(\x08\x12\'\n\x08\x61\x63\x63uracy\x18\x04 \x01(\x0b\x32\x15.convlens.v1.Accuracy\x12\x12\n\nparameters\x18\x05 \x01(\x04\x12\x15\n\rmultiply_adds\x18\x06 \x01(\x04\x12\x12\n\nfile_bytes\x18\x07 \x01(\x04\x12)\n\x05input\x18\x08 \x01(\x0b\x32\x1a.convlens.v1.InputGeometry\x12\x0f\n\x07\x63lasses\x18\t \x01(\r\x12\x0e\n\x06recipe\x18\n \x01(\t\x12\x0b\n\x03url\x18\x0b \x01(\t*\\\n\x0bNetworkKind\x12\x1c\n\x18NETWORK_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12NETWORK_KIND_IMAGE\x10\x01\x12\x17\n\x13NETWORK_KIND_LINEAR\x10\x02\x32\xd2\x03\n\x0eNetworkService\x12X\n\x0cListNetworks\x12 .convlens.v1.ListNetworksRequest\x1a!.convlens.v1.ListNetworksResponse\"\x03\x90\x02\x01\x12R\n\nGetNetwork\x12\x1e.convlens.v1.GetNetworkRequest\x1a\x1f.convlens.v1.GetNetworkResponse\"\x03\x90\x02\x01\x12U\n\x0bLoadNetwork\x12\x1f.convlens.v1.LoadNetworkRequest\x1a .convlens.v1.LoadNetworkResponse\"\x03\x90\x02\x02\x12[\n\rUnloadNetwork\x12!.convlens.v1.UnloadNetworkRequest\x1a\".convlens.v1.UnloadNetworkResponse\"\x03\x90\x02\x02\x12^\n\x0eListPretrained\x12\".convlens.v1.ListPretrainedRequest\x1a#.convlens.v1.ListPretrainedResponse\"\x03\x90\x02\x01\x42\x1e\x42\x0cNetworkProtoP\x01\xaa\x02\x0b\x43onvlens.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'convlens.v1.network_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'B\014NetworkProtoP\001\252\002\013Convlens.V1'
   _globals['_GETNETWORKREQUEST'].fields_by_name['network']._loaded_options = None
   _globals['_GETNETWORKREQUEST'].fields_by_name['network']._serialized_options = b'\252\235\"\003P\310\001'
   _globals['_LOADNETWORKREQUEST'].fields_by_name['network']._loaded_options = None
@@ -44,44 +46,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UNLOADNETWORKREQUEST'].fields_by_name['network']._serialized_options = b'\252\235\"\005\010\001P\310\001'
   _globals['_LISTPRETRAINEDREQUEST'].fields_by_name['name_contains']._loaded_options = None
   _globals['_LISTPRETRAINEDREQUEST'].fields_by_name['name_contains']._serialized_options = b'\252\235\"\003P\310\001'
-  _globals['_NETWORKKIND']._serialized_start=2160
-  _globals['_NETWORKKIND']._serialized_end=2252
-  _globals['_INTERPOLATION']._serialized_start=2255
-  _globals['_INTERPOLATION']._serialized_end=2383
-  _globals['_NETWORKSUMMARY']._serialized_start=124
-  _globals['_NETWORKSUMMARY']._serialized_end=272
-  _globals['_INPUTGEOMETRY']._serialized_start=275
-  _globals['_INPUTGEOMETRY']._serialized_end=433
-  _globals['_ACCURACY']._serialized_start=435
-  _globals['_ACCURACY']._serialized_end=518
-  _globals['_METHODSCORE']._serialized_start=520
-  _globals['_METHODSCORE']._serialized_end=622
-  _globals['_PARITY']._serialized_start=624
-  _globals['_PARITY']._serialized_end=711
-  _globals['_NETWORK']._serialized_start=714
-  _globals['_NETWORK']._serialized_end=1265
-  _globals['_LISTNETWORKSREQUEST']._serialized_start=1267
-  _globals['_LISTNETWORKSREQUEST']._serialized_end=1288
-  _globals['_LISTNETWORKSRESPONSE']._serialized_start=1290
-  _globals['_LISTNETWORKSRESPONSE']._serialized_end=1359
-  _globals['_GETNETWORKREQUEST']._serialized_start=1361
-  _globals['_GETNETWORKREQUEST']._serialized_end=1406
-  _globals['_GETNETWORKRESPONSE']._serialized_start=1408
-  _globals['_GETNETWORKRESPONSE']._serialized_end=1467
-  _globals['_LOADNETWORKREQUEST']._serialized_start=1469
-  _globals['_LOADNETWORKREQUEST']._serialized_end=1589
-  _globals['_LOADNETWORKRESPONSE']._serialized_start=1591
-  _globals['_LOADNETWORKRESPONSE']._serialized_end=1651
-  _globals['_UNLOADNETWORKREQUEST']._serialized_start=1653
-  _globals['_UNLOADNETWORKREQUEST']._serialized_end=1703
-  _globals['_UNLOADNETWORKRESPONSE']._serialized_start=1705
-  _globals['_UNLOADNETWORKRESPONSE']._serialized_end=1728
-  _globals['_LISTPRETRAINEDREQUEST']._serialized_start=1730
-  _globals['_LISTPRETRAINEDREQUEST']._serialized_end=1785
-  _globals['_LISTPRETRAINEDRESPONSE']._serialized_start=1787
-  _globals['_LISTPRETRAINEDRESPONSE']._serialized_end=1889
-  _globals['_PRETRAINEDWEIGHTS']._serialized_start=1892
-  _globals['_PRETRAINEDWEIGHTS']._serialized_end=2158
-  _globals['_NETWORKSERVICE']._serialized_start=2386
-  _globals['_NETWORKSERVICE']._serialized_end=2827
+  _globals['_NETWORKSERVICE'].methods_by_name['ListNetworks']._loaded_options = None
+  _globals['_NETWORKSERVICE'].methods_by_name['ListNetworks']._serialized_options = b'\220\002\001'
+  _globals['_NETWORKSERVICE'].methods_by_name['GetNetwork']._loaded_options = None
+  _globals['_NETWORKSERVICE'].methods_by_name['GetNetwork']._serialized_options = b'\220\002\001'
+  _globals['_NETWORKSERVICE'].methods_by_name['LoadNetwork']._loaded_options = None
+  _globals['_NETWORKSERVICE'].methods_by_name['LoadNetwork']._serialized_options = b'\220\002\002'
+  _globals['_NETWORKSERVICE'].methods_by_name['UnloadNetwork']._loaded_options = None
+  _globals['_NETWORKSERVICE'].methods_by_name['UnloadNetwork']._serialized_options = b'\220\002\002'
+  _globals['_NETWORKSERVICE'].methods_by_name['ListPretrained']._loaded_options = None
+  _globals['_NETWORKSERVICE'].methods_by_name['ListPretrained']._serialized_options = b'\220\002\001'
+  _globals['_NETWORKKIND']._serialized_start=2169
+  _globals['_NETWORKKIND']._serialized_end=2261
+  _globals['_NETWORKSUMMARY']._serialized_start=149
+  _globals['_NETWORKSUMMARY']._serialized_end=297
+  _globals['_INPUTGEOMETRY']._serialized_start=300
+  _globals['_INPUTGEOMETRY']._serialized_end=458
+  _globals['_ACCURACY']._serialized_start=460
+  _globals['_ACCURACY']._serialized_end=543
+  _globals['_METHODSCORE']._serialized_start=545
+  _globals['_METHODSCORE']._serialized_end=647
+  _globals['_PARITY']._serialized_start=649
+  _globals['_PARITY']._serialized_end=736
+  _globals['_NETWORK']._serialized_start=739
+  _globals['_NETWORK']._serialized_end=1274
+  _globals['_LISTNETWORKSREQUEST']._serialized_start=1276
+  _globals['_LISTNETWORKSREQUEST']._serialized_end=1297
+  _globals['_LISTNETWORKSRESPONSE']._serialized_start=1299
+  _globals['_LISTNETWORKSRESPONSE']._serialized_end=1368
+  _globals['_GETNETWORKREQUEST']._serialized_start=1370
+  _globals['_GETNETWORKREQUEST']._serialized_end=1415
+  _globals['_GETNETWORKRESPONSE']._serialized_start=1417
+  _globals['_GETNETWORKRESPONSE']._serialized_end=1476
+  _globals['_LOADNETWORKREQUEST']._serialized_start=1478
+  _globals['_LOADNETWORKREQUEST']._serialized_end=1598
+  _globals['_LOADNETWORKRESPONSE']._serialized_start=1600
+  _globals['_LOADNETWORKRESPONSE']._serialized_end=1660
+  _globals['_UNLOADNETWORKREQUEST']._serialized_start=1662
+  _globals['_UNLOADNETWORKREQUEST']._serialized_end=1712
+  _globals['_UNLOADNETWORKRESPONSE']._serialized_start=1714
+  _globals['_UNLOADNETWORKRESPONSE']._serialized_end=1737
+  _globals['_LISTPRETRAINEDREQUEST']._serialized_start=1739
+  _globals['_LISTPRETRAINEDREQUEST']._serialized_end=1794
+  _globals['_LISTPRETRAINEDRESPONSE']._serialized_start=1796
+  _globals['_LISTPRETRAINEDRESPONSE']._serialized_end=1898
+  _globals['_PRETRAINEDWEIGHTS']._serialized_start=1901
+  _globals['_PRETRAINEDWEIGHTS']._serialized_end=2167
+  _globals['_NETWORKSERVICE']._serialized_start=2264
+  _globals['_NETWORKSERVICE']._serialized_end=2730
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from convlens.v1 import anatomy_pb2 as _anatomy_pb2
+from convlens.v1 import image_pb2 as _image_pb2
 from convlens.v1 import receipt_pb2 as _receipt_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -44,34 +45,6 @@ NETWORK_KIND_IMAGE: NetworkKind.ValueType  # 1
 NETWORK_KIND_LINEAR: NetworkKind.ValueType  # 2
 """Plain vectors without bounds: a linear classifier."""
 Global___NetworkKind: _TypeAlias = NetworkKind  # noqa: Y015
-
-class _Interpolation:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _InterpolationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Interpolation.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    INTERPOLATION_UNSPECIFIED: _Interpolation.ValueType  # 0
-    """Never sent."""
-    INTERPOLATION_BILINEAR: _Interpolation.ValueType  # 1
-    """Triangle filter, antialiased."""
-    INTERPOLATION_BICUBIC: _Interpolation.ValueType  # 2
-    """Cubic filter, antialiased."""
-    INTERPOLATION_NEAREST: _Interpolation.ValueType  # 3
-    """The nearest pixel."""
-
-class Interpolation(_Interpolation, metaclass=_InterpolationEnumTypeWrapper):
-    """How a picture is resized."""
-
-INTERPOLATION_UNSPECIFIED: Interpolation.ValueType  # 0
-"""Never sent."""
-INTERPOLATION_BILINEAR: Interpolation.ValueType  # 1
-"""Triangle filter, antialiased."""
-INTERPOLATION_BICUBIC: Interpolation.ValueType  # 2
-"""Cubic filter, antialiased."""
-INTERPOLATION_NEAREST: Interpolation.ValueType  # 3
-"""The nearest pixel."""
-Global___Interpolation: _TypeAlias = Interpolation  # noqa: Y015
 
 @_typing.final
 class NetworkSummary(_message.Message):
@@ -137,8 +110,10 @@ class InputGeometry(_message.Message):
     channels: _builtins.int
     """Channels of the network's input."""
     resize: _builtins.int
-    """The shorter side is resized to this many pixels first."""
-    interpolation: Global___Interpolation.ValueType
+    """The shorter side is resized to this many pixels first, and the middle of the picture is cut out then,
+    black where it is smaller than the input; 0 for a network of kind linear.
+    """
+    interpolation: _image_pb2.Interpolation.ValueType
     """How it is resized."""
     @_builtins.property
     def mean(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
@@ -155,7 +130,7 @@ class InputGeometry(_message.Message):
         width: _builtins.int = ...,
         channels: _builtins.int = ...,
         resize: _builtins.int = ...,
-        interpolation: Global___Interpolation.ValueType = ...,
+        interpolation: _image_pb2.Interpolation.ValueType = ...,
         mean: _abc.Iterable[_builtins.float] | None = ...,
         std: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
@@ -331,7 +306,9 @@ class Network(_message.Message):
     """Scores and their gradients are computed by code that torch.compile made."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The classes, in the order of the network's scores."""
+        """The classes, in the order of the network's scores. Several may have one label; a Target names those by
+        class_index.
+        """
 
     @_builtins.property
     def input(self) -> Global___InputGeometry:
@@ -376,13 +353,11 @@ class Network(_message.Message):
         method_scores: _abc.Iterable[Global___MethodScore] | None = ...,
         parity: Global___Parity | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_parity", b"_parity", "anatomy", b"anatomy", "input", b"input", "parity", b"parity"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["anatomy", b"anatomy", "input", b"input", "parity", b"parity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_parity", b"_parity", "accuracies", b"accuracies", "anatomy", b"anatomy", "channels_last", b"channels_last", "compiled", b"compiled", "convlens_version", b"convlens_version", "device_kind", b"device_kind", "digest", b"digest", "input", b"input", "kind", b"kind", "labels", b"labels", "method_scores", b"method_scores", "name", b"name", "parameters", b"parameters", "parity", b"parity", "precision", b"precision", "rows", b"rows", "torch_version", b"torch_version", "traffic_weight", b"traffic_weight", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracies", b"accuracies", "anatomy", b"anatomy", "channels_last", b"channels_last", "compiled", b"compiled", "convlens_version", b"convlens_version", "device_kind", b"device_kind", "digest", b"digest", "input", b"input", "kind", b"kind", "labels", b"labels", "method_scores", b"method_scores", "name", b"name", "parameters", b"parameters", "parity", b"parity", "precision", b"precision", "rows", b"rows", "torch_version", b"torch_version", "traffic_weight", b"traffic_weight", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__parity: _TypeAlias = _typing.Literal["parity"]  # noqa: Y015
-    _WhichOneofArgType__parity: _TypeAlias = _typing.Literal["_parity", b"_parity"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__parity) -> _WhichOneofReturnType__parity | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Network: _TypeAlias = Network  # noqa: Y015
 

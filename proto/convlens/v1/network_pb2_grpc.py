@@ -81,14 +81,15 @@ class NetworkServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def LoadNetwork(self, request, context):
-        """Loads a network of the configuration's allow list; off by default.
+        """Loads a network of the configuration's allow list; off by default. Loaded already, it gets the weight of
+        the request and is answered again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnloadNetwork(self, request, context):
-        """Unloads a network; off by default.
+        """Unloads a network of the allow list; off by default. Unloaded already, it is answered again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

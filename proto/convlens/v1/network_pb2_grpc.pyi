@@ -38,9 +38,11 @@ class NetworkServiceStub:
     GetNetwork: _grpc.UnaryUnaryMultiCallable[_network_pb2.GetNetworkRequest, _network_pb2.GetNetworkResponse]
     """Describes one network: labels, input, accuracy, layers."""
     LoadNetwork: _grpc.UnaryUnaryMultiCallable[_network_pb2.LoadNetworkRequest, _network_pb2.LoadNetworkResponse]
-    """Loads a network of the configuration's allow list; off by default."""
+    """Loads a network of the configuration's allow list; off by default. Loaded already, it gets the weight of
+    the request and is answered again.
+    """
     UnloadNetwork: _grpc.UnaryUnaryMultiCallable[_network_pb2.UnloadNetworkRequest, _network_pb2.UnloadNetworkResponse]
-    """Unloads a network; off by default."""
+    """Unloads a network of the allow list; off by default. Unloaded already, it is answered again."""
     ListPretrained: _grpc.UnaryUnaryMultiCallable[_network_pb2.ListPretrainedRequest, _network_pb2.ListPretrainedResponse]
     """Lists the pretrained weights that the workers' torchvision knows: what networks.yaml may name."""
 
@@ -54,9 +56,11 @@ class NetworkServiceAsyncStub(NetworkServiceStub):
     GetNetwork: _aio.UnaryUnaryMultiCallable[_network_pb2.GetNetworkRequest, _network_pb2.GetNetworkResponse]  # type: ignore[assignment]
     """Describes one network: labels, input, accuracy, layers."""
     LoadNetwork: _aio.UnaryUnaryMultiCallable[_network_pb2.LoadNetworkRequest, _network_pb2.LoadNetworkResponse]  # type: ignore[assignment]
-    """Loads a network of the configuration's allow list; off by default."""
+    """Loads a network of the configuration's allow list; off by default. Loaded already, it gets the weight of
+    the request and is answered again.
+    """
     UnloadNetwork: _aio.UnaryUnaryMultiCallable[_network_pb2.UnloadNetworkRequest, _network_pb2.UnloadNetworkResponse]  # type: ignore[assignment]
-    """Unloads a network; off by default."""
+    """Unloads a network of the allow list; off by default. Unloaded already, it is answered again."""
     ListPretrained: _aio.UnaryUnaryMultiCallable[_network_pb2.ListPretrainedRequest, _network_pb2.ListPretrainedResponse]  # type: ignore[assignment]
     """Lists the pretrained weights that the workers' torchvision knows: what networks.yaml may name."""
 
@@ -85,7 +89,9 @@ class NetworkServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _network_pb2.LoadNetworkRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_network_pb2.LoadNetworkResponse, _abc.Awaitable[_network_pb2.LoadNetworkResponse]]:
-        """Loads a network of the configuration's allow list; off by default."""
+        """Loads a network of the configuration's allow list; off by default. Loaded already, it gets the weight of
+        the request and is answered again.
+        """
 
     @_abc_1.abstractmethod
     def UnloadNetwork(
@@ -93,7 +99,7 @@ class NetworkServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _network_pb2.UnloadNetworkRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_network_pb2.UnloadNetworkResponse, _abc.Awaitable[_network_pb2.UnloadNetworkResponse]]:
-        """Unloads a network; off by default."""
+        """Unloads a network of the allow list; off by default. Unloaded already, it is answered again."""
 
     @_abc_1.abstractmethod
     def ListPretrained(

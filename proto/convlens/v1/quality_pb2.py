@@ -22,19 +22,21 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from convlens.v1 import explanation_methods_pb2 as convlens_dot_v1_dot_explanation__methods__pb2
+from convlens.v1 import geometry_pb2 as convlens_dot_v1_dot_geometry__pb2
+from convlens.v1 import image_pb2 as convlens_dot_v1_dot_image__pb2
 from convlens.v1 import options_pb2 as convlens_dot_v1_dot_options__pb2
 from convlens.v1 import tensor_pb2 as convlens_dot_v1_dot_tensor__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63onvlens/v1/quality.proto\x12\x0b\x63onvlens.v1\x1a%convlens/v1/explanation_methods.proto\x1a\x19\x63onvlens/v1/options.proto\x1a\x18\x63onvlens/v1/tensor.proto\x1a\x17google/rpc/status.proto\"?\n\x03\x42ox\x12\x0c\n\x04left\x18\x01 \x01(\x01\x12\x0b\n\x03top\x18\x02 \x01(\x01\x12\r\n\x05right\x18\x03 \x01(\x01\x12\x0e\n\x06\x62ottom\x18\x04 \x01(\x01\"\x84\x05\n\x0cLocalization\x12p\n\x06method\x18\x01 \x01(\x0e\x32\x1f.convlens.v1.LocalizationMethodB?\xaa\x9d\";\x12\x1bLOCALIZATION_METHOD_GRABCUTb\x1cRother et al. 2004, SIGGRAPH\x12o\n\x13\x66oreground_quantile\x18\x02 \x01(\x01\x42M\xaa\x9d\"I\x12\x04\x30.95\x1a\x08quantile1\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00\xf0?b%Simonyan et al. 2013, arXiv:1312.6034H\x00\x88\x01\x01\x12n\n\x13\x62\x61\x63kground_quantile\x18\x03 \x01(\x01\x42L\xaa\x9d\"H\x12\x03\x30.3\x1a\x08quantile!\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00\xf0?b%Simonyan et al. 2013, arXiv:1312.6034H\x01\x88\x01\x01\x12>\n\niterations\x18\x04 \x01(\rB%\xaa\x9d\"!\x12\x01\x35\x1a\niterations!\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00Y@H\x02\x88\x01\x01\x12Q\n\x11largest_component\x18\x05 \x01(\x08\x42\x31\xaa\x9d\"-\x12\x04trueb%Simonyan et al. 2013, arXiv:1312.6034H\x03\x88\x01\x01:9\xaa\x9d\"5\n\x0cLocalization\x12%Simonyan et al. 2013, arXiv:1312.6034B\x16\n\x14_foreground_quantileB\x16\n\x14_background_quantileB\r\n\x0b_iterationsB\x14\n\x12_largest_component\"J\n\x06Region\x12\x1d\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x10.convlens.v1.Box\x12!\n\x04mask\x18\x02 \x01(\x0b\x32\x13.convlens.v1.Tensor\"\\\n\nTrueRegion\x12\x1f\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x10.convlens.v1.BoxH\x00\x12#\n\x04mask\x18\x02 \x01(\x0b\x32\x13.convlens.v1.TensorH\x00\x42\x08\n\x06region\"\x8e\x03\n\x0eQualityMeasure\x12)\n\x08\x64\x65letion\x18\x01 \x01(\x0b\x32\x15.convlens.v1.DeletionH\x00\x12+\n\tinsertion\x18\x02 \x01(\x0b\x32\x16.convlens.v1.InsertionH\x00\x12\x31\n\x0c\x63ompleteness\x18\x03 \x01(\x0b\x32\x19.convlens.v1.CompletenessH\x00\x12\x36\n\x0fmax_sensitivity\x18\x04 \x01(\x0b\x32\x1b.convlens.v1.MaxSensitivityH\x00\x12>\n\x13model_randomization\x18\x05 \x01(\x0b\x32\x1f.convlens.v1.ModelRandomizationH\x00\x12\x32\n\rpointing_game\x18\x06 \x01(\x0b\x32\x19.convlens.v1.PointingGameH\x00\x12\x34\n\x0eregion_overlap\x18\x07 \x01(\x0b\x32\x1a.convlens.v1.RegionOverlapH\x00\x42\x0f\n\x07measure\x12\x04\xa8\x9d\"\x01\"\x96\x02\n\x08\x44\x65letion\x12\x35\n\x05steps\x18\x01 \x01(\rB!\xaa\x9d\"\x1d\x12\x02\x36\x34\x1a\x05steps!\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x90@H\x00\x88\x01\x01\x12\x30\n\x04\x66ill\x18\x02 \x01(\x0e\x32\x11.convlens.v1.FillB\x0f\xaa\x9d\"\x0b\x12\tFILL_MEAN\x12Q\n\nblur_sigma\x18\x03 \x01(\x01\x42\x38\xaa\x9d\"4\x12\x01\x35\x1a\x1dpixels of the network\'s input)\x00\x00\x00\x00\x00\x00Y@1\x00\x00\x00\x00\x00\x00\x00\x00H\x01\x88\x01\x01:5\xaa\x9d\"1\n\x08\x44\x65letion\x12%Petsiuk et al. 2018, arXiv:1806.07421B\x08\n\x06_stepsB\r\n\x0b_blur_sigma\"\xbf\x02\n\tInsertion\x12\x35\n\x05steps\x18\x01 \x01(\rB!\xaa\x9d\"\x1d\x12\x02\x36\x34\x1a\x05steps!\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x90@H\x00\x88\x01\x01\x12W\n\x04\x66ill\x18\x02 \x01(\x0e\x32\x11.convlens.v1.FillB6\xaa\x9d\"2\x12\tFILL_BLURb%Petsiuk et al. 2018, arXiv:1806.07421\x12Q\n\nblur_sigma\x18\x03 \x01(\x01\x42\x38\xaa\x9d\"4\x12\x01\x35\x1a\x1dpixels of the network\'s input)\x00\x00\x00\x00\x00\x00Y@1\x00\x00\x00\x00\x00\x00\x00\x00H\x01\x88\x01\x01:6\xaa\x9d\"2\n\tInsertion\x12%Petsiuk et al. 2018, arXiv:1806.07421B\x08\n\x06_stepsB\r\n\x0b_blur_sigma\"\xe8\x01\n\x0c\x43ompleteness\x12\x35\n\x08\x62\x61seline\x18\x01 \x01(\x0e\x32\x11.convlens.v1.FillB\x10\xaa\x9d\"\x0c\x12\nFILL_BLACK\x12R\n\nblur_sigma\x18\x02 \x01(\x01\x42\x39\xaa\x9d\"5\x12\x02\x31\x30\x1a\x1dpixels of the network\'s input)\x00\x00\x00\x00\x00\x00Y@1\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01:>\xaa\x9d\":\n\x0c\x43ompleteness\x12*Sundararajan et al. 2017, arXiv:1703.01365B\r\n\x0b_blur_sigma\"\xf3\x01\n\x0eMaxSensitivity\x12U\n\x06radius\x18\x01 \x01(\x01\x42@\xaa\x9d\"<\x12\x04\x30.02\x1a\"fraction of the pixel range [0, 1])\x00\x00\x00\x00\x00\x00\xf0?1\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x12\x39\n\x07samples\x18\x02 \x01(\rB#\xaa\x9d\"\x1f\x12\x02\x31\x30\x1a\x07samples!\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00i@H\x01\x88\x01\x01:8\xaa\x9d\"4\n\x0fMax-Sensitivity\x12!Yeh et al. 2019, arXiv:1901.09392B\t\n\x07_radiusB\n\n\x08_samples\"n\n\x12ModelRandomization\x12\x16\n\x05layer\x18\x01 \x01(\tB\x07\xaa\x9d\"\x03P\xc8\x01:@\xaa\x9d\"<\n\x13Model randomization\x12%Adebayo et al. 2018, arXiv:1810.03292\"\xcf\x01\n\x0cPointingGame\x12w\n\ttolerance\x18\x01 \x01(\x01\x42_\xaa\x9d\"[\x12\x02\x31\x35\x1a\x1epixels of the original picture!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00@\x8f@b#Zhang et al. 2016, arXiv:1608.00507H\x00\x88\x01\x01:8\xaa\x9d\"4\n\rPointing game\x12#Zhang et al. 2016, arXiv:1608.00507B\x0c\n\n_tolerance\"O\n\rRegionOverlap:>\xaa\x9d\":\n\x17Intersection over union\x12\x1f\x45veringham et al. 2010, IJCV 88\"\x98\x01\n\x0cQualityScore\x12,\n\x07measure\x18\x01 \x01(\x0b\x32\x1b.convlens.v1.QualityMeasure\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x19.convlens.v1.QualityValueH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\",\n\x0cQualityValue\x12\r\n\x05score\x18\x01 \x01(\x01\x12\r\n\x05\x63urve\x18\x02 \x03(\x02*}\n\x12LocalizationMethod\x12#\n\x1fLOCALIZATION_METHOD_UNSPECIFIED\x10\x00\x12!\n\x1dLOCALIZATION_METHOD_THRESHOLD\x10\x01\x12\x1f\n\x1bLOCALIZATION_METHOD_GRABCUT\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63onvlens/v1/quality.proto\x12\x0b\x63onvlens.v1\x1a\x1a\x63onvlens/v1/geometry.proto\x1a\x17\x63onvlens/v1/image.proto\x1a\x19\x63onvlens/v1/options.proto\x1a\x18\x63onvlens/v1/tensor.proto\x1a\x17google/rpc/status.proto\"\x84\x05\n\x0cLocalization\x12p\n\x06method\x18\x01 \x01(\x0e\x32\x1f.convlens.v1.LocalizationMethodB?\xaa\x9d\";\x12\x1bLOCALIZATION_METHOD_GRABCUTb\x1cRother et al. 2004, SIGGRAPH\x12o\n\x13\x66oreground_quantile\x18\x02 \x01(\x01\x42M\xaa\x9d\"I\x12\x04\x30.95\x1a\x08quantile1\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00\xf0?b%Simonyan et al. 2013, arXiv:1312.6034H\x00\x88\x01\x01\x12n\n\x13\x62\x61\x63kground_quantile\x18\x03 \x01(\x01\x42L\xaa\x9d\"H\x12\x03\x30.3\x1a\x08quantile!\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00\xf0?b%Simonyan et al. 2013, arXiv:1312.6034H\x01\x88\x01\x01\x12>\n\niterations\x18\x04 \x01(\rB%\xaa\x9d\"!\x12\x01\x35\x1a\niterations!\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00Y@H\x02\x88\x01\x01\x12Q\n\x11largest_component\x18\x05 \x01(\x08\x42\x31\xaa\x9d\"-\x12\x04trueb%Simonyan et al. 2013, arXiv:1312.6034H\x03\x88\x01\x01:9\xaa\x9d\"5\n\x0cLocalization\x12%Simonyan et al. 2013, arXiv:1312.6034B\x16\n\x14_foreground_quantileB\x16\n\x14_background_quantileB\r\n\x0b_iterationsB\x14\n\x12_largest_component\"J\n\x06Region\x12\x1d\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x10.convlens.v1.Box\x12!\n\x04mask\x18\x02 \x01(\x0b\x32\x13.convlens.v1.Tensor\"\\\n\nTrueRegion\x12\x1f\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x10.convlens.v1.BoxH\x00\x12#\n\x04mask\x18\x02 \x01(\x0b\x32\x13.convlens.v1.TensorH\x00\x42\x08\n\x06region\"\x8e\x03\n\x0eQualityMeasure\x12)\n\x08\x64\x65letion\x18\x01 \x01(\x0b\x32\x15.convlens.v1.DeletionH\x00\x12+\n\tinsertion\x18\x02 \x01(\x0b\x32\x16.convlens.v1.InsertionH\x00\x12\x31\n\x0c\x63ompleteness\x18\x03 \x01(\x0b\x32\x19.convlens.v1.CompletenessH\x00\x12\x36\n\x0fmax_sensitivity\x18\x04 \x01(\x0b\x32\x1b.convlens.v1.MaxSensitivityH\x00\x12>\n\x13model_randomization\x18\x05 \x01(\x0b\x32\x1f.convlens.v1.ModelRandomizationH\x00\x12\x32\n\rpointing_game\x18\x06 \x01(\x0b\x32\x19.convlens.v1.PointingGameH\x00\x12\x34\n\x0eregion_overlap\x18\x07 \x01(\x0b\x32\x1a.convlens.v1.RegionOverlapH\x00\x42\x0f\n\x07measure\x12\x04\xa8\x9d\"\x01\"\x96\x02\n\x08\x44\x65letion\x12\x35\n\x05steps\x18\x01 \x01(\rB!\xaa\x9d\"\x1d\x12\x02\x36\x34\x1a\x05steps!\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x90@H\x00\x88\x01\x01\x12\x30\n\x04\x66ill\x18\x02 \x01(\x0e\x32\x11.convlens.v1.FillB\x0f\xaa\x9d\"\x0b\x12\tFILL_MEAN\x12Q\n\nblur_sigma\x18\x03 \x01(\x01\x42\x38\xaa\x9d\"4\x12\x01\x35\x1a\x1dpixels of the network\'s input)\x00\x00\x00\x00\x00\x00Y@1\x00\x00\x00\x00\x00\x00\x00\x00H\x01\x88\x01\x01:5\xaa\x9d\"1\n\x08\x44\x65letion\x12%Petsiuk et al. 2018, arXiv:1806.07421B\x08\n\x06_stepsB\r\n\x0b_blur_sigma\"\xbf\x02\n\tInsertion\x12\x35\n\x05steps\x18\x01 \x01(\rB!\xaa\x9d\"\x1d\x12\x02\x36\x34\x1a\x05steps!\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x90@H\x00\x88\x01\x01\x12W\n\x04\x66ill\x18\x02 \x01(\x0e\x32\x11.convlens.v1.FillB6\xaa\x9d\"2\x12\tFILL_BLURb%Petsiuk et al. 2018, arXiv:1806.07421\x12Q\n\nblur_sigma\x18\x03 \x01(\x01\x42\x38\xaa\x9d\"4\x12\x01\x35\x1a\x1dpixels of the network\'s input)\x00\x00\x00\x00\x00\x00Y@1\x00\x00\x00\x00\x00\x00\x00\x00H\x01\x88\x01\x01:6\xaa\x9d\"2\n\tInsertion\x12%Petsiuk et al. 2018, arXiv:1806.07421B\x08\n\x06_stepsB\r\n\x0b_blur_sigma\"\xe8\x01\n\x0c\x43ompleteness\x12\x35\n\x08\x62\x61seline\x18\x01 \x01(\x0e\x32\x11.convlens.v1.FillB\x10\xaa\x9d\"\x0c\x12\nFILL_BLACK\x12R\n\nblur_sigma\x18\x02 \x01(\x01\x42\x39\xaa\x9d\"5\x12\x02\x31\x30\x1a\x1dpixels of the network\'s input)\x00\x00\x00\x00\x00\x00Y@1\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01:>\xaa\x9d\":\n\x0c\x43ompleteness\x12*Sundararajan et al. 2017, arXiv:1703.01365B\r\n\x0b_blur_sigma\"\xf3\x01\n\x0eMaxSensitivity\x12U\n\x06radius\x18\x01 \x01(\x01\x42@\xaa\x9d\"<\x12\x04\x30.02\x1a\"fraction of the pixel range [0, 1])\x00\x00\x00\x00\x00\x00\xf0?1\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x12\x39\n\x07samples\x18\x02 \x01(\rB#\xaa\x9d\"\x1f\x12\x02\x31\x30\x1a\x07samples!\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00i@H\x01\x88\x01\x01:8\xaa\x9d\"4\n\x0fMax-Sensitivity\x12!Yeh et al. 2019, arXiv:1901.09392B\t\n\x07_radiusB\n\n\x08_samples\"n\n\x12ModelRandomization\x12\x16\n\x05layer\x18\x01 \x01(\tB\x07\xaa\x9d\"\x03P\xc8\x01:@\xaa\x9d\"<\n\x13Model randomization\x12%Adebayo et al. 2018, arXiv:1810.03292\"\xcf\x01\n\x0cPointingGame\x12w\n\ttolerance\x18\x01 \x01(\x01\x42_\xaa\x9d\"[\x12\x02\x31\x35\x1a\x1epixels of the original picture!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00@\x8f@b#Zhang et al. 2016, arXiv:1608.00507H\x00\x88\x01\x01:8\xaa\x9d\"4\n\rPointing game\x12#Zhang et al. 2016, arXiv:1608.00507B\x0c\n\n_tolerance\"O\n\rRegionOverlap:>\xaa\x9d\":\n\x17Intersection over union\x12\x1f\x45veringham et al. 2010, IJCV 88\"\x98\x01\n\x0cQualityScore\x12,\n\x07measure\x18\x01 \x01(\x0b\x32\x1b.convlens.v1.QualityMeasure\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x19.convlens.v1.QualityValueH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\",\n\x0cQualityValue\x12\r\n\x05score\x18\x01 \x01(\x01\x12\r\n\x05\x63urve\x18\x02 \x03(\x02*}\n\x12LocalizationMethod\x12#\n\x1fLOCALIZATION_METHOD_UNSPECIFIED\x10\x00\x12!\n\x1dLOCALIZATION_METHOD_THRESHOLD\x10\x01\x12\x1f\n\x1bLOCALIZATION_METHOD_GRABCUT\x10\x02\x42\x1e\x42\x0cQualityProtoP\x01\xaa\x02\x0b\x43onvlens.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'convlens.v1.quality_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'B\014QualityProtoP\001\252\002\013Convlens.V1'
   _globals['_LOCALIZATION'].fields_by_name['method']._loaded_options = None
   _globals['_LOCALIZATION'].fields_by_name['method']._serialized_options = b'\252\235\";\022\033LOCALIZATION_METHOD_GRABCUTb\034Rother et al. 2004, SIGGRAPH'
   _globals['_LOCALIZATION'].fields_by_name['foreground_quantile']._loaded_options = None
@@ -87,34 +89,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POINTINGGAME']._serialized_options = b'\252\235\"4\n\rPointing game\022#Zhang et al. 2016, arXiv:1608.00507'
   _globals['_REGIONOVERLAP']._loaded_options = None
   _globals['_REGIONOVERLAP']._serialized_options = b'\252\235\":\n\027Intersection over union\022\037Everingham et al. 2010, IJCV 88'
-  _globals['_LOCALIZATIONMETHOD']._serialized_start=3130
-  _globals['_LOCALIZATIONMETHOD']._serialized_end=3255
-  _globals['_BOX']._serialized_start=159
-  _globals['_BOX']._serialized_end=222
-  _globals['_LOCALIZATION']._serialized_start=225
-  _globals['_LOCALIZATION']._serialized_end=869
-  _globals['_REGION']._serialized_start=871
-  _globals['_REGION']._serialized_end=945
-  _globals['_TRUEREGION']._serialized_start=947
-  _globals['_TRUEREGION']._serialized_end=1039
-  _globals['_QUALITYMEASURE']._serialized_start=1042
-  _globals['_QUALITYMEASURE']._serialized_end=1440
-  _globals['_DELETION']._serialized_start=1443
-  _globals['_DELETION']._serialized_end=1721
-  _globals['_INSERTION']._serialized_start=1724
-  _globals['_INSERTION']._serialized_end=2043
-  _globals['_COMPLETENESS']._serialized_start=2046
-  _globals['_COMPLETENESS']._serialized_end=2278
-  _globals['_MAXSENSITIVITY']._serialized_start=2281
-  _globals['_MAXSENSITIVITY']._serialized_end=2524
-  _globals['_MODELRANDOMIZATION']._serialized_start=2526
-  _globals['_MODELRANDOMIZATION']._serialized_end=2636
-  _globals['_POINTINGGAME']._serialized_start=2639
-  _globals['_POINTINGGAME']._serialized_end=2846
-  _globals['_REGIONOVERLAP']._serialized_start=2848
-  _globals['_REGIONOVERLAP']._serialized_end=2927
-  _globals['_QUALITYSCORE']._serialized_start=2930
-  _globals['_QUALITYSCORE']._serialized_end=3082
-  _globals['_QUALITYVALUE']._serialized_start=3084
-  _globals['_QUALITYVALUE']._serialized_end=3128
+  _globals['_LOCALIZATIONMETHOD']._serialized_start=3079
+  _globals['_LOCALIZATIONMETHOD']._serialized_end=3204
+  _globals['_LOCALIZATION']._serialized_start=174
+  _globals['_LOCALIZATION']._serialized_end=818
+  _globals['_REGION']._serialized_start=820
+  _globals['_REGION']._serialized_end=894
+  _globals['_TRUEREGION']._serialized_start=896
+  _globals['_TRUEREGION']._serialized_end=988
+  _globals['_QUALITYMEASURE']._serialized_start=991
+  _globals['_QUALITYMEASURE']._serialized_end=1389
+  _globals['_DELETION']._serialized_start=1392
+  _globals['_DELETION']._serialized_end=1670
+  _globals['_INSERTION']._serialized_start=1673
+  _globals['_INSERTION']._serialized_end=1992
+  _globals['_COMPLETENESS']._serialized_start=1995
+  _globals['_COMPLETENESS']._serialized_end=2227
+  _globals['_MAXSENSITIVITY']._serialized_start=2230
+  _globals['_MAXSENSITIVITY']._serialized_end=2473
+  _globals['_MODELRANDOMIZATION']._serialized_start=2475
+  _globals['_MODELRANDOMIZATION']._serialized_end=2585
+  _globals['_POINTINGGAME']._serialized_start=2588
+  _globals['_POINTINGGAME']._serialized_end=2795
+  _globals['_REGIONOVERLAP']._serialized_start=2797
+  _globals['_REGIONOVERLAP']._serialized_end=2876
+  _globals['_QUALITYSCORE']._serialized_start=2879
+  _globals['_QUALITYSCORE']._serialized_end=3031
+  _globals['_QUALITYVALUE']._serialized_start=3033
+  _globals['_QUALITYVALUE']._serialized_end=3077
 # @@protoc_insertion_point(module_scope)

@@ -4,7 +4,8 @@ isort:skip_file
 Where the object of a picture is, and how well an explanation finds it."""
 
 from collections import abc as _abc
-from convlens.v1 import explanation_methods_pb2 as _explanation_methods_pb2
+from convlens.v1 import geometry_pb2 as _geometry_pb2
+from convlens.v1 import image_pb2 as _image_pb2
 from convlens.v1 import tensor_pb2 as _tensor_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -45,40 +46,6 @@ LOCALIZATION_METHOD_THRESHOLD: LocalizationMethod.ValueType  # 1
 LOCALIZATION_METHOD_GRABCUT: LocalizationMethod.ValueType  # 2
 """Colours of sure foreground and sure background decide about the rest."""
 Global___LocalizationMethod: _TypeAlias = LocalizationMethod  # noqa: Y015
-
-@_typing.final
-class Box(_message.Message):
-    """A rectangle by its edges in pixels, where pixel i reaches from i to i + 1; it may reach over the border."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    LEFT_FIELD_NUMBER: _builtins.int
-    TOP_FIELD_NUMBER: _builtins.int
-    RIGHT_FIELD_NUMBER: _builtins.int
-    BOTTOM_FIELD_NUMBER: _builtins.int
-    left: _builtins.float
-    """Left edge."""
-    top: _builtins.float
-    """Upper edge."""
-    right: _builtins.float
-    """Right edge, greater than the left."""
-    bottom: _builtins.float
-    """Lower edge, greater than the upper."""
-    def __init__(
-        self,
-        *,
-        left: _builtins.float = ...,
-        top: _builtins.float = ...,
-        right: _builtins.float = ...,
-        bottom: _builtins.float = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bottom", b"bottom", "left", b"left", "right", b"right", "top", b"top"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Box: _TypeAlias = Box  # noqa: Y015
 
 @_typing.final
 class Localization(_message.Message):
@@ -144,7 +111,7 @@ class Region(_message.Message):
     BOX_FIELD_NUMBER: _builtins.int
     MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def box(self) -> Global___Box:
+    def box(self) -> _geometry_pb2.Box:
         """The smallest box around it, in pixels of the original picture."""
 
     @_builtins.property
@@ -154,7 +121,7 @@ class Region(_message.Message):
     def __init__(
         self,
         *,
-        box: Global___Box | None = ...,
+        box: _geometry_pb2.Box | None = ...,
         mask: _tensor_pb2.Tensor | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "mask", b"mask"]  # noqa: Y015
@@ -174,7 +141,7 @@ class TrueRegion(_message.Message):
     BOX_FIELD_NUMBER: _builtins.int
     MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def box(self) -> Global___Box:
+    def box(self) -> _geometry_pb2.Box:
         """A box around it."""
 
     @_builtins.property
@@ -184,7 +151,7 @@ class TrueRegion(_message.Message):
     def __init__(
         self,
         *,
-        box: Global___Box | None = ...,
+        box: _geometry_pb2.Box | None = ...,
         mask: _tensor_pb2.Tensor | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "mask", b"mask", "region", b"region"]  # noqa: Y015
@@ -270,7 +237,7 @@ class Deletion(_message.Message):
     BLUR_SIGMA_FIELD_NUMBER: _builtins.int
     steps: _builtins.int
     """Equal portions in which the pixels are covered."""
-    fill: _explanation_methods_pb2.Fill.ValueType
+    fill: _image_pb2.Fill.ValueType
     """What covers them."""
     blur_sigma: _builtins.float
     """How much FILL_BLUR blurs."""
@@ -278,7 +245,7 @@ class Deletion(_message.Message):
         self,
         *,
         steps: _builtins.int | None = ...,
-        fill: _explanation_methods_pb2.Fill.ValueType = ...,
+        fill: _image_pb2.Fill.ValueType = ...,
         blur_sigma: _builtins.float | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_blur_sigma", b"_blur_sigma", "_steps", b"_steps", "blur_sigma", b"blur_sigma", "steps", b"steps"]  # noqa: Y015
@@ -307,7 +274,7 @@ class Insertion(_message.Message):
     BLUR_SIGMA_FIELD_NUMBER: _builtins.int
     steps: _builtins.int
     """Equal portions in which the pixels are uncovered."""
-    fill: _explanation_methods_pb2.Fill.ValueType
+    fill: _image_pb2.Fill.ValueType
     """What covers them at first."""
     blur_sigma: _builtins.float
     """How much FILL_BLUR blurs."""
@@ -315,7 +282,7 @@ class Insertion(_message.Message):
         self,
         *,
         steps: _builtins.int | None = ...,
-        fill: _explanation_methods_pb2.Fill.ValueType = ...,
+        fill: _image_pb2.Fill.ValueType = ...,
         blur_sigma: _builtins.float | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_blur_sigma", b"_blur_sigma", "_steps", b"_steps", "blur_sigma", b"blur_sigma", "steps", b"steps"]  # noqa: Y015
@@ -343,14 +310,14 @@ class Completeness(_message.Message):
 
     BASELINE_FIELD_NUMBER: _builtins.int
     BLUR_SIGMA_FIELD_NUMBER: _builtins.int
-    baseline: _explanation_methods_pb2.Fill.ValueType
+    baseline: _image_pb2.Fill.ValueType
     """What a method without a baseline of its own is compared with."""
     blur_sigma: _builtins.float
     """How much FILL_BLUR blurs."""
     def __init__(
         self,
         *,
-        baseline: _explanation_methods_pb2.Fill.ValueType = ...,
+        baseline: _image_pb2.Fill.ValueType = ...,
         blur_sigma: _builtins.float | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_blur_sigma", b"_blur_sigma", "blur_sigma", b"blur_sigma"]  # noqa: Y015

@@ -25,17 +25,18 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63onvlens/v1/receipt.proto\x12\x0b\x63onvlens.v1\x1a\x19google/protobuf/any.proto\"7\n\x04\x43ost\x12\x16\n\x0e\x66orward_passes\x18\x01 \x01(\x04\x12\x17\n\x0f\x62\x61\x63kward_passes\x18\x02 \x01(\x04\"\x8d\x03\n\x07Receipt\x12\x0f\n\x07network\x18\x01 \x01(\t\x12\x17\n\x0fnetwork_version\x18\x02 \x01(\t\x12\x16\n\x0enetwork_digest\x18\x03 \x01(\t\x12\x16\n\x0erequest_digest\x18\x04 \x01(\t\x12\x18\n\x10\x63onvlens_version\x18\x05 \x01(\t\x12\x15\n\rtorch_version\x18\x06 \x01(\t\x12\x13\n\x0b\x64\x65vice_kind\x18\x07 \x01(\t\x12\x0f\n\x07threads\x18\x08 \x01(\r\x12)\n\tprecision\x18\t \x01(\x0e\x32\x16.convlens.v1.Precision\x12\x0c\n\x04rows\x18\n \x01(\r\x12\x0c\n\x04seed\x18\x0b \x01(\x04\x12(\n\nparameters\x18\x0c \x01(\x0b\x32\x14.google.protobuf.Any\x12\x1f\n\x04\x63ost\x18\r \x01(\x0b\x32\x11.convlens.v1.Cost\x12\x15\n\rchannels_last\x18\x0e \x01(\x08\x12\x10\n\x08\x63ompiled\x18\x0f \x01(\x08\x12\x16\n\x0eopencv_version\x18\x10 \x01(\t*U\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x15\n\x11PRECISION_FLOAT32\x10\x01\x12\x16\n\x12PRECISION_BFLOAT16\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63onvlens/v1/receipt.proto\x12\x0b\x63onvlens.v1\x1a\x19google/protobuf/any.proto\"7\n\x04\x43ost\x12\x16\n\x0e\x66orward_passes\x18\x01 \x01(\x04\x12\x17\n\x0f\x62\x61\x63kward_passes\x18\x02 \x01(\x04\"\x9b\x03\n\x07Receipt\x12\x0f\n\x07network\x18\x01 \x01(\t\x12\x17\n\x0fnetwork_version\x18\x02 \x01(\t\x12\x16\n\x0enetwork_digest\x18\x03 \x01(\t\x12\x16\n\x0erequest_digest\x18\x04 \x01(\t\x12\x18\n\x10\x63onvlens_version\x18\x05 \x01(\t\x12\x15\n\rtorch_version\x18\x06 \x01(\t\x12\x13\n\x0b\x64\x65vice_kind\x18\x07 \x01(\t\x12\x0f\n\x07threads\x18\x08 \x01(\r\x12)\n\tprecision\x18\t \x01(\x0e\x32\x16.convlens.v1.Precision\x12\x0c\n\x04rows\x18\n \x01(\r\x12\x11\n\x04seed\x18\x0b \x01(\x04H\x00\x88\x01\x01\x12(\n\nparameters\x18\x0c \x01(\x0b\x32\x14.google.protobuf.Any\x12\x1f\n\x04\x63ost\x18\r \x01(\x0b\x32\x11.convlens.v1.Cost\x12\x15\n\rchannels_last\x18\x0e \x01(\x08\x12\x10\n\x08\x63ompiled\x18\x0f \x01(\x08\x12\x16\n\x0eopencv_version\x18\x10 \x01(\tB\x07\n\x05_seed*U\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x15\n\x11PRECISION_FLOAT32\x10\x01\x12\x16\n\x12PRECISION_BFLOAT16\x10\x02\x42\x1e\x42\x0cReceiptProtoP\x01\xaa\x02\x0b\x43onvlens.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'convlens.v1.receipt_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_PRECISION']._serialized_start=526
-  _globals['_PRECISION']._serialized_end=611
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'B\014ReceiptProtoP\001\252\002\013Convlens.V1'
+  _globals['_PRECISION']._serialized_start=540
+  _globals['_PRECISION']._serialized_end=625
   _globals['_COST']._serialized_start=69
   _globals['_COST']._serialized_end=124
   _globals['_RECEIPT']._serialized_start=127
-  _globals['_RECEIPT']._serialized_end=524
+  _globals['_RECEIPT']._serialized_end=538
 # @@protoc_insertion_point(module_scope)

@@ -71,8 +71,9 @@ Global___Cost: _TypeAlias = Cost  # noqa: Y015
 @_typing.final
 class Receipt(_message.Message):
     """Everything needed to compute the answer again and to compare it: the same request to the same
-    network on the same kind of device, with the same versions, gives the same bits in the analysis
-    pool and agrees within 1e-5 of the largest value in the inference pool.
+    network on the same device, with the same versions, gives the same bits in the analysis pool and
+    agrees within 1e-5 of the largest value in the inference pool. Devices of one kind may still differ in
+    the last bits: CPUs of other makes run other kernels.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -100,7 +101,9 @@ class Receipt(_message.Message):
     network_digest: _builtins.str
     """BLAKE2b-256 of the network's weights and preprocessing, in hexadecimal."""
     request_digest: _builtins.str
-    """BLAKE2b-256 of the request with every default filled in, in hexadecimal."""
+    """BLAKE2b-256 of the request with every default filled in, in hexadecimal. The bytes are those of the
+    server's own serialization: to be compared between receipts, not to be recomputed.
+    """
     convlens_version: _builtins.str
     """Version of ConvLens that computed."""
     torch_version: _builtins.str
@@ -114,7 +117,7 @@ class Receipt(_message.Message):
     rows: _builtins.int
     """Rows of a micro-batch in the analysis pool; 0 where batches form freely."""
     seed: _builtins.int
-    """Seed of everything random in the answer; 0 where nothing was."""
+    """The request's seed, of everything random in the answer; absent where the request takes none."""
     channels_last: _builtins.bool
     """Tensors lay in memory with their channels last."""
     compiled: _builtins.bool
@@ -123,7 +126,11 @@ class Receipt(_message.Message):
     """Version of OpenCV that looked for objects; empty where none did."""
     @_builtins.property
     def parameters(self) -> _any_pb2.Any:
-        """The request with every default filled in and without its images."""
+        """The request with every default filled in, without the images that it is about and the checkpoint that
+        it goes on from: a ClassifyRequest, ExtractFeaturesRequest, ExplainRequest, AttackRequest,
+        RobustnessPlan or SynthesizeRequest. What parameters hold, such as a baseline's picture or the mask of
+        a true region, is still there.
+        """
 
     @_builtins.property
     def cost(self) -> Global___Cost:
@@ -142,17 +149,19 @@ class Receipt(_message.Message):
         threads: _builtins.int = ...,
         precision: Global___Precision.ValueType = ...,
         rows: _builtins.int = ...,
-        seed: _builtins.int = ...,
+        seed: _builtins.int | None = ...,
         parameters: _any_pb2.Any | None = ...,
         cost: Global___Cost | None = ...,
         channels_last: _builtins.bool = ...,
         compiled: _builtins.bool = ...,
         opencv_version: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "parameters", b"parameters"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "cost", b"cost", "parameters", b"parameters", "seed", b"seed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels_last", b"channels_last", "compiled", b"compiled", "convlens_version", b"convlens_version", "cost", b"cost", "device_kind", b"device_kind", "network", b"network", "network_digest", b"network_digest", "network_version", b"network_version", "opencv_version", b"opencv_version", "parameters", b"parameters", "precision", b"precision", "request_digest", b"request_digest", "rows", b"rows", "seed", b"seed", "threads", b"threads", "torch_version", b"torch_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "channels_last", b"channels_last", "compiled", b"compiled", "convlens_version", b"convlens_version", "cost", b"cost", "device_kind", b"device_kind", "network", b"network", "network_digest", b"network_digest", "network_version", b"network_version", "opencv_version", b"opencv_version", "parameters", b"parameters", "precision", b"precision", "request_digest", b"request_digest", "rows", b"rows", "seed", b"seed", "threads", b"threads", "torch_version", b"torch_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
 
 Global___Receipt: _TypeAlias = Receipt  # noqa: Y015

@@ -4,7 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
-from convlens.v1 import explanation_methods_pb2 as _explanation_methods_pb2
+from convlens.v1 import geometry_pb2 as _geometry_pb2
 from convlens.v1 import image_pb2 as _image_pb2
 from convlens.v1 import target_pb2 as _target_pb2
 from convlens.v1 import tensor_pb2 as _tensor_pb2
@@ -265,23 +265,23 @@ class FeatureUnit(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    MAP_FIELD_NUMBER: _builtins.int
+    MAP_INDEX_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
-    map: _builtins.int
+    map_index: _builtins.int
     """The map, from 0."""
     @_builtins.property
-    def position(self) -> _explanation_methods_pb2.Position:
+    def position(self) -> _geometry_pb2.Position:
         """The unit; left out, the mean of the map."""
 
     def __init__(
         self,
         *,
-        map: _builtins.int = ...,
-        position: _explanation_methods_pb2.Position | None = ...,
+        map_index: _builtins.int = ...,
+        position: _geometry_pb2.Position | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["map", b"map", "position", b"position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["map_index", b"map_index", "position", b"position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,9 +4,9 @@ isort:skip_file
 """
 
 from collections import abc as _abc
-from convlens.v1 import classification_pb2 as _classification_pb2
 from convlens.v1 import receipt_pb2 as _receipt_pb2
 from convlens.v1 import synthesis_methods_pb2 as _synthesis_methods_pb2
+from convlens.v1 import target_pb2 as _target_pb2
 from convlens.v1 import tensor_pb2 as _tensor_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -384,17 +384,18 @@ class SynthesizedPicture(_message.Message):
         """Its pixels in [0, 1], float32 [height, width, channels]."""
 
     @_builtins.property
-    def target(self) -> _classification_pb2.ClassScore:
+    def target(self) -> _target_pb2.ClassScore:
         """The class that it was made for; absent where the method knows none. In a partial answer its
-        probability is that of the last look, where there was one, and its logit is left out.
+        probability is that of the last look, absent where there was none, and its logit is absent; both are
+        for a class that evolution found no picture for.
         """
 
     @_builtins.property
-    def prediction(self) -> _classification_pb2.ClassScore:
+    def prediction(self) -> _target_pb2.ClassScore:
         """The network's prediction for the pixels."""
 
     @_builtins.property
-    def rounded_prediction(self) -> _classification_pb2.ClassScore:
+    def rounded_prediction(self) -> _target_pb2.ClassScore:
         """The network's prediction for the PNG."""
 
     def __init__(
@@ -402,9 +403,9 @@ class SynthesizedPicture(_message.Message):
         *,
         png: _builtins.bytes = ...,
         pixels: _tensor_pb2.Tensor | None = ...,
-        target: _classification_pb2.ClassScore | None = ...,
-        prediction: _classification_pb2.ClassScore | None = ...,
-        rounded_prediction: _classification_pb2.ClassScore | None = ...,
+        target: _target_pb2.ClassScore | None = ...,
+        prediction: _target_pb2.ClassScore | None = ...,
+        rounded_prediction: _target_pb2.ClassScore | None = ...,
         activation: _builtins.float | None = ...,
         code_distance: _builtins.float | None = ...,
         psnr: _builtins.float | None = ...,

@@ -25,17 +25,20 @@ _sym_db = _symbol_database.Default()
 from convlens.v1 import options_pb2 as convlens_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63onvlens/v1/target.proto\x12\x0b\x63onvlens.v1\x1a\x19\x63onvlens/v1/options.proto\"_\n\x06Target\x12\x15\n\x0b\x63lass_index\x18\x01 \x01(\rH\x00\x12\x0f\n\x05label\x18\x02 \x01(\tH\x00\x12\x1d\n\x04rank\x18\x03 \x01(\rB\r\xaa\x9d\"\t!\x00\x00\x00\x00\x00\x00\xf0?H\x00\x42\x0e\n\x06target\x12\x04\xa8\x9d\"\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63onvlens/v1/target.proto\x12\x0b\x63onvlens.v1\x1a\x19\x63onvlens/v1/options.proto\"_\n\x06Target\x12\x15\n\x0b\x63lass_index\x18\x01 \x01(\rH\x00\x12\x0f\n\x05label\x18\x02 \x01(\tH\x00\x12\x1d\n\x04rank\x18\x03 \x01(\rB\r\xaa\x9d\"\t!\x00\x00\x00\x00\x00\x00\xf0?H\x00\x42\x0e\n\x06target\x12\x04\xa8\x9d\"\x01\"x\n\nClassScore\x12\x13\n\x0b\x63lass_index\x18\x01 \x01(\r\x12\r\n\x05label\x18\x02 \x01(\t\x12\x18\n\x0bprobability\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05logit\x18\x04 \x01(\x02H\x01\x88\x01\x01\x42\x0e\n\x0c_probabilityB\x08\n\x06_logitB\x1d\x42\x0bTargetProtoP\x01\xaa\x02\x0b\x43onvlens.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'convlens.v1.target_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'B\013TargetProtoP\001\252\002\013Convlens.V1'
   _globals['_TARGET'].oneofs_by_name['target']._loaded_options = None
   _globals['_TARGET'].oneofs_by_name['target']._serialized_options = b'\250\235\"\001'
   _globals['_TARGET'].fields_by_name['rank']._loaded_options = None
   _globals['_TARGET'].fields_by_name['rank']._serialized_options = b'\252\235\"\t!\000\000\000\000\000\000\360?'
   _globals['_TARGET']._serialized_start=68
   _globals['_TARGET']._serialized_end=163
+  _globals['_CLASSSCORE']._serialized_start=165
+  _globals['_CLASSSCORE']._serialized_end=285
 # @@protoc_insertion_point(module_scope)

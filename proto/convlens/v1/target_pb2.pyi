@@ -18,7 +18,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Target(_message.Message):
-    """The class that a question is about. Left out, it is the network's own prediction for that image."""
+    """The class that a question is about; the field says what it means to leave it out."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -47,3 +47,44 @@ class Target(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_target) -> _WhichOneofReturnType_target | None: ...
 
 Global___Target: _TypeAlias = Target  # noqa: Y015
+
+@_typing.final
+class ClassScore(_message.Message):
+    """How a network rates one class."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLASS_INDEX_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    LOGIT_FIELD_NUMBER: _builtins.int
+    class_index: _builtins.int
+    """Position in the network's labels, from 0."""
+    label: _builtins.str
+    """Its label."""
+    probability: _builtins.float
+    """Softmax over all classes, in [0, 1]; absent only where a field says so."""
+    logit: _builtins.float
+    """The score before the softmax; absent only where a field says so."""
+    def __init__(
+        self,
+        *,
+        class_index: _builtins.int = ...,
+        label: _builtins.str = ...,
+        probability: _builtins.float | None = ...,
+        logit: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_logit", b"_logit", "_probability", b"_probability", "logit", b"logit", "probability", b"probability"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_logit", b"_logit", "_probability", b"_probability", "class_index", b"class_index", "label", b"label", "logit", b"logit", "probability", b"probability"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__logit: _TypeAlias = _typing.Literal["logit"]  # noqa: Y015
+    _WhichOneofArgType__logit: _TypeAlias = _typing.Literal["_logit", b"_logit"]  # noqa: Y015
+    _WhichOneofReturnType__probability: _TypeAlias = _typing.Literal["probability"]  # noqa: Y015
+    _WhichOneofArgType__probability: _TypeAlias = _typing.Literal["_probability", b"_probability"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__logit) -> _WhichOneofReturnType__logit | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__probability) -> _WhichOneofReturnType__probability | None: ...
+
+Global___ClassScore: _TypeAlias = ClassScore  # noqa: Y015

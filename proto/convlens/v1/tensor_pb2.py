@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from convlens.v1 import options_pb2 as convlens_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63onvlens/v1/tensor.proto\x12\x0b\x63onvlens.v1\x1a\x19\x63onvlens/v1/options.proto\"S\n\x06Tensor\x12$\n\x05\x64type\x18\x01 \x01(\x0e\x32\x15.convlens.v1.DataType\x12\x15\n\x05shape\x18\x02 \x03(\x03\x42\x06\xaa\x9d\"\x02H\x08\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c*}\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT16\x10\x02\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x03\x12\x13\n\x0f\x44\x41TA_TYPE_INT64\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63onvlens/v1/tensor.proto\x12\x0b\x63onvlens.v1\x1a\x19\x63onvlens/v1/options.proto\"S\n\x06Tensor\x12$\n\x05\x64type\x18\x01 \x01(\x0e\x32\x15.convlens.v1.DataType\x12\x15\n\x05shape\x18\x02 \x03(\x03\x42\x06\xaa\x9d\"\x02H\x08\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c*}\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT16\x10\x02\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x03\x12\x13\n\x0f\x44\x41TA_TYPE_INT64\x10\x04\x42\x1d\x42\x0bTensorProtoP\x01\xaa\x02\x0b\x43onvlens.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'convlens.v1.tensor_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'B\013TensorProtoP\001\252\002\013Convlens.V1'
   _globals['_TENSOR'].fields_by_name['shape']._loaded_options = None
   _globals['_TENSOR'].fields_by_name['shape']._serialized_options = b'\252\235\"\002H\010'
   _globals['_DATATYPE']._serialized_start=153

@@ -61,7 +61,7 @@ class Tensor(_message.Message):
     SHAPE_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     dtype: Global___DataType.ValueType
-    """The type of every number."""
+    """The type of every number; DATA_TYPE_UNSPECIFIED is refused."""
     data: _builtins.bytes
     """The numbers, little-endian, in row-major order without gaps."""
     @_builtins.property

@@ -51,11 +51,11 @@ def served(server) -> network_pb2.Network:
             forward_bytes=60_448_672,
             training_bytes=120_897_344,
             training_memory=pb.TrainingMemory(
-                activations=60_448_672,
-                activation_gradients=60_448_672,
-                parameters=553_430_176,
-                parameter_gradients=553_430_176,
-                momentum=553_430_176,
+                activation_bytes=60_448_672,
+                activation_gradient_bytes=60_448_672,
+                parameter_bytes=553_430_176,
+                parameter_gradient_bytes=553_430_176,
+                momentum_bytes=553_430_176,
             ),
             warnings=[
                 pb.DesignWarning(layer=name, kind=SKIPS, sentence="It skips.") for name in "abcde"
@@ -144,7 +144,7 @@ def test_json(run, server, served):
     first, *_ = document["layers"]
     assert first["receptive_field"]["horizontal"] == {"size": 9, "jump": 4, "offset": 1.5}
     assert document["layers"][2]["receptive_field"] is None
-    assert document["training_memory"]["momentum"] == 553_430_176
+    assert document["training_memory"]["momentum_bytes"] == 553_430_176
     assert document["warnings"][0] == {
         "layer": "a",
         "kind": "stride_skips",

@@ -45,7 +45,16 @@ def test_pictures_sheets_and_a_receipt_are_written(run: Any, photo: Path, tmp_pa
 def test_what_is_asked(run: Any, server: FakeServer, photo: Path, tmp_path: Path) -> None:
     result = run(
         *("attack", photo, photo, "--method", "PGD:epsilon=0.5/255,norm=l2,random-start=off"),
-        *("--target", "rank:2", "--label", "cat", "--label", "0", "--all-steps", "--until-rounded"),
+        *(
+            "--target",
+            "rank:2",
+            "--true-class",
+            "cat",
+            "--true-class",
+            "0",
+            "--all-steps",
+            "--until-rounded",
+        ),
         *("--through-resize", "--seed", "9", "--allow-partial", "--timeout", "9"),
         *("--network", "pets", "--out", tmp_path / "fooled"),
     )
@@ -61,7 +70,7 @@ def test_what_is_asked(run: Any, server: FakeServer, photo: Path, tmp_path: Path
             pgd=methods.PGD(epsilon=0.5 / 255, norm=norm, random_start=False)
         ),
         goal=pb.AttackGoal(target=Target(rank=2)),
-        labels=[Target(label="cat"), Target(class_index=0)],
+        true_classes=[Target(label="cat"), Target(class_index=0)],
         stop_at_success=False,
         until_rounded_succeeds=True,
         through_resize=True,
@@ -107,7 +116,7 @@ def test_the_least_likely_class(run: Any, server: FakeServer, photo: Path) -> No
         (["a.png", "--method", "fgsm:epsilon=300/255"], "epsilon"),
         (["a.png", "--method", "fgsm", "--pixels"], "--pixels needs --out"),
         (["a.png", "--method", "fgsm", "--target", "1", "--least-likely"], "exclude each other"),
-        (["a.png", "--method", "fgsm", "--label", "1", "--label", "2"], "2 for 1"),
+        (["a.png", "--method", "fgsm", "--true-class", "1", "--true-class", "2"], "2 for 1"),
     ],
 )
 def test_wrong_usage(run: Any, server: FakeServer, given: list[str], said: str) -> None:
@@ -145,7 +154,7 @@ def test_an_attack_that_fails_is_no_error(
 def test_what_fails_is_said_and_the_others_go_on(run: Any, photo: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.png").write_bytes(b"")
     pictures = [tmp_path / "gone.png", photo, tmp_path / "empty.png"]
-    labels = ["--label", "cat"] * 3
+    labels = ["--true-class", "cat"] * 3
     out = tmp_path / "fooled"
     result = run("attack", *pictures, "--method", "fgsm", *labels, "--out", out, "--json")
     assert result.exit_code == 1
@@ -166,7 +175,7 @@ def test_what_fails_is_said_and_the_others_go_on(run: Any, photo: Path, tmp_path
 def test_a_picture_of_the_target_s_class_keeps_no_other_back(
     run: Any, server: FakeServer, photo: Path, tmp_path: Path
 ) -> None:
-    given = ["--method", "fgsm", "--target", "dog", "--label", "dog", "--label", "cat"]
+    given = ["--method", "fgsm", "--target", "dog", "--true-class", "dog", "--true-class", "cat"]
     result = run("attack", photo, photo, *given)
     assert result.exit_code == 1
     assert "goal is 'dog', the class of image 0 already" in result.stderr.splitlines()[0]
@@ -207,7 +216,9 @@ def test_the_estimate(run: Any, server: FakeServer, photo: Path) -> None:
     command = ["attack", photo, photo, "--method", "pgd:steps=10", "--estimate"]
     result = run(*command)
     assert result.stdout == "at most 28 forward and 20 backward passes\n"
-    document = json.loads(run(*command, "--label", "cat", "--label", "cat", "--json").stdout)
+    document = json.loads(
+        run(*command, "--true-class", "cat", "--true-class", "cat", "--json").stdout
+    )
     assert document == {"estimated_cost": {"forward_passes": 28, "backward_passes": 20}}
     assert server.requests[0].message.estimate_only
     assert run("attack", "gone.png", "--method", "pgd", "--estimate").exit_code == 1
@@ -229,7 +240,7 @@ def test_the_methods_are_those_of_the_contract(run: Any, server: FakeServer) -> 
 def receipt(run: Any, photo: Path, tmp_path: Path) -> Path:
     """The receipt of one attack with everything that can be said."""
     command = ["attack", photo, "--method", "pgd", "--out", tmp_path / "fooled", "--seed", "5"]
-    options = ["--target", "dog", "--label", "cat", "--all-steps", "--until-rounded"]
+    options = ["--target", "dog", "--true-class", "cat", "--all-steps", "--until-rounded"]
     assert run(*command, *options).exit_code == 0
     return tmp_path / "fooled" / "receipt.json"
 
@@ -243,7 +254,14 @@ def test_an_attack_is_replayed(run: Any, server: FakeServer, receipt: Path) -> N
     assert last == "1 of 1 answers are equal bit for bit."
     then, now = (request.message.request for request in server.requests)
     assert now.network == "pets@1"
-    for name in ("images", "goal", "labels", "seed", "until_rounded_succeeds", "stop_at_success"):
+    for name in (
+        "images",
+        "goal",
+        "true_classes",
+        "seed",
+        "until_rounded_succeeds",
+        "stop_at_success",
+    ):
         assert getattr(then, name) == getattr(now, name)
     assert now.return_pixels
     assert now.method.pgd.steps == 40, "the receipt has every default"

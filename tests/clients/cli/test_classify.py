@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from convlens.client.cli._pictures import find
 from convlens.contract import ErrorReason, Failure
 from convlens.v1 import classification_pb2 as pb
+from convlens.v1 import target_pb2
 
 
 def test_a_folder_is_searched(pictures):
@@ -79,7 +80,7 @@ def test_columns_line_up_under_labels_of_any_length(run, server, pictures):
     labels = iter(["cat", "a dog of a breed with a very long name", "猫" * 20])
 
     def answer(_):
-        score = pb.ClassScore(label=next(labels), probability=0.5)
+        score = target_pb2.ClassScore(label=next(labels), probability=0.5)
         result = pb.ClassifyResult(classification=pb.Classification(classes=[score]))
         return pb.ClassifyResponse(results=[result])
 
@@ -198,7 +199,7 @@ def test_a_server_that_stops_in_the_middle(run, server, pictures, comes_back):
 
 def test_names_and_labels_cannot_play_with_the_terminal(run, server, pictures):
     (pictures / "\x1b[2Jevil.png").write_bytes(b"x")
-    score = pb.ClassScore(label="\x1b[31mred", probability=1.0)
+    score = target_pb2.ClassScore(label="\x1b[31mred", probability=1.0)
     result = pb.ClassifyResult(classification=pb.Classification(classes=[score]))
     server.answers["Classify"] = pb.ClassifyResponse(results=[result])
     assert "\x1b" not in run("classify", pictures).output

@@ -21,8 +21,11 @@ def asked(server: FakeServer) -> pb.ExplainRequest:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("deconvnet:layer=a.0,map=2,position=3/4", {"layer": "a.0", "map": 2, "position": ()}),
-        ("deconvnet:layer=a, seed = whole_map", {"layer": "a", "seed": 2}),
+        (
+            "deconvnet:layer=a.0,map-index=2,position=3/4",
+            {"layer": "a.0", "map_index": 2, "position": ()},
+        ),
+        ("deconvnet:layer=a, keep = whole_map", {"layer": "a", "keep": 2}),
         ("occlusion:adaptive", {"adaptive": True}),
         ("occlusion:adaptive=no,fill=Blur", {"adaptive": False, "fill": 4}),
         ("GRAD-CAM:relu=off,interpolation=nearest", {"relu": False, "interpolation": 3}),

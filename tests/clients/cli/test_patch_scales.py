@@ -21,7 +21,7 @@ def fainter(request: pb.ExplainRequest) -> pb.ExplainResponse:
     for answer in response.results[1].explanation.attributions:
         for patch in answer.attribution.deconvnet.patches:
             values = np.frombuffer(patch.reconstruction.data, "<f4")
-            factor = np.float32(2 if patch.map == 1 else 0.5)
+            factor = np.float32(2 if patch.map_index == 1 else 0.5)
             patch.reconstruction.data = (values * factor).tobytes()
             patch.scale = float(np.abs(values * factor).max())
     return response

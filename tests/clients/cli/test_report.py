@@ -20,7 +20,7 @@ from convlens.client.cli._report_drawings import shown_picture
 from convlens.client.cli._report_words import number, percent
 from convlens.client.testing import FakeServer
 from convlens.contract import ErrorReason, Failure
-from convlens.v1 import anatomy_pb2, classification_pb2, network_pb2
+from convlens.v1 import anatomy_pb2, classification_pb2, network_pb2, target_pb2
 from convlens.v1 import explanation_methods_pb2 as methods
 from convlens.v1 import explanation_pb2 as pb
 from tests.clients.cli.reporting import Seen, out, photo, report
@@ -106,7 +106,7 @@ def test_labels_and_names_are_text(run: Any, server: FakeServer, tmp_path: Path,
         results=[
             classification_pb2.ClassifyResult(
                 classification=classification_pb2.Classification(
-                    classes=[classification_pb2.ClassScore(label=HOSTILE, probability=1)]
+                    classes=[target_pb2.ClassScore(label=HOSTILE, probability=1)]
                 )
             )
         ]

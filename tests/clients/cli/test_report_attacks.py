@@ -66,7 +66,7 @@ def changed(**fields: Any) -> Any:
 def test_failure_is_not_called_robustness(report: Any, server: FakeServer, photo: Path) -> None:
     for status, words in (
         (pb.ATTACK_STATUS_FAILED, "The attack found nothing, which does not show"),
-        (pb.ATTACK_STATUS_BUDGET_EXHAUSTED, "All allowed steps or queries were used"),
+        (pb.ATTACK_STATUS_STEPS_EXHAUSTED, "All allowed steps or queries were used"),
         (pb.ATTACK_STATUS_DEADLINE, "The deadline came first; the best so far comes back."),
     ):
         server.answers["Attack"] = changed(status=status)

@@ -82,7 +82,7 @@ def test_what_is_asked(run: Any, server: FakeServer, folder: Path) -> None:
     )
     sent = images(server)
     assert [image.id for image in sent][-2:] == ["cat/9.png", "dog/0.png"]
-    assert {image.label.label for image in sent} == {"cat", "dog"}
+    assert {image.true_class.label for image in sent} == {"cat", "dog"}
     timeouts = [r.timeout for r in server.requests if r.rpc == "EvaluateRobustness"]
     assert timeouts[0] == pytest.approx(9, abs=1)
 
@@ -111,8 +111,8 @@ def test_labels_of_a_file(
     result = run("robustness", folder, "--labels", tmp_path / name, *ASKED)
     assert (result.exit_code, result.stderr) == (0, "")
     first, second = images(server)
-    assert first.label.class_index == 0 and first.label.HasField("class_index")
-    assert (second.id, second.label.label) == ("cat/1.png", "dog")
+    assert first.true_class.class_index == 0 and first.true_class.HasField("class_index")
+    assert (second.id, second.true_class.label) == ("cat/1.png", "dog")
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_a_unit(run: Any, server: FakeServer, tmp_path: Path) -> None:
     head, row, _ = result.stdout.splitlines()
     assert head.split() == ["answer", "as", "png", "activation", "steps", "file"]
     assert row.split()[-3:] == ["1.31", "9", "unit.png"]
-    unit = methods.FeatureUnit(map=3, position=methods.Position(row=0, column=2))
+    unit = methods.FeatureUnit(map_index=3, position=methods.Position(row=0, column=2))
     assert question(server).method.unit_maximization == methods.UnitMaximization(
         layer="avgpool", unit=unit, steps=9
     )

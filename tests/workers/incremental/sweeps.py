@@ -79,4 +79,4 @@ def check_same(
         largest = float(expected.activation.abs().max())
         assert expected.activation.std() > 0
         assert (found.activation - expected.activation).abs().max() <= limit * largest
-        assert found.watched_map == expected.watched_map
+        assert found.watched_map_index == expected.watched_map_index

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from convlens.contract import ErrorReason, Failure
 from convlens.v1 import explanation_methods_pb2 as pb
+from convlens.v1 import geometry_pb2
 from convlens.workers.anatomy.fields import maps
 from convlens.workers.methods.deconvnet import DeconvnetResult, check, deconvnet
 from convlens.workers.methods.goals import score_of
@@ -25,8 +26,8 @@ from tests.workers.methods.test_guided_backprop import same
 
 SIZE = 13
 SEEDS = {
-    pb.DECONVNET_SEED_STRONGEST_UNIT: "strongest unit",
-    pb.DECONVNET_SEED_WHOLE_MAP: "whole map",
+    pb.DECONVNET_KEEP_STRONGEST_UNIT: "strongest unit",
+    pb.DECONVNET_KEEP_WHOLE_MAP: "whole map",
 }
 MORE = pytest.mark.slow
 UNPOOLINGS = [pb.UNPOOLING_SUM, pb.UNPOOLING_MAX]
@@ -44,7 +45,7 @@ def one_thread() -> Iterator[None]:
 def parameters(**given: Any) -> pb.Deconvnet:
     defaults: dict[str, Any] = {
         "strongest": 9,
-        "seed": pb.DECONVNET_SEED_STRONGEST_UNIT,
+        "keep": pb.DECONVNET_KEEP_STRONGEST_UNIT,
         "unpooling": pb.UNPOOLING_SUM,
     }
     return pb.Deconvnet(**(defaults | given))
@@ -92,11 +93,11 @@ def seeds(output: Tensor, whole: bool) -> list[tuple[int, float, Tensor]]:
 @pytest.mark.parametrize("name", chains())
 def test_deconvnet_is_the_papers(name: str, kept: Any, unpooling: Any, seed: int) -> None:
     body, ascent, x = small(name, seed)
-    whole, largest = kept == pb.DECONVNET_SEED_WHOLE_MAP, unpooling == pb.UNPOOLING_MAX
+    whole, largest = kept == pb.DECONVNET_KEEP_WHOLE_MAP, unpooling == pb.UNPOOLING_MAX
     for number, output in enumerate(ascent.given):
         if isinstance(ascent.layers[number], nn.Flatten):
             continue
-        found = projected(body, x, str(number), seed=kept, unpooling=unpooling, strongest=3)
+        found = projected(body, x, str(number), keep=kept, unpooling=unpooling, strongest=3)
         expected = seeds(output, whole)[:3]
         assert [patch.map for patch in found.patches] == [each for each, _, _ in expected]
         for patch, (_, activation, start) in zip(found.patches, expected, strict=True):
@@ -125,7 +126,7 @@ def test_overlapping_windows_are_told_apart_by_sum_and_largest() -> None:
 @pytest.mark.parametrize("kept", SEEDS)
 def test_a_layer_before_its_rectifier_gives_the_same(kept: Any) -> None:
     body, _, x = small("overlapping", 1)
-    before, after = (projected(body, x, name, seed=kept) for name in ("3", "4"))
+    before, after = (projected(body, x, name, keep=kept) for name in ("3", "4"))
     for one, other in zip(before.patches, after.patches, strict=True):
         assert (one.map, one.position, one.field) == (other.map, other.position, other.field)
         same(one.reconstruction, other.reconstruction)
@@ -144,13 +145,13 @@ def test_a_rectifier_in_place_after_the_layer_does_not_change_it() -> None:
 
 def test_a_named_map_and_a_named_unit() -> None:
     body, ascent, x = small("padded", 2)
-    [patch] = projected(body, x, "4", map=1).patches
+    [patch] = projected(body, x, "4", map_index=1).patches
     row, column = divmod(int(ascent.given[4][1].argmax()), 5)
     assert (patch.map, patch.position) == (1, (row, column))
     active = (ascent.given[4][1] > 0).nonzero().tolist()
     assert len(active) > 1
     for row, column in active:
-        given = {"map": 1, "position": pb.Position(row=row, column=column)}
+        given = {"map_index": 1, "position": geometry_pb2.Position(row=row, column=column)}
         [patch] = projected(body, x, "4", **given).patches
         start = torch.zeros_like(ascent.given[4])
         start[1, row, column] = ascent.given[4][1, row, column]
@@ -206,9 +207,9 @@ def test_maps_that_are_not_active_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"map": 2}, "map 2 is nowhere active in this picture; choose another map"),
+        ({"map_index": 2}, "map 2 is nowhere active in this picture; choose another map"),
         (
-            {"map": 2, "position": pb.Position(row=1, column=3)},
+            {"map_index": 2, "position": geometry_pb2.Position(row=1, column=3)},
             "unit (1, 3) of map 2 is not active in this picture; choose another unit",
         ),
         ({}, "none of its maps is active in this picture; choose another layer"),
@@ -227,21 +228,21 @@ def test_what_is_not_active_has_no_projection(given: Any, words: str) -> None:
 @pytest.mark.parametrize(
     ("given", "broken"),
     [
-        ({"map": 4}, [("map", "is 4; must be below 4, the number of maps of '3'")]),
+        ({"map_index": 4}, [("map_index", "is 4; must be below 4, the number of maps of '3'")]),
         (
-            {"map": 0, "position": pb.Position(row=4, column=3)},
+            {"map_index": 0, "position": geometry_pb2.Position(row=4, column=3)},
             [("position.row", "is 4; must be below 4, the height of the maps of '3'")],
         ),
         (
-            {"map": 9, "position": pb.Position(row=1, column=7)},
+            {"map_index": 9, "position": geometry_pb2.Position(row=1, column=7)},
             [
-                ("map", "is 9; must be below 4, the number of maps of '3'"),
+                ("map_index", "is 9; must be below 4, the number of maps of '3'"),
                 ("position.column", "is 7; must be below 4, the width of the maps of '3'"),
             ],
         ),
         (
-            {"position": pb.Position(row=1)},
-            [("map", "must be set with position: the map whose unit it is")],
+            {"position": geometry_pb2.Position(row=1)},
+            [("map_index", "must be set with position: the map whose unit it is")],
         ),
     ],
 )
@@ -256,10 +257,14 @@ def test_maps_and_units_that_do_not_exist_are_refused(given: Any, broken: Any) -
 def test_maps_and_units_that_exist_are_not() -> None:
     body, _, _ = small("plain", 0)
     layer = layer_of(body, "3")
-    for given in ({}, {"map": 3}, {"map": 0, "position": pb.Position(row=3, column=3)}):
+    for given in (
+        {},
+        {"map_index": 3},
+        {"map_index": 0, "position": geometry_pb2.Position(row=3, column=3)},
+    ):
         check(layer, parameters(**given), "deconvnet")
     vector = layer_of(body, str(len(body.trace.calls) - 1))
-    check(vector, parameters(map=9, position=pb.Position()), "deconvnet")
+    check(vector, parameters(map_index=9, position=geometry_pb2.Position()), "deconvnet")
 
 
 def test_a_layer_of_another_shape_is_refused() -> None:

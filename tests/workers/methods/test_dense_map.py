@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from convlens.contract import Failure
 from convlens.v1 import explanation_methods_pb2 as pb
-from convlens.v1 import network_pb2
+from convlens.v1 import image_pb2, network_pb2
 from convlens.workers.anatomy import trace
 from convlens.workers.dense import (
     Dense,
@@ -510,7 +510,7 @@ def test_pictures_of_one_size_share_their_passes() -> None:
 
 
 GEOMETRY = network_pb2.InputGeometry(
-    height=128, width=128, channels=3, interpolation=network_pb2.INTERPOLATION_BILINEAR
+    height=128, width=128, channels=3, interpolation=image_pb2.INTERPOLATION_BILINEAR
 )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from convlens.v1 import explanation_methods_pb2 as pb
-from convlens.v1.network_pb2 import (
+from convlens.v1.image_pb2 import (
     INTERPOLATION_BICUBIC,
     INTERPOLATION_BILINEAR,
     INTERPOLATION_NEAREST,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from convlens.v1 import explanation_methods_pb2 as pb
+from convlens.v1 import image_pb2
 from convlens.workers.methods.fills import filled
 from convlens.workers.methods.goals import score_of
 from convlens.workers.methods.input_x_gradient import input_x_gradient
@@ -218,11 +219,11 @@ def test_midpoints_of_three_times_as_many_have_those_before_among_them() -> None
 @pytest.mark.parametrize(
     ("fill", "check"),
     [
-        (pb.FILL_GREY, lambda f, x: bool((f == 0.5).all())),
-        (pb.FILL_BLACK, lambda f, x: not f.any()),
-        (pb.FILL_MEAN, lambda f, x: f[:, 5, 5].tolist() == pytest.approx([0.1, 0.2, 0.3])),
-        (pb.FILL_BLUR, lambda f, x: 0 < f.std() < x.std() / 2),
-        (pb.FILL_NOISE, lambda f, x: 0.25 < f.std() < 0.33 and f.min() >= 0 and f.max() < 1),
+        (image_pb2.FILL_GREY, lambda f, x: bool((f == 0.5).all())),
+        (image_pb2.FILL_BLACK, lambda f, x: not f.any()),
+        (image_pb2.FILL_MEAN, lambda f, x: f[:, 5, 5].tolist() == pytest.approx([0.1, 0.2, 0.3])),
+        (image_pb2.FILL_BLUR, lambda f, x: 0 < f.std() < x.std() / 2),
+        (image_pb2.FILL_NOISE, lambda f, x: 0.25 < f.std() < 0.33 and f.min() >= 0 and f.max() < 1),
     ],
 )
 def test_fills(x: Tensor, fill: Any, check: Callable[[Tensor, Tensor], bool]) -> None:

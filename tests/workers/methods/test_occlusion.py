@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from convlens.v1 import explanation_methods_pb2 as pb
+from convlens.v1 import image_pb2
 from convlens.workers.anatomy.fields import maps
 from convlens.workers.incremental import FullPasses
 from convlens.workers.methods.fills import filled
@@ -34,7 +35,7 @@ def x() -> Tensor:
 
 @pytest.fixture
 def fill(x: Tensor) -> Tensor:
-    return filled(x, pb.FILL_NOISE, mean=[], sigma=1, seed=3)
+    return filled(x, image_pb2.FILL_NOISE, mean=[], sigma=1, seed=3)
 
 
 @pytest.fixture
@@ -126,7 +127,7 @@ def test_occlusion(network: Small, x: Tensor, fill: Tensor, window: int, stride:
     assert torch.equal(found.predicted_class, predicted)
     assert found.activation is not None
     same(found.activation, activation)
-    assert found.watched_map == strongest
+    assert found.watched_map_index == strongest
     assert found.clean_activation == pytest.approx(float(totals[strongest]))
     assert (found.window, found.stride) == (window, stride)
     assert found.center_rows == tuple((top + min(top + window, HEIGHT)) / 2 for top in tops)
@@ -210,19 +211,19 @@ def test_vectors_and_maps_along_other_axes_are_watched(x: Tensor, fill: Tensor) 
     network = Small(Vectors(), (3, HEIGHT, WIDTH))
     scores = network.module(x[None])[0]
     found = swept(network, x, fill, 4, 2, "head")
-    assert found.watched_map == int(scores.argmax())
+    assert found.watched_map_index == int(scores.argmax())
     assert found.clean_activation == pytest.approx(float(scores.max()))
     assert found.activation is not None and found.activation.std() > 0
     # The mean of the eight maps is what the head takes.
     totals = network.module.last(network.module.conv(x[None]).permute(0, 2, 3, 1)).sum((0, 1, 2))  # pyright: ignore
     found = swept(network, x, fill, 4, 2, "last")
-    assert found.watched_map == int(totals.argmax())
+    assert found.watched_map_index == int(totals.argmax())
     assert found.clean_activation == pytest.approx(float(totals.max()))
 
 
 def test_without_a_layer_nothing_is_watched(network: Small, x: Tensor, fill: Tensor) -> None:
     found = swept(network, x, fill, 4, 2)
-    assert (found.activation, found.watched_map, found.clean_activation) == (None, None, None)
+    assert (found.activation, found.watched_map_index, found.clean_activation) == (None, None, None)
     same(found.map, swept(network, x, fill, 4, 2, "0").map)
 
 
@@ -345,7 +346,7 @@ def test_captum_finds_the_same_map(name: str, window: int, stride: int) -> None:
     from captum.attr import Occlusion
 
     network, x = calibrated(name, 64), picture(64, 8)
-    fill = filled(x, pb.FILL_GREY, mean=[], sigma=1, seed=0)
+    fill = filled(x, image_pb2.FILL_GREY, mean=[], sigma=1, seed=0)
     expected = Occlusion(network.module).attribute(
         x[None],
         sliding_window_shapes=(3, window, window),

@@ -31,7 +31,7 @@ def direction_of(numbers: list[float], **given: Any) -> tensor_pb2.Tensor:
 
 
 def unit_of(number: int, *position: int) -> methods.FeatureUnit:
-    unit = methods.FeatureUnit(map=number)
+    unit = methods.FeatureUnit(map_index=number)
     if position:
         unit.position.row, unit.position.column = position
     return unit
@@ -181,7 +181,11 @@ def test_a_redirected_gradient_is_asked_for_in_the_first_steps_only() -> None:
 @pytest.mark.parametrize(
     ("given", "field", "words"),
     [
-        ({"unit": unit_of(8)}, "unit.map", "is 8; must be below 8, the number of maps of '3'"),
+        (
+            {"unit": unit_of(8)},
+            "unit.map_index",
+            "is 8; must be below 8, the number of maps of '3'",
+        ),
         ({"unit": unit_of(0, 4, 0)}, "unit.position.row", "below 4, the height of the maps"),
         ({"unit": unit_of(0, 0, 7)}, "unit.position.column", "below 4, the width of the maps"),
         ({"direction": direction_of(WEIGHTS[1:])}, "direction", r"[7]; must be [8]"),

@@ -14,9 +14,9 @@ from convlens.v1.classification_pb2 import (
     ClassifyRequest,
     ClassifyResponse,
     ClassifyResult,
-    ClassScore,
 )
 from convlens.v1.receipt_pb2 import Cost
+from convlens.v1.target_pb2 import ClassScore
 from convlens.workers.jobs import Ticket
 from convlens.workers.network import ServedNetwork
 from convlens.workers.passes import ImageJob, Passes

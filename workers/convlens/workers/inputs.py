@@ -1,6 +1,6 @@
 """How pictures become a network's input: what its maker says, and what the entry says instead."""
 
-from convlens.v1 import network_pb2
+from convlens.v1 import image_pb2, network_pb2
 from convlens.workers.builders import BuildError
 from convlens.workers.builders.torchvision import INTERPOLATIONS
 from convlens.workers.entries import InputConfig
@@ -12,7 +12,7 @@ def input_of(
     given: InputConfig, preset: network_pb2.InputGeometry | None
 ) -> network_pb2.InputGeometry:
     """The preset with what is given instead; raises BuildError where something is missing."""
-    made = network_pb2.InputGeometry(interpolation=network_pb2.INTERPOLATION_BILINEAR)
+    made = network_pb2.InputGeometry(interpolation=image_pb2.INTERPOLATION_BILINEAR)
     if preset is not None:
         made.CopyFrom(preset)
     if given.size:

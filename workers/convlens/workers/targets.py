@@ -6,8 +6,7 @@ from typing import cast
 from torch import Tensor
 
 from convlens.contract.validation import Violation, invalid
-from convlens.v1.classification_pb2 import ClassScore
-from convlens.v1.target_pb2 import Target
+from convlens.v1.target_pb2 import ClassScore, Target
 from convlens.workers.methods.goals import BestScore, score_of
 from convlens.workers.mistakes import nearest
 from convlens.workers.runner import Objective

@@ -41,11 +41,11 @@ class Layer:
 class TrainingMemory:
     """Bytes that training with momentum needs; the first two for each image of a batch."""
 
-    activations: int
-    activation_gradients: int
-    parameters: int
-    parameter_gradients: int
-    momentum: int
+    activation_bytes: int
+    activation_gradient_bytes: int
+    parameter_bytes: int
+    parameter_gradient_bytes: int
+    momentum_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

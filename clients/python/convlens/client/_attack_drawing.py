@@ -90,12 +90,12 @@ def _list(
     left, top = place
     for score in scores[:SHOWN]:
         color = colors.get(score.index, DIM)
-        share = f"{score.probability * 100:.1f} %"
+        share = score.probability or 0
         write(draw, (left, top), score.label, SMALL, color, most=width - 80)
-        write(draw, (left + width, top), share, SMALL, color, from_right=True)
+        write(draw, (left + width, top), f"{share * 100:.1f} %", SMALL, color, from_right=True)
         y = top + 21
         draw.rectangle((left, y, left + width - 1, y + BAR - 1), TRACK)
-        filled = round(width * min(1.0, score.probability))
+        filled = round(width * min(1.0, share))
         if filled:
             draw.rectangle((left, y, left + filled - 1, y + BAR - 1), color)
         top += ROW

@@ -28,18 +28,19 @@ if TYPE_CHECKING:
 
 # How a status is written under a picture.
 STATUS_WORDS = {
-    "unspecified": "the best so far",
     "succeeded": "succeeded",
     "failed": "this attack failed",
     "already_misclassified": "was misclassified already",
-    "budget_exhausted": "all steps used, still improving",
+    "steps_exhausted": "all steps used, still improving",
     "deadline": "the time was over",
+    "in_progress": "the best so far",
 }
 ROUNDED_WORDS = {
-    "unspecified": "not judged in 8 bits",
     "succeeded": "succeeds in 8 bits",
     "failed": "does not succeed in 8 bits",
     "not_representable": "budget too small for 8 bits",
+    "not_judged": "not judged in 8 bits",
+    "not_applicable": "no picture in 8 bits",
 }
 
 
@@ -62,9 +63,10 @@ class Distance:
 class AttackVerdict(Shown):
     """What an attack did to one image, by the network's own word.
 
-    `status` is "succeeded", "failed", "already_misclassified", "budget_exhausted" or "deadline", by
-    the pixels as computed; "unspecified" while a stream still improves it. `rounded_status` is that
-    of the PNG: "succeeded", "failed" or "not_representable". Failure shows that this attack found
+    `status` is "succeeded", "failed", "already_misclassified", "steps_exhausted" or "deadline", by
+    the pixels as computed; "in_progress" while a stream still improves it. `rounded_status` is that
+    of the PNG: "succeeded", "failed", "not_representable", "not_judged" where the network was not
+    asked, or "not_applicable" for a network of kind "linear". Failure shows that this attack found
     nothing, not that there is nothing; `flags` are reasons to doubt it: "zero_gradient",
     "black_box_stronger", "randomness", "probability_outputs".
 
@@ -76,8 +78,8 @@ class AttackVerdict(Shown):
     status: str
     rounded_status: str
     #: Index of the class that the attack leads away from, and of the one that it was to lead to.
-    original_class: int
-    target_class: int | None
+    original_class_index: int
+    target_class_index: int | None
     before: tuple[ClassScore, ...]
     after: tuple[ClassScore, ...]
     after_rounding: tuple[ClassScore, ...]

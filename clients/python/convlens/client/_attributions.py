@@ -47,12 +47,13 @@ class ErrorEstimate:
     """How far a map may be from the exact answer.
 
     `kind` is "completeness", "standard_error", "refinement" or "approximation"; `absolute` is in
-    the map's own quantity, or of the score for completeness.
+    the map's own quantity, or of the score for completeness; `relative` is None where what it is
+    relative to is 0.
     """
 
     kind: str
     absolute: float
-    relative: float
+    relative: float | None
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

@@ -32,7 +32,7 @@ class DeconvnetPatch(Shown):
     is the largest absolute value among all patches of this map in the request.
     """
 
-    map: int
+    map_index: int
     position: tuple[int, int] | None
     activation: float
     receptive_field: Box
@@ -72,7 +72,7 @@ class OcclusionDetails:
     probability: NDArray[Any] = field(repr=False)
     predicted_class: NDArray[np.int64] = field(repr=False)
     activation: NDArray[Any] | None = field(repr=False)
-    watched_map: int
+    watched_map_index: int
     clean_activation: float
     window: int
     stride: int
@@ -88,7 +88,7 @@ class OcclusionDetails:
 class ActivationMap(Shown):
     """One map of a layer with its strength; `values` are [height, width]."""
 
-    map: int
+    map_index: int
     strength: float
     values: NDArray[Any] = field(repr=False)
     png: bytes = field(repr=False)
@@ -116,7 +116,7 @@ class ActivationsDetails:
 class FilterPlanes(Shown):
     """One filter of a convolution; `weights` are [planes, height, width]."""
 
-    map: int
+    map_index: int
     weights: NDArray[Any] = field(repr=False)
     png: bytes = field(repr=False)
 

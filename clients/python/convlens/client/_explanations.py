@@ -158,13 +158,13 @@ def explain_event(
 
 
 def _item(message: pb.ExplainItem, asked: pb.ExplainRequest, request_id: str) -> ExplainItem:
-    answered = message.WhichOneof("outcome") == "attribution"
+    answered = message.WhichOneof("outcome") == "result"
     if message.image_index >= len(asked.images):
         raise Internal("The server answered an image that was not sent.")
     return ExplainItem(
         message.image_index,
         message.is_final,
-        attribution(message.attribution, asked, None, request_id) if answered else None,
+        attribution(message.result, asked, None, request_id) if answered else None,
         None if answered else from_status(message.error, request_id=request_id),
     )
 

@@ -26,6 +26,7 @@ from convlens.contract import Failure, digest
 from convlens.v1 import (
     classification_pb2,
     feature_pb2,
+    image_pb2,
     network_pb2,
     receipt_pb2,
     tensor_pb2,
@@ -125,7 +126,7 @@ def _list_pretrained(
             width=224,
             channels=3,
             resize=256,
-            interpolation=network_pb2.INTERPOLATION_BILINEAR,
+            interpolation=image_pb2.INTERPOLATION_BILINEAR,
         ),
         classes=1000,
         recipe="https://github.com/pytorch/vision/tree/main/references/classification#resnet",

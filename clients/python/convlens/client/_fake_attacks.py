@@ -23,7 +23,7 @@ from convlens.contract.attack_cost import attack_cost
 from convlens.contract.rules import title_of
 from convlens.v1 import adversarial_pb2 as pb
 from convlens.v1 import image_pb2, receipt_pb2
-from convlens.v1.classification_pb2 import ClassScore
+from convlens.v1.target_pb2 import ClassScore
 
 # What the network says of every picture after an attack: a dog.
 FOOLED = (
@@ -76,10 +76,10 @@ def attacked_in_parts(
 
 
 def _check_classes(asked: pb.AttackRequest) -> None:
-    if len(asked.labels) not in (0, len(asked.images)):
-        raise invalid("labels", f"are {len(asked.labels)}; must be one for each image")
-    for number, label in enumerate(asked.labels):
-        class_of(f"labels[{number}]", label)
+    if len(asked.true_classes) not in (0, len(asked.images)):
+        raise invalid("true_classes", f"are {len(asked.true_classes)}; must be one for each image")
+    for number, label in enumerate(asked.true_classes):
+        class_of(f"true_classes[{number}]", label)
     if asked.goal.HasField("target"):
         class_of("goal.target", asked.goal.target)
 
@@ -87,7 +87,7 @@ def _check_classes(asked: pb.AttackRequest) -> None:
 def _result(asked: pb.AttackRequest, number: int, image: image_pb2.Image) -> pb.AttackResult:
     if not has_pixels(image):
         return pb.AttackResult(error=EMPTY)
-    own = class_of("labels", asked.labels[number]) if asked.labels else SCORES[0]
+    own = class_of("true_classes", asked.true_classes[number]) if asked.true_classes else SCORES[0]
     if asked.goal.HasField("target") and class_of("goal.target", asked.goal.target) == own:
         words = f"is {own.label!r}, the class of image {number} already; name another class"
         return pb.AttackResult(error=invalid("goal", words).status())
@@ -102,8 +102,8 @@ def _verdict(asked: pb.AttackRequest, own: ClassScore, image: image_pb2.Image) -
     found = pb.AttackVerdict(
         status=pb.ATTACK_STATUS_ALREADY_MISCLASSIFIED if wrong else pb.ATTACK_STATUS_SUCCEEDED,
         rounded_status=pb.ROUNDED_STATUS_SUCCEEDED,
-        original_class=own.class_index,
-        target_class=FOOLED[0].class_index if asked.HasField("goal") else None,
+        original_class_index=own.class_index,
+        target_class_index=FOOLED[0].class_index if asked.HasField("goal") else None,
         before=SCORES[: asked.top_k],
         after=(SCORES if wrong else FOOLED)[: asked.top_k],
         after_rounding=(SCORES if wrong else FOOLED)[: asked.top_k],
@@ -143,8 +143,8 @@ def _so_far(result: pb.AttackResult) -> pb.AttackResult:
     """The result before it was judged."""
     copy = pb.AttackResult()
     copy.CopyFrom(result)
-    copy.verdict.status = pb.ATTACK_STATUS_UNSPECIFIED
-    copy.verdict.rounded_status = pb.ROUNDED_STATUS_UNSPECIFIED
+    copy.verdict.status = pb.ATTACK_STATUS_IN_PROGRESS
+    copy.verdict.rounded_status = pb.ROUNDED_STATUS_NOT_JUDGED
     copy.verdict.succeeded_by = ""
     del copy.verdict.after[:], copy.verdict.after_rounding[:]
     return copy

@@ -9,9 +9,9 @@ from convlens.client._drawing import drawn, enlarged, png_of
 from convlens.client._fake_basics import LAYER, SCORES, SIDE
 from convlens.client._tensors import ARRAYS, tensor_of
 from convlens.contract import digest
-from convlens.v1 import classification_pb2, image_pb2, quality_pb2
 from convlens.v1 import explanation_methods_pb2 as methods
 from convlens.v1 import explanation_pb2 as pb
+from convlens.v1 import geometry_pb2, image_pb2, quality_pb2, target_pb2
 
 # Methods without targets, and maps with signs where no reduction takes them away.
 WITHOUT_TARGETS = frozenset({"deconvnet", "activations", "filters"})
@@ -28,7 +28,7 @@ class Answer:
         asked: pb.ExplainRequest,
         image: image_pb2.Image,
         method: methods.ExplanationMethod,
-        target: classification_pb2.ClassScore,
+        target: target_pb2.ClassScore,
     ) -> None:
         self.asked = asked
         self.name = method.WhichOneof("method") or ""
@@ -56,7 +56,7 @@ class Answer:
     def _add_map(self, answer: pb.Attribution) -> None:
         values, answer.sign = self._map()
         answer.map.CopyFrom(tensor_of(values.astype(ARRAYS[self.asked.dtype])))
-        whole = quality_pb2.Box(right=SIDE, bottom=SIDE)
+        whole = geometry_pb2.Box(right=SIDE, bottom=SIDE)
         answer.geometry.CopyFrom(
             pb.MapGeometry(crop=whole, original_height=SIDE, original_width=SIDE)
         )
@@ -85,7 +85,7 @@ class Answer:
         left, top = self.random.integers(0, SIDE // 2, 2).tolist()
         mask = np.zeros((SIDE, SIDE), np.uint8)
         mask[top : top + SIDE // 2, left : left + SIDE // 2] = 1
-        box = quality_pb2.Box(left=left, top=top, right=left + SIDE // 2, bottom=top + SIDE // 2)
+        box = geometry_pb2.Box(left=left, top=top, right=left + SIDE // 2, bottom=top + SIDE // 2)
         return quality_pb2.Region(box=box, mask=tensor_of(mask))
 
     def _score(self, measure: quality_pb2.QualityMeasure) -> quality_pb2.QualityScore:
@@ -104,7 +104,9 @@ class Answer:
         found = pb.IntegratedGradientsDetails(score=self.target.logit, converged=True)
         answer.integrated_gradients.CopyFrom(found)
         answer.error_estimate.CopyFrom(
-            pb.ErrorEstimate(kind=pb.ERROR_KIND_COMPLETENESS, absolute=0.01, relative=0.005)
+            pb.ErrorEstimate(
+                kind=pb.ERROR_ESTIMATE_KIND_COMPLETENESS, absolute=0.01, relative=0.005
+            )
         )
 
     def _occlusion(self, answer: pb.Attribution) -> None:
@@ -125,8 +127,9 @@ class Answer:
         )
 
     def _deconvnet(self, answer: pb.Attribution) -> None:
-        chosen = self.parameters.HasField("map")
-        maps = [self.parameters.map] if chosen else range(min(self.parameters.strongest, MAPS))
+        p = self.parameters
+        chosen = p.HasField("map_index")
+        maps = [p.map_index] if chosen else range(min(p.strongest, MAPS))
         for number in maps:
             answer.deconvnet.patches.append(self._patch(number))
         answer.map.CopyFrom(answer.deconvnet.patches[0].reconstruction)
@@ -136,10 +139,10 @@ class Answer:
         side = SIDE // 2
         colors = np.stack([self._spot(side) - self._spot(side) for _ in range(3)], axis=-1)
         return pb.DeconvnetPatch(
-            map=number,
-            position=methods.Position(row=1, column=2),
+            map_index=number,
+            position=geometry_pb2.Position(row=1, column=2),
             activation=1 / (1 + number),
-            receptive_field=quality_pb2.Box(right=side, bottom=side),
+            receptive_field=geometry_pb2.Box(right=side, bottom=side),
             reconstruction=tensor_of(colors.astype("<f4")),
             input_patch=tensor_of(np.full((side, side, 3), 0.5, "<f4")),
             scale=float(np.abs(colors).max()),
@@ -150,7 +153,7 @@ class Answer:
         for number in range(min(self.parameters.count, MAPS)):
             values = self._spot(SIDE // 4)
             found = pb.ActivationMap(
-                map=number,
+                map_index=number,
                 strength=values.max(),
                 values=tensor_of(values.astype("<f4")),
                 png=self._png(values, "non_negative"),
@@ -162,7 +165,7 @@ class Answer:
             weights = self.random.normal(size=(3, 5, 5))
             answer.filters.filters.append(
                 pb.FilterPlanes(
-                    map=number,
+                    map_index=number,
                     weights=tensor_of(weights.astype("<f4")),
                     png=self._png(np.moveaxis(weights, 0, -1), "reconstruction"),
                 )

@@ -6,7 +6,7 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest
 
 from convlens.contract import ErrorReason, Failure, digest
-from convlens.v1 import classification_pb2, image_pb2, receipt_pb2, target_pb2
+from convlens.v1 import image_pb2, receipt_pb2, target_pb2
 
 #: The network, its only layer, the side of its input in pixels.
 NAME = "pets"
@@ -14,8 +14,8 @@ LAYER = "avgpool"
 SIDE = 32
 #: What it finds in every image, the best first.
 SCORES = (
-    classification_pb2.ClassScore(class_index=0, label="cat", probability=0.9, logit=2.0),
-    classification_pb2.ClassScore(class_index=1, label="dog", probability=0.1, logit=-0.2),
+    target_pb2.ClassScore(class_index=0, label="cat", probability=0.9, logit=2.0),
+    target_pb2.ClassScore(class_index=1, label="dog", probability=0.1, logit=-0.2),
 )
 LABELS = [score.label for score in SCORES]
 EMPTY = Failure(ErrorReason.ERROR_REASON_IMAGE_EMPTY, formats="PNG").status()
@@ -39,7 +39,7 @@ def check_network(name: str) -> None:
         raise Failure(reason, network=name, served=f"{NAME}@1")
 
 
-def class_of(field: str, target: target_pb2.Target) -> classification_pb2.ClassScore:
+def class_of(field: str, target: target_pb2.Target) -> target_pb2.ClassScore:
     """The class that is asked for; INVALID_REQUEST where there is none."""
     kind = target.WhichOneof("target") or ""
     for index, score in enumerate(SCORES):

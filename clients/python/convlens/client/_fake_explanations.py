@@ -12,9 +12,9 @@ from convlens.client._fake_basics import (
     has_pixels,
 )
 from convlens.contract import with_defaults
-from convlens.v1 import classification_pb2, image_pb2, receipt_pb2
 from convlens.v1 import explanation_methods_pb2 as methods
 from convlens.v1 import explanation_pb2 as pb
+from convlens.v1 import image_pb2, receipt_pb2, target_pb2
 
 # Methods that need no gradients, and what of the others says how many.
 FORWARD_ONLY = frozenset({"occlusion", "activations", "dense_map"})
@@ -63,7 +63,7 @@ def explained_in_parts(
 def _explanation(
     asked: pb.ExplainRequest,
     image: image_pb2.Image,
-    targets: Sequence[classification_pb2.ClassScore],
+    targets: Sequence[target_pb2.ClassScore],
 ) -> pb.Explanation:
     found = pb.Explanation()
     for number, method in enumerate(asked.methods):
@@ -74,8 +74,8 @@ def _explanation(
 
 
 def _targets(
-    method: methods.ExplanationMethod, targets: Sequence[classification_pb2.ClassScore]
-) -> Sequence[tuple[int | None, classification_pb2.ClassScore]]:
+    method: methods.ExplanationMethod, targets: Sequence[target_pb2.ClassScore]
+) -> Sequence[tuple[int | None, target_pb2.ClassScore]]:
     if not targets or method.WhichOneof("method") in WITHOUT_TARGETS:
         return [(None, SCORES[0])]
     return list(enumerate(targets))
@@ -85,11 +85,11 @@ def _items(number: int, result: pb.ExplainResult) -> Iterator[pb.ExplainItem]:
     if result.WhichOneof("outcome") == "error":
         yield pb.ExplainItem(image_index=number, is_final=True, error=result.error)
     for entry in result.explanation.attributions:
-        yield pb.ExplainItem(image_index=number, is_final=True, attribution=entry)
+        yield pb.ExplainItem(image_index=number, is_final=True, result=entry)
 
 
 def _improves(asked: pb.ExplainRequest, item: pb.ExplainItem) -> bool:
-    entry = item.attribution
+    entry = item.result
     if entry.WhichOneof("outcome") != "attribution":
         return False
     return asked.methods[entry.method_index].WhichOneof("method") in IMPROVING
@@ -100,8 +100,8 @@ def _halfway(item: pb.ExplainItem) -> pb.ExplainItem:
     copy = pb.ExplainItem()
     copy.CopyFrom(item)
     copy.is_final = False
-    copy.attribution.attribution.samples //= 2
-    copy.attribution.attribution.is_partial = True
+    copy.result.attribution.samples //= 2
+    copy.result.attribution.is_partial = True
     return copy
 
 

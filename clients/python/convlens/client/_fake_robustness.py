@@ -79,7 +79,7 @@ def _item(plan: pb.RobustnessPlan, image: pb.LabeledImage) -> pb.RobustnessItem:
     if not has_pixels(image.image):
         return pb.RobustnessItem(id=image.id, error=EMPTY)
     try:
-        right = class_of("label", image.label) == SCORES[0]
+        right = class_of("true_class", image.true_class) == SCORES[0]
     except Failure as failure:
         return pb.RobustnessItem(id=image.id, error=failure.status())
     found = pb.ImageRobustness(clean_correct=right)

@@ -28,7 +28,7 @@ from convlens.contract.synthesis_cost import picture_count, steps_of, synthesis_
 from convlens.contract.synthesis_question import question_alone
 from convlens.v1 import receipt_pb2
 from convlens.v1 import synthesis_pb2 as pb
-from convlens.v1.classification_pb2 import ClassScore
+from convlens.v1.target_pb2 import ClassScore
 
 # Steps after which a picture has come about two thirds of its way.
 PACE = 64

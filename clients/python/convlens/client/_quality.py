@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from convlens.client._errors import ConvLensError, from_status
 from convlens.client._tensors import array_of
 from convlens.contract.rules import title_of
-from convlens.v1 import quality_pb2
+from convlens.v1 import geometry_pb2, quality_pb2
 
 
 class Box(NamedTuple):
@@ -56,7 +56,7 @@ def chosen(message: Message, oneof: str) -> tuple[str, Any]:
     return name, getattr(message, name, message)
 
 
-def box_of(message: quality_pb2.Box) -> Box:
+def box_of(message: geometry_pb2.Box) -> Box:
     """The box."""
     return Box(message.left, message.top, message.right, message.bottom)
 

@@ -19,7 +19,7 @@ from convlens.client._anatomy import (
     TrainingMemory,
 )
 from convlens.contract.rules import kind_of
-from convlens.v1 import anatomy_pb2, classification_pb2, network_pb2, receipt_pb2
+from convlens.v1 import anatomy_pb2, classification_pb2, network_pb2, receipt_pb2, target_pb2
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class Receipt:
     threads: int
     precision: str
     rows: int
-    seed: int
+    seed: int | None
     cost: Cost
     channels_last: bool
     compiled: bool
@@ -70,15 +70,18 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
-    """How the network rates one class: softmax in [0, 1], and the score before it."""
+    """How the network rates one class: softmax in [0, 1], and the score before it.
+
+    Both are known but of the class that a picture is made for, in an answer that ended early.
+    """
 
     index: int
     label: str
-    probability: float
-    logit: float
+    probability: float | None
+    logit: float | None
 
     def __str__(self) -> str:
-        return f"{self.label} {self.probability:.1%}"
+        return self.label if self.probability is None else f"{self.label} {self.probability:.1%}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,12 +218,12 @@ def classification(
     return Classification(scores_of(message.classes), receipt_of(receipt))
 
 
-def scores_of(messages: Iterable[classification_pb2.ClassScore]) -> tuple[ClassScore, ...]:
+def scores_of(messages: Iterable[target_pb2.ClassScore]) -> tuple[ClassScore, ...]:
     """The scores of several classes."""
     return tuple(map(score_of, messages))
 
 
-def score_of(message: classification_pb2.ClassScore) -> ClassScore:
+def score_of(message: target_pb2.ClassScore) -> ClassScore:
     """The score of a class."""
     return plain(ClassScore, message, index=message.class_index)
 

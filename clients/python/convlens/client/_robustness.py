@@ -21,7 +21,7 @@ class LabeledImage:
 
     id: str
     image: ImageInput = field(repr=False)
-    label: int | str | Target
+    true_class: int | str | Target
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,10 +31,9 @@ from convlens.v1.explanation_methods_pb2 import (
     Activations,
     ChannelReduction,
     Deconvnet,
-    DeconvnetSeed,
+    DeconvnetKeep,
     DenseMap,
     ExplanationMethod,
-    Fill,
     Filters,
     GradCam,
     GuidedBackprop,
@@ -43,14 +42,14 @@ from convlens.v1.explanation_methods_pb2 import (
     IntegratedGradients,
     MapStrength,
     Occlusion,
-    Position,
     Saliency,
     SmoothGrad,
     SmoothGradForm,
     Unpooling,
 )
 from convlens.v1.explanation_pb2 import ColorScale, Rendering, RenderingStyle
-from convlens.v1.network_pb2 import Interpolation
+from convlens.v1.geometry_pb2 import Position
+from convlens.v1.image_pb2 import Fill, Interpolation
 from convlens.v1.quality_pb2 import (
     Completeness,
     Deletion,
@@ -96,7 +95,7 @@ __all__ = [
     "ColorScale",
     "Completeness",
     "Deconvnet",
-    "DeconvnetSeed",
+    "DeconvnetKeep",
     "DeepFool",
     "Deletion",
     "DenseMap",

@@ -18,12 +18,15 @@ class Aims:
         self._target = None
         if goal.HasField("target"):
             self._target = Targets([goal.target], labels, "goal.target")
-        self._true = Targets(request.labels, labels, "labels[{}]") if request.labels else None
-        if len(request.labels) not in (0, len(request.images)):
-            words = (
-                f"are {len(request.labels)}; must be one for each of {len(request.images)} images"
-            )
-            raise invalid([Violation(field="labels", description=words)])
+        self._true = (
+            Targets(request.true_classes, labels, "true_classes[{}]")
+            if request.true_classes
+            else None
+        )
+        if len(request.true_classes) not in (0, len(request.images)):
+            given, images = len(request.true_classes), len(request.images)
+            words = f"are {given}; must be one for each of {images} images"
+            raise invalid([Violation(field="true_classes", description=words)])
 
     def of(self, index: int, scores: Tensor) -> Aim:
         """The aim for an image with these scores [classes]; raises Failure where there is none."""

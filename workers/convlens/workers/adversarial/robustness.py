@@ -53,11 +53,11 @@ class RobustnessJob(AnalysisJob[internal.RobustnessResponse]):
 
     def _read_image(self) -> tuple[Picture, Targets]:
         check(self._image, self._path)
-        if self._image.label.HasField("rank"):
+        if self._image.true_class.HasField("rank"):
             words = "is a rank; name the true class by class_index or label"
-            raise invalid([Violation(field=f"{self._path}label", description=words)])
+            raise invalid([Violation(field=f"{self._path}true_class", description=words)])
         network = self._subject.network
-        label = Targets([self._image.label], network.labels, f"{self._path}label")
+        label = Targets([self._image.true_class], network.labels, f"{self._path}true_class")
         return read_picture(self._image.image, network, self._subject.limits), label
 
     def begin(self) -> Mapping[Key, Steps[internal.RobustnessResponse]]:

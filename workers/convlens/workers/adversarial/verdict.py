@@ -8,7 +8,7 @@ from torch import Tensor
 
 from convlens.v1 import adversarial_pb2 as pb
 from convlens.v1 import image_pb2
-from convlens.v1.classification_pb2 import ClassScore
+from convlens.v1.target_pb2 import ClassScore
 from convlens.workers.adversarial.rounding import SLACK
 from convlens.workers.adversarial.watching import Watched
 from convlens.workers.attacks import Aim, Attempt
@@ -51,18 +51,20 @@ class Judged:
         if self.is_late:
             return pb.ATTACK_STATUS_DEADLINE
         if self.after is None:
-            return pb.ATTACK_STATUS_UNSPECIFIED
+            return pb.ATTACK_STATUS_IN_PROGRESS
         if reached(self.aim, self.after):
             return pb.ATTACK_STATUS_SUCCEEDED
         if self.attempt.is_improving:
-            return pb.ATTACK_STATUS_BUDGET_EXHAUSTED
+            return pb.ATTACK_STATUS_STEPS_EXHAUSTED
         return pb.ATTACK_STATUS_FAILED
 
     @property
     def rounded_status(self) -> pb.RoundedStatus.ValueType:
         """How it ends for the picture in 8 bits."""
+        if self.is_vector:
+            return pb.ROUNDED_STATUS_NOT_APPLICABLE
         if self.after is None:
-            return pb.ROUNDED_STATUS_UNSPECIFIED
+            return pb.ROUNDED_STATUS_NOT_JUDGED
         if self.rounded is None or self.after_rounding is None:
             return pb.ROUNDED_STATUS_NOT_REPRESENTABLE
         if reached(self.aim, self.after_rounding):
@@ -93,8 +95,8 @@ def verdict_of(
     made = pb.AttackVerdict(
         status=judged.status,
         rounded_status=judged.rounded_status,
-        original_class=judged.aim.original,
-        target_class=judged.aim.target,
+        original_class_index=judged.aim.original,
+        target_class_index=judged.aim.target,
         before=best(judged.before, labels, top_k),
         geometry=geometry,
         distance=distance(judged.attempt.pixels, judged.x),

@@ -107,9 +107,9 @@ def _parameters(calls: Sequence[Call], names: set[str]) -> int:
 def _training(anatomy: anatomy_pb2.Anatomy, module: nn.Module) -> anatomy_pb2.TrainingMemory:
     learned = sum(parameter.nbytes for parameter in module.parameters())
     return anatomy_pb2.TrainingMemory(
-        activations=anatomy.forward_bytes,
-        activation_gradients=anatomy.training_bytes - anatomy.forward_bytes,
-        parameters=learned,
-        parameter_gradients=learned,
-        momentum=learned,
+        activation_bytes=anatomy.forward_bytes,
+        activation_gradient_bytes=anatomy.training_bytes - anatomy.forward_bytes,
+        parameter_bytes=learned,
+        parameter_gradient_bytes=learned,
+        momentum_bytes=learned,
     )

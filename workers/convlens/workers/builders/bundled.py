@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, final
 
-from convlens.v1 import network_pb2
+from convlens.v1 import image_pb2, network_pb2
 from convlens.v1.network_pb2 import Accuracy
 from convlens.workers.builders.builder import (
     RANDOM,
@@ -91,7 +91,7 @@ def _drawn(order: Order, weights: Path, accuracies: Callable[[], list[Accuracy]]
             width=network.INPUT_SIZE,
             channels=len(network.MEAN),
             resize=network.INPUT_SIZE,
-            interpolation=network_pb2.INTERPOLATION_BILINEAR,
+            interpolation=image_pb2.INTERPOLATION_BILINEAR,
             mean=network.MEAN,
             std=network.STD,
         ),

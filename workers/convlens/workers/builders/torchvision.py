@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast, final
 
-from convlens.v1 import network_pb2
+from convlens.v1 import image_pb2, network_pb2
 from convlens.workers.builders.builder import (
     RANDOM,
     Builder,
@@ -20,9 +20,9 @@ from convlens.workers.mistakes import nearest
 DEFAULT = "DEFAULT"
 DATASET = "ImageNet-1K validation"
 INTERPOLATIONS = {
-    "bilinear": network_pb2.INTERPOLATION_BILINEAR,
-    "bicubic": network_pb2.INTERPOLATION_BICUBIC,
-    "nearest": network_pb2.INTERPOLATION_NEAREST,
+    "bilinear": image_pb2.INTERPOLATION_BILINEAR,
+    "bicubic": image_pb2.INTERPOLATION_BICUBIC,
+    "nearest": image_pb2.INTERPOLATION_NEAREST,
 }
 # Heads for training alone. torchvision drops them, too, where its weights are asked for.
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from convlens.contract.validation import Violation, invalid
-from convlens.v1 import explanation_pb2, quality_pb2, tensor_pb2
-from convlens.v1.classification_pb2 import ClassScore
+from convlens.v1 import explanation_pb2, geometry_pb2, tensor_pb2
+from convlens.v1.target_pb2 import ClassScore
 from convlens.workers.explain.found import Found
 from convlens.workers.pictures import Picture
 
@@ -33,7 +33,7 @@ def geometry_of(picture: Picture, found: Found) -> explanation_pb2.MapGeometry:
     prepared = picture.prepared
     left, top, right, bottom = found.box or prepared.box
     return explanation_pb2.MapGeometry(
-        crop=quality_pb2.Box(left=left, top=top, right=right, bottom=bottom),
+        crop=geometry_pb2.Box(left=left, top=top, right=right, bottom=bottom),
         original_height=prepared.height,
         original_width=prepared.width,
     )

@@ -9,8 +9,8 @@ from torch import Tensor
 from convlens.contract import ErrorReason, Failure, with_defaults
 from convlens.contract.cost import explain_cost
 from convlens.v1 import explanation_pb2 as pb
-from convlens.v1.classification_pb2 import ClassScore
 from convlens.v1.receipt_pb2 import Receipt
+from convlens.v1.target_pb2 import ClassScore
 from convlens.workers.explain.attributions import attribution_of
 from convlens.workers.explain.depicting import check_depiction, depict
 from convlens.workers.explain.found import Found

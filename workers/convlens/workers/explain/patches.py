@@ -28,7 +28,7 @@ def share_scales(results: Iterable[pb.AttributionResult], request: pb.ExplainReq
     same: defaultdict[tuple[int, int], list[pb.DeconvnetPatch]] = defaultdict(list)
     for result in results:
         for patch in result.attribution.deconvnet.patches:
-            same[result.method_index, patch.map].append(patch)
+            same[result.method_index, patch.map_index].append(patch)
     for patches in same.values():
         largest = max(patch.scale for patch in patches)
         smaller = [patch for patch in patches if patch.scale < largest]

@@ -69,12 +69,12 @@ class ExplainStreamJob(ExplainJob):
         result = guarded(self.ticket, lambda: self._written_result(index, number, found))
         if isinstance(result, Failure) or result.HasField("error"):
             return
-        event = pb.ExplainStreamResponse(item=pb.ExplainItem(image_index=index, attribution=result))
+        event = pb.ExplainStreamResponse(item=pb.ExplainItem(image_index=index, result=result))
         self._previews.tell(key, version, lambda: self._tell(event, f"item {index} {number}"))
 
     def _write(self, index: int, number: int, outcome: Found | Failure) -> pb.AttributionResult:
         result = self._written_result(index, number, outcome)
-        item = pb.ExplainItem(image_index=index, is_final=True, attribution=result)
+        item = pb.ExplainItem(image_index=index, is_final=True, result=result)
         event = pb.ExplainStreamResponse(item=item)
         self._previews.tell_last((index, number), lambda: self._tell(event))
         return pb.AttributionResult()

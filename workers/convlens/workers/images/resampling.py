@@ -5,23 +5,23 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from convlens.v1 import network_pb2
+from convlens.v1 import image_pb2
 from convlens.workers.images.plan import Plan
 
 PILLOW = {
-    network_pb2.INTERPOLATION_BILINEAR: Image.Resampling.BILINEAR,
-    network_pb2.INTERPOLATION_BICUBIC: Image.Resampling.BICUBIC,
-    network_pb2.INTERPOLATION_NEAREST: Image.Resampling.NEAREST,
+    image_pb2.INTERPOLATION_BILINEAR: Image.Resampling.BILINEAR,
+    image_pb2.INTERPOLATION_BICUBIC: Image.Resampling.BICUBIC,
+    image_pb2.INTERPOLATION_NEAREST: Image.Resampling.NEAREST,
 }
 TORCH = {
-    network_pb2.INTERPOLATION_BILINEAR: "bilinear",
-    network_pb2.INTERPOLATION_BICUBIC: "bicubic",
-    network_pb2.INTERPOLATION_NEAREST: "nearest",
+    image_pb2.INTERPOLATION_BILINEAR: "bilinear",
+    image_pb2.INTERPOLATION_BICUBIC: "bicubic",
+    image_pb2.INTERPOLATION_NEAREST: "nearest",
 }
 
 
 def resample_bytes(
-    image: Image.Image, plan: Plan, interpolation: network_pb2.Interpolation.ValueType, grey: bool
+    image: Image.Image, plan: Plan, interpolation: image_pb2.Interpolation.ValueType, grey: bool
 ) -> torch.Tensor:
     """Mode L or RGB to float32 [1 or 3, crop height, crop width], the bytes divided by 255."""
     if grey and image.mode != "L":
@@ -35,7 +35,7 @@ def resample_bytes(
 
 
 def resample_floats(
-    image: torch.Tensor, plan: Plan, interpolation: network_pb2.Interpolation.ValueType, grey: bool
+    image: torch.Tensor, plan: Plan, interpolation: image_pb2.Interpolation.ValueType, grey: bool
 ) -> torch.Tensor:
     """[1 or 3, H, W] to [1 or 3, crop height, crop width], float32, kept within [0, 1]."""
     if grey and len(image) == 3:

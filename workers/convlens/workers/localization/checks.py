@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from math import isfinite, prod
 
 from convlens.contract.validation import Violation, invalid
-from convlens.v1 import quality_pb2, tensor_pb2
+from convlens.v1 import geometry_pb2, quality_pb2, tensor_pb2
 
 UINT8 = tensor_pb2.DATA_TYPE_UINT8
 
@@ -35,7 +35,7 @@ def check_true_region(region: quality_pb2.TrueRegion, height: int, width: int, f
         raise invalid(broken)
 
 
-def _wrong_box(box: quality_pb2.Box, height: int, width: int, field: str) -> Iterator[Violation]:
+def _wrong_box(box: geometry_pb2.Box, height: int, width: int, field: str) -> Iterator[Violation]:
     edges = {"left": box.left, "top": box.top, "right": box.right, "bottom": box.bottom}
     endless = [name for name, value in edges.items() if not isfinite(value)]
     for name in endless:

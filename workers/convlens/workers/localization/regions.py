@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from convlens.v1 import explanation_pb2, quality_pb2
+from convlens.v1 import explanation_pb2, geometry_pb2, quality_pb2
 from convlens.workers.localization.strength import points_nowhere, strength
 
 Array: TypeAlias = NDArray[Any]
@@ -22,14 +22,14 @@ class Region:
     somewhere; `box` is the smallest around it.
     """
 
-    box: quality_pb2.Box
+    box: geometry_pb2.Box
     mask: Mask
 
     @classmethod
     def of(cls, mask: Mask) -> "Region":
         """The region of a mask that is 1 somewhere."""
         (top, bottom), (left, right) = (_ends(mask, axis) for axis in (1, 0))
-        box = quality_pb2.Box(left=left, top=top, right=right, bottom=bottom)
+        box = geometry_pb2.Box(left=left, top=top, right=right, bottom=bottom)
         return cls(box, mask)
 
 
@@ -105,7 +105,7 @@ def _outside(place: float, low: Any, high: Any) -> Any:
     return np.maximum(np.maximum(low - place, place - high), 0)
 
 
-def _edges(box: quality_pb2.Box) -> Edges:
+def _edges(box: geometry_pb2.Box) -> Edges:
     return box.left, box.top, box.right, box.bottom
 
 

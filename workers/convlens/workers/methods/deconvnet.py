@@ -65,10 +65,10 @@ def check(layer: MapLayer, p: methods.Deconvnet, path: str) -> None:
 
     `path` names the parameters: "methods[0].deconvnet".
     """
-    broken = layer.missing(p.map, p.position.row, p.position.column, path)
-    if p.HasField("position") and not p.HasField("map"):
+    broken = layer.missing(p.map_index, p.position.row, p.position.column, path)
+    if p.HasField("position") and not p.HasField("map_index"):
         words = "must be set with position: the map whose unit it is"
-        broken.append(Violation(field=f"{path}.map", description=words))
+        broken.append(Violation(field=f"{path}.map_index", description=words))
     if broken:
         raise invalid(broken)
 
@@ -98,12 +98,12 @@ def _seeds(maps: Tensor, p: methods.Deconvnet) -> list[Seed]:
     """What to start from in maps [maps, height, width], the strongest first."""
     if p.HasField("position"):
         position = p.position.row, p.position.column
-        return [Seed(p.map, position, float(maps[p.map][position]))]
+        return [Seed(p.map_index, position, float(maps[p.map_index][position]))]
     strengths, units = maps.flatten(1).max(dim=1)
     order = strengths.argsort(descending=True, stable=True)[: p.strongest]
-    numbers = [p.map] if p.HasField("map") else [int(number) for number in order]
+    numbers = [p.map_index] if p.HasField("map_index") else [int(number) for number in order]
     places = [divmod(int(units[number]), maps.shape[-1]) for number in numbers]
-    whole = p.seed == methods.DECONVNET_SEED_WHOLE_MAP
+    whole = p.keep == methods.DECONVNET_KEEP_WHOLE_MAP
     return [
         Seed(number, None if whole else place, float(strengths[number]))
         for number, place in zip(numbers, places, strict=True)
@@ -141,9 +141,9 @@ def _result(found: Sequence[tuple[Patch, Tensor] | Failure]) -> DeconvnetResult:
 
 def _silence(p: methods.Deconvnet) -> str:
     """Why there is nothing to project, as the end of a sentence."""
-    if not p.HasField("map"):
+    if not p.HasField("map_index"):
         return "none of its maps is active in this picture; choose another layer"
     if not p.HasField("position"):
-        return f"map {p.map} is nowhere active in this picture; choose another map"
-    unit = f"unit ({p.position.row}, {p.position.column}) of map {p.map}"
+        return f"map {p.map_index} is nowhere active in this picture; choose another map"
+    unit = f"unit ({p.position.row}, {p.position.column}) of map {p.map_index}"
     return f"{unit} is not active in this picture; choose another unit"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from convlens.v1 import explanation_methods_pb2 as methods
+from convlens.v1 import image_pb2
 from convlens.workers.methods.randomness import uniform
 
 
@@ -15,15 +15,15 @@ def filled(x: Tensor, fill: int, *, mean: Sequence[float], sigma: float, seed: i
     `mean` is the colour that the network was trained with, `sigma` how much FILL_BLUR blurs, in
     pixels, and `seed` that of FILL_NOISE.
     """
-    if fill == methods.FILL_GREY:
+    if fill == image_pb2.FILL_GREY:
         return torch.full_like(x, 0.5)
-    if fill == methods.FILL_BLACK:
+    if fill == image_pb2.FILL_BLACK:
         return torch.zeros_like(x)
-    if fill == methods.FILL_MEAN:
+    if fill == image_pb2.FILL_MEAN:
         return torch.tensor(mean, dtype=x.dtype, device=x.device).view(-1, 1, 1).expand_as(x)
-    if fill == methods.FILL_BLUR:
+    if fill == image_pb2.FILL_BLUR:
         return blurred(x, sigma)
-    if fill == methods.FILL_NOISE:
+    if fill == image_pb2.FILL_NOISE:
         return uniform(x, seed, "fill")
     raise ValueError(f"no fill has the number {fill}")
 

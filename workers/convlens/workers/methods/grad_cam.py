@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from convlens.v1 import explanation_methods_pb2 as methods
-from convlens.v1 import network_pb2
+from convlens.v1 import image_pb2
 from convlens.workers.runner import Objective, Pass, Steps
 
 
@@ -39,10 +39,10 @@ def grad_cam(x: Tensor, score: Objective, p: methods.GradCam, call: int) -> Step
 def resized(coarse: Tensor, x: Tensor, interpolation: int) -> Tensor:
     """A map [rows, columns] brought to the size of a picture [channels, height, width]."""
     size, batch = x.shape[-2:], coarse[None, None]
-    if interpolation == network_pb2.INTERPOLATION_NEAREST:
+    if interpolation == image_pb2.INTERPOLATION_NEAREST:
         return interpolate(batch, size, mode="nearest-exact")[0, 0]
-    if interpolation == network_pb2.INTERPOLATION_BILINEAR:
+    if interpolation == image_pb2.INTERPOLATION_BILINEAR:
         return interpolate(batch, size, mode="bilinear", align_corners=False)[0, 0]
-    if interpolation == network_pb2.INTERPOLATION_BICUBIC:
+    if interpolation == image_pb2.INTERPOLATION_BICUBIC:
         return interpolate(batch, size, mode="bicubic", align_corners=False)[0, 0]
     raise ValueError(f"no interpolation has the number {interpolation}")

@@ -55,7 +55,7 @@ class MapLayer:
         """
         count, height, width = self.maps
         limits = (
-            ("map", map, count, "number of maps"),
+            ("map_index", map, count, "number of maps"),
             ("position.row", row, height, "height of the maps"),
             ("position.column", column, width, "width of the maps"),
         )

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from convlens.v1 import adversarial_pb2 as pb
-from convlens.v1.adversarial_pb2 import ATTACK_STATUS_BUDGET_EXHAUSTED, ATTACK_STATUS_FAILED
+from convlens.v1.adversarial_pb2 import ATTACK_STATUS_FAILED, ATTACK_STATUS_STEPS_EXHAUSTED
 from convlens.v1.attack_methods_pb2 import PGD, AttackMethod
 from convlens.v1.image_pb2 import GEOMETRY_AS_IS, Image
 from convlens.v1.target_pb2 import Target
@@ -114,13 +114,13 @@ def accuracy_under(weights: Path, seeds: Sequence[int], attack: PGD) -> float:
 def _withstood(workers: Workers, pictures: Pictures, attack: PGD) -> int:
     request = pb.AttackRequest(
         images=[_image(each) for each in pictures.images],
-        labels=[Target(class_index=int(each)) for each in pictures.labels],
+        true_classes=[Target(class_index=int(each)) for each in pictures.labels],
         method=AttackMethod(pgd=attack),
     )
     method = "AdversarialService/Attack"
     answer = workers.ask("analysis", method, request.SerializeToString())
     ends = [result.verdict.status for result in pb.AttackResponse.FromString(answer).results]
-    return sum(end in (ATTACK_STATUS_FAILED, ATTACK_STATUS_BUDGET_EXHAUSTED) for end in ends)
+    return sum(end in (ATTACK_STATUS_FAILED, ATTACK_STATUS_STEPS_EXHAUSTED) for end in ends)
 
 
 def _image(pixels: NDArray[np.uint8]) -> Image:

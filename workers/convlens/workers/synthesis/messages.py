@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from convlens.v1 import synthesis_pb2 as pb
-from convlens.v1.classification_pb2 import ClassScore
 from convlens.v1.receipt_pb2 import Cost
+from convlens.v1.target_pb2 import ClassScore
 from convlens.workers.images.encoding import in_8_bits, pixels_of, png
 from convlens.workers.synthesizers import Growth, Sketch
 from convlens.workers.targets import class_scores

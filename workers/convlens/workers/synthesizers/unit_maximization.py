@@ -66,9 +66,11 @@ def aim(layer: MapLayer, p: methods.UnitMaximization, path: str) -> Unit | Direc
     if p.WhichOneof("objective") == "direction":
         return _direction(layer, p.direction, f"{path}.direction")
     place = p.unit.position
-    if broken := layer.missing(p.unit.map, place.row, place.column, f"{path}.unit"):
+    if broken := layer.missing(p.unit.map_index, place.row, place.column, f"{path}.unit"):
         raise invalid(broken)
-    return Unit(p.unit.map, (place.row, place.column) if p.unit.HasField("position") else None)
+    return Unit(
+        p.unit.map_index, (place.row, place.column) if p.unit.HasField("position") else None
+    )
 
 
 def _direction(layer: MapLayer, tensor: tensor_pb2.Tensor, path: str) -> Direction:

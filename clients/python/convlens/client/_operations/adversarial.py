@@ -75,7 +75,7 @@ def attack(
 
     `method` is one of `convlens.client.methods`: `PGD(epsilon=8 / 255)`, `DeepFool()`. `target` is
     the class to lead to, by index, label or Rank, or LeastLikely(); left out, to any but the
-    image's own. `labels` are the true classes, one for each image; left out, the network's own
+    image's own. `true_classes` are those, one for each image; left out, the network's own
     predictions count as true.
 
     `stop_at_success` ends an image at its first success, which is the default; False runs all
@@ -113,7 +113,7 @@ def attack_stream(
 
     Gives AttackProgress now and then, an AttackItem for each image, in the order in which they are
     finished, and at the end AttackDone with the receipt. With `partial_items` the best so far comes
-    too, its status "unspecified"; `min_interval_ms` is the shortest time between two versions of
+    too, its status "in_progress"; `min_interval_ms` is the shortest time between two versions of
     one image, and between two messages of progress. Closing the generator cancels the call.
     `on_error="raise"` ends it with the first image that fails; `on_error="return"` yields an item
     with the error. `timeout` is for the whole stream, in seconds; left out, the server's own

@@ -18,7 +18,7 @@ from convlens.client._images import ArrayLike
 from convlens.client._operations.base import message_of
 from convlens.client._tensors import tensor_of
 from convlens.contract.rules import kind_of
-from convlens.v1 import quality_pb2, tensor_pb2
+from convlens.v1 import geometry_pb2, tensor_pb2
 
 M = TypeVar("M", bound=Message)
 
@@ -184,7 +184,7 @@ def _region(given: Any) -> m.TrueRegion:
         return given
     if _is_box(given):
         left, top, right, bottom = map(float, given)
-        box = quality_pb2.Box(left=left, top=top, right=right, bottom=bottom)
+        box = geometry_pb2.Box(left=left, top=top, right=right, bottom=bottom)
         return m.TrueRegion(box=box)
     mask = np.asarray(given) if isinstance(given, ArrayLike) else None
     if mask is None or mask.ndim != 2:

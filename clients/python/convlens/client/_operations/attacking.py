@@ -29,7 +29,7 @@ class AttackOptions(TypedDict, total=False):
     """What may be said beside the pictures and the attack; `attack` says what each means."""
 
     target: GoalInput | None
-    labels: LabelInput | Sequence[LabelInput]
+    true_classes: LabelInput | Sequence[LabelInput]
     stop_at_success: bool | None
     until_rounded_succeeds: bool
     through_resize: bool
@@ -44,7 +44,7 @@ def attack_parameters(
     method: Attack,
     *,
     target: GoalInput | None = None,
-    labels: LabelInput | Sequence[LabelInput] = (),
+    true_classes: LabelInput | Sequence[LabelInput] = (),
     stop_at_success: bool | None = None,
     until_rounded_succeeds: bool = False,
     through_resize: bool = False,
@@ -58,7 +58,7 @@ def attack_parameters(
     return {
         "method": wrapped("method", m.AttackMethod, method, also=""),
         "goal": None if target is None else _goal(target),
-        "labels": [target_of(label) for label in listed(labels)],
+        "true_classes": [target_of(each) for each in listed(true_classes)],
         "stop_at_success": stop_at_success,
         "until_rounded_succeeds": until_rounded_succeeds,
         "through_resize": through_resize,

@@ -86,7 +86,7 @@ def evaluate_robustness(
 ) -> Survey[LabeledInput, RobustnessEvent]:
     """Measures accuracy against the size of the change, on any number of labelled images.
 
-    `images` gives each image as a LabeledImage, or as (id, image, label). They are read as the
+    `images` gives each image as a LabeledImage, or as (id, image, true_class). They are read as the
     answers are taken, up to 128 ahead, in another thread and in constant memory.
 
     `attacks` are one or several of `convlens.client.methods`; `epsilons` are the budgets of those
@@ -164,10 +164,10 @@ def _survey(
 def _entry(given: object) -> tuple[LabeledImage, pb.LabeledImage]:
     """The image with its entry in a request, as far as it goes without pixels."""
     item = _labeled(given)
-    if cast(object, item.label) is None:
-        raise InvalidRequest(f"The image {item.id!r} has no label; give its true class.")
-    label = target_of(item.label)
-    entry = message_of(pb.LabeledImage, id=item.id, image=image_pb2.Image(), label=label)
+    if cast(object, item.true_class) is None:
+        raise InvalidRequest(f"The image {item.id!r} has no true class; give it by index or label.")
+    true_class = target_of(item.true_class)
+    entry = message_of(pb.LabeledImage, id=item.id, image=image_pb2.Image(), true_class=true_class)
     if problems := [each for each in violations(entry) if not each.field.startswith("image")]:
         words = "; ".join(f"{each.field} {each.description}" for each in problems)
         raise InvalidRequest(f"The image {item.id!r} cannot be sent: {words}.")
@@ -183,5 +183,5 @@ def _labeled(given: object) -> LabeledImage:
             return LabeledImage(*fields)
     raise InvalidRequest(
         f"An image is a {type(cast(object, given)).__name__}; it must be a LabeledImage, or "
-        "(id, image, label)."
+        "(id, image, true_class)."
     )

@@ -33,9 +33,10 @@ def synthesize(
     """Makes the pictures that a network answers to, and tells of them while they grow.
 
     `method` is one of `convlens.client.methods`: `ClassModel()` with a `target`,
-    `UnitMaximization(layer="conv3", unit=FeatureUnit(map=3))` or one with a `direction` in place of
-    the unit, `Inversion(layer="pool1")` with an `image` or a `code`, and `FoolingGradient()`,
-    `FoolingDirect()` or `FoolingCppn()` with none or a list of classes as `target`, or
+    `UnitMaximization(layer="conv3", unit=FeatureUnit(map_index=3))` or one with a `direction`
+    in place of the unit, `Inversion(layer="pool1")` with an `image` or a `code`, and
+    `FoolingGradient()`, `FoolingDirect()` or `FoolingCppn()` with none or a list of classes as
+    `target`, or
     `Fooling(confidence=0.999, gradient=FoolingGradient())`.
 
     `target` is a class by index or label. `image` is a picture as `classify` takes it, with its

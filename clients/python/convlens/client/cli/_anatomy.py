@@ -155,8 +155,8 @@ def _seen(seen: ReceptiveField | None) -> dict[str, str]:
 
 def _totals(found: Anatomy) -> Iterator[tuple[str, str]]:
     memory = found.training_memory
-    each = memory.activations + memory.activation_gradients
-    fixed = memory.parameters + memory.parameter_gradients + memory.momentum
+    each = memory.activation_bytes + memory.activation_gradient_bytes
+    fixed = memory.parameter_bytes + memory.parameter_gradient_bytes + memory.momentum_bytes
     yield "parameters", scaled(found.parameters)
     yield "multiply-adds", scaled(found.multiply_adds)
     yield (

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from convlens.client import Cost, methods
 from convlens.client._operations.asking import choices_of
 from convlens.client.cli import _options as options
-from convlens.client.cli._attack_calls import attacked, labels_of
+from convlens.client.cli._attack_calls import attacked, true_classes_of
 from convlens.client.cli._attack_output import AttackFolder, AttackOutput, VerdictTable
 from convlens.client.cli._calls import Picture, batches, shown_progress
 from convlens.client.cli._connection import connected
@@ -43,8 +43,8 @@ DESCRIBED = {"--method": methods.AttackMethod}
     "--least-likely", is_flag=True, help="Lead to the class that is least likely at first."
 )
 @click.option(
-    "--label",
-    "labels",
+    "--true-class",
+    "true_classes",
     multiple=True,
     type=Target(),
     metavar="LABEL|INDEX",
@@ -75,7 +75,7 @@ def attack(
     ctx: click.Context,
     pictures: tuple[str, ...],
     method: Message | None,
-    labels: tuple[Any, ...],
+    true_classes: tuple[Any, ...],
     out: Path | None,
     pixels: bool,
     overwrite: bool,
@@ -111,12 +111,13 @@ def attack(
     if pixels and out is None:
         raise click.UsageError("--pixels needs --out.", ctx)
     paths = found(pictures)
-    if labels and len(labels) != len(paths):
+    if true_classes and len(true_classes) != len(paths):
         raise click.UsageError(
-            f"--label must be there once for each picture: found {len(labels)} for {len(paths)}.",
+            f"--true-class must be there once for each picture: found {len(true_classes)} for "
+            f"{len(paths)}.",
             ctx,
         )
-    read = map(Picture.read, paths, labels or [None] * len(paths))
+    read = map(Picture.read, paths, true_classes or [None] * len(paths))
     # The sheet draws the change that was found, not what rounding left of it.
     given: dict[str, Any] = {**_given(question), "return_pixels": out is not None}
     with connected(server) as client:
@@ -124,7 +125,9 @@ def attack(
 
             def ask(batch: Sequence[Picture]) -> Cost:
                 data = [picture.data for picture in batch]
-                return client.estimate_attack(data, asked, labels=labels_of(batch), **given)
+                return client.estimate_attack(
+                    data, asked, true_classes=true_classes_of(batch), **given
+                )
 
             print_estimate(estimated(read, ask), as_json=as_json)
             return

@@ -49,7 +49,11 @@ def attacked(
     received: dict[int, AttackOutcome] = {}
     done, started = None, time.monotonic()
     if sent:
-        given: dict[str, Any] = {**options, "labels": labels_of(sent), "on_error": "return"}
+        given: dict[str, Any] = {
+            **options,
+            "true_classes": true_classes_of(sent),
+            "on_error": "return",
+        }
         data = [picture.data for picture in sent]
         with closing(client.attack_stream(data, method, **given)) as events:
             for event in events:
@@ -64,7 +68,7 @@ def attacked(
     return AttackCall(merged(pictures, in_order, _unread), done)
 
 
-def labels_of(pictures: Sequence[Picture]) -> list[Any]:
+def true_classes_of(pictures: Sequence[Picture]) -> list[Any]:
     """The true classes of the pictures; none where none was given."""
     return [picture.truth for picture in pictures if picture.truth is not None]
 

@@ -18,9 +18,9 @@ from convlens.contract.comments import comment_of
 
 NAME_WIDTH, LABEL_WIDTH = 24, 10
 # Statuses and rounded statuses as the table has them, where these are not the contract's words.
-STATUS_WORDS = {"already_misclassified": "wrong before", "budget_exhausted": "out of steps"}
+STATUS_WORDS = {"already_misclassified": "wrong before", "steps_exhausted": "out of steps"}
 ROUNDED_WORDS = {"succeeded": "yes", "failed": "no"}
-UNSUCCESSFUL = frozenset({"failed", "budget_exhausted", "deadline"})
+UNSUCCESSFUL = frozenset({"failed", "steps_exhausted", "deadline"})
 
 
 class AttackFolder(Folder):
@@ -130,8 +130,8 @@ def verdict_json(verdict: AttackVerdict, files: Mapping[str, str]) -> dict[str, 
     return {
         "status": verdict.status,
         "rounded_status": verdict.rounded_status,
-        "original_class": verdict.original_class,
-        "target_class": verdict.target_class,
+        "original_class_index": verdict.original_class_index,
+        "target_class_index": verdict.target_class_index,
         "before": [asdict(score) for score in verdict.before],
         "after": [asdict(score) for score in verdict.after],
         "after_rounding": [asdict(score) for score in verdict.after_rounding],

@@ -67,7 +67,7 @@ class AnswerTable:
         target = found.target
         yield found.method
         yield _class(target) if target else "–"
-        yield f"{target.logit:.2f}" if target else "–"
+        yield "–" if target is None or target.logit is None else f"{target.logit:.2f}"
         for score in found.scores:
             yield "–" if score.score is None else f"{score.score:.3f}"
         if self._with_box:

@@ -16,13 +16,15 @@ def at_one_scale(answers: Sequence[Sequence[Attribution]]) -> list[list[Attribut
     for own in answers:
         for found in own:
             for patch in _patches(found):
-                place = found.method_index, patch.map
+                place = found.method_index, patch.map_index
                 largest[place] = max(largest[place], patch.scale)
 
     def scaled(found: Attribution) -> Attribution:
         if not isinstance(found.details, DeconvnetDetails):
             return found
-        patches = [_at(patch, largest[found.method_index, patch.map]) for patch in _patches(found)]
+        patches = [
+            _at(patch, largest[found.method_index, patch.map_index]) for patch in _patches(found)
+        ]
         return replace(found, details=DeconvnetDetails(tuple(patches)))
 
     return [[scaled(found) for found in own] for own in answers]

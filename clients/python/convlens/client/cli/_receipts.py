@@ -172,9 +172,9 @@ def _recorded(call: Any, where: str, kind: type[Any]) -> Recorded:
     if of_synthesis:
         _check_source(request.method, len(call["pictures"]), where)
         return Recorded(receipt, request, call["pictures"], call["made"])
-    truths = request.labels if of_attack else request.true_regions
+    truths = request.true_classes if of_attack else request.true_regions
     if truths and len(truths) != len(call["pictures"]):
-        what = "labels" if of_attack else "true regions"
+        what = "true classes" if of_attack else "true regions"
         found = f"{len(call['pictures'])} pictures and {len(truths)} {what}"
         raise ValueError(f"{where} has {found}; there must be as many")
     return Recorded(receipt, request, call["pictures"])

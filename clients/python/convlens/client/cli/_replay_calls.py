@@ -92,7 +92,9 @@ def _attacked(
         "seed": request.seed,
         "allow_partial": request.allow_partial,
     }
-    return attacked(client, _with_truths(pictures, request.labels), request.method, options, show)
+    return attacked(
+        client, _with_truths(pictures, request.true_classes), request.method, options, show
+    )
 
 
 def _with_truths(pictures: Sequence[Picture], truths: Sequence[Any]) -> list[Picture]:

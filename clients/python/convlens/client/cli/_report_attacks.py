@@ -43,7 +43,7 @@ def attacked_of(method: Message, outcome: AttackOutcome) -> Attacked:
         adversarial=shown_png(found.png),
         before=found.before[:SHOWN],
         after=found.after[:SHOWN],
-        own=found.original_class,
+        own=found.original_class_index,
         flags=[about_flag(flag) for flag in found.flags],
         distances=list(_distances(found)),
         facts=[*parameters(method), *_facts(found)],

@@ -104,7 +104,9 @@ def _facts(found: Attribution) -> Iterator[tuple[str, str]]:
     yield "evaluations", f"{found.samples:,}"
     if (error := found.error_estimate) is not None:
         kind = error.kind.replace("_", " ")
-        yield "error", f"{number(error.relative * 100)} % ({kind})"
+        share = error.relative
+        size = number(error.absolute) if share is None else f"{number(share * 100)} %"
+        yield "error", f"{size} ({kind})"
     if found.values is not None:
         smallest, largest = float(found.values.min()), float(found.values.max())
         yield "range", f"{number(smallest)} to {number(largest)}"
@@ -131,10 +133,10 @@ def _unit(found: Attribution, part: Any) -> Unit:
         case ActivationMap():
             rows, columns = part.values.shape
             facts = [("strength", number(part.strength)), ("size", f"{rows} × {columns}")]
-            return Unit(f"Map {part.map}", shown_tile(part.image()), facts)
+            return Unit(f"Map {part.map_index}", shown_tile(part.image()), facts)
         case FilterPlanes():
             shape = " × ".join(map(str, part.weights.shape))
-            return Unit(f"Filter {part.map}", shown_tile(part.image()), [("size", shape)])
+            return Unit(f"Filter {part.map_index}", shown_tile(part.image()), [("size", shape)])
         case _:
             raise TypeError(f"{type(part).__name__} is no part of an answer")
 
@@ -152,7 +154,7 @@ def _patch(found: Attribution, part: DeconvnetPatch) -> Unit:
         ("from", f"{number(box.left)}, {number(box.top)}"),
     ]
     return Unit(
-        f"Map {part.map}",
+        f"Map {part.map_index}",
         shown_tile(part.image()),
         facts,
         shown_pixels(part.input_patch),

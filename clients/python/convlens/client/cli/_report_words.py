@@ -28,8 +28,10 @@ def number(value: float) -> str:
     return text.replace("-", "−")
 
 
-def percent(share: float) -> str:
-    """A share of 1: "99.7 %", and "< 0.1 %" of what is not nothing."""
+def percent(share: float | None) -> str:
+    """A share of 1: "99.7 %", "< 0.1 %" of what is not nothing, "–" where it is not known."""
+    if share is None:
+        return "–"
     return "< 0.1 %" if 0 < share < 0.0005 else f"{share * 100:.1f} %"
 
 

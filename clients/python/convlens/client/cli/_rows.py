@@ -46,7 +46,7 @@ class Rows:
             self._header()
         text = Text(fitted(printable(name), self._name_width, keep_start=False) + "  ")
         text.append(fitted(printable(result.top.label), self._label_width) + " ", "bold green")
-        text.append(self._bar(result.top.probability) + " ", "green")
+        text.append(self._bar(result.top.probability or 0) + " ", "green")
         text.append(percent(result.top.probability).rjust(7) + "  ")
         text.append(", ".join(_said(score) for score in result.classes[1:]), "dim")
         self.line(text)
@@ -85,9 +85,9 @@ def fitted(text: str, width: int, *, keep_start: bool = True) -> str:
     return set_cell_size(f"{start}…{end}", width)
 
 
-def percent(share: float) -> str:
-    """A share of 1 as people write it: "99.7 %"."""
-    return f"{share * 100:.1f} %"
+def percent(share: float | None) -> str:
+    """A share of 1 as people write it: "99.7 %", and "–" where it is not known."""
+    return "–" if share is None else f"{share * 100:.1f} %"
 
 
 def printable(text: str) -> str:

@@ -18,7 +18,7 @@ from convlens.client.cli._synthesis_options import making
 from convlens.client.cli._synthesis_settings import ENCODINGS
 from convlens.client.cli._targets import Target
 from convlens.client.methods import CanvasStart, Parametrization
-from convlens.v1.explanation_methods_pb2 import Position
+from convlens.v1.geometry_pb2 import Position
 from convlens.v1.tensor_pb2 import Tensor
 
 # What keeps pictures natural: Olah et al. 2017, doi:10.23915/distill.00007.
@@ -97,7 +97,9 @@ def unit(
         method.direction.CopyFrom(_numbers("direction", direction))
     else:
         place = Position(row=row or 0, column=column or 0)
-        found = methods.FeatureUnit(map=channel or 0, position=place if row is not None else None)
+        found = methods.FeatureUnit(
+            map_index=channel or 0, position=place if row is not None else None
+        )
         method.unit.CopyFrom(found)
     return Asked(methods.SynthesisMethod(unit_maximization=method))
 

@@ -88,10 +88,11 @@ def notes_of(found: Attribution) -> list[str]:
 
 def _unfinished(found: Attribution) -> Iterator[str]:
     details, error = found.details, found.error_estimate
+    missed = error.relative if error else None
     if found.is_partial:
         yield f"the time was over after {found.samples} samples"
     elif isinstance(details, IntegratedGradientsDetails) and not details.converged:
-        off = f", and the sum is off by {percent(error.relative)}" if error else ""
+        off = "" if missed is None else f", and the sum is off by {percent(missed)}"
         yield f"it has not converged after {found.samples} steps{off}; allow more with max-steps"
 
 

@@ -67,9 +67,9 @@ def _covered(result: OcclusionResult, *, layer: str, dtype: int, is_partial: boo
         windows_saved=result.windows_saved,
         full_passes_reason=result.full_passes_reason,
     )
-    if result.activation is not None and result.watched_map is not None:
+    if result.activation is not None and result.watched_map_index is not None:
         details.activation.CopyFrom(tensor_of(result.activation, dtype, checked=False))
-        details.watched_map = result.watched_map
+        details.watched_map_index = result.watched_map_index
         details.clean_activation = result.clean_activation or 0.0
     return Found(
         result.map.to(torch.float32),
@@ -91,13 +91,13 @@ def _notes(result: OcclusionResult) -> tuple[str, ...]:
 
 def _error(result: OcclusionResult) -> pb.ErrorEstimate | None:
     """That of patches that are cut, else that of windows that are missing."""
-    absolute, kind = result.approximation, pb.ERROR_KIND_APPROXIMATION
+    absolute, kind = result.approximation, pb.ERROR_ESTIMATE_KIND_APPROXIMATION
     if absolute is None:
-        absolute, kind = result.refinement, pb.ERROR_KIND_REFINEMENT
+        absolute, kind = result.refinement, pb.ERROR_ESTIMATE_KIND_REFINEMENT
     if absolute is None:
         return None
     largest = float(result.map.abs().max())
-    relative = absolute / largest if largest else 0.0
+    relative = absolute / largest if largest else None
     return pb.ErrorEstimate(kind=kind, absolute=absolute, relative=relative)
 
 

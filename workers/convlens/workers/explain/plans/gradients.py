@@ -92,7 +92,7 @@ def plan_smooth_grad(subject: Subject, wanted: Wanted) -> Planned:
 def _smooth(p: methods.SmoothGrad, result: SmoothGradResult, is_partial: bool = False) -> Found:
     signed = p.form == methods.SMOOTH_GRAD_FORM_SIGNED and is_signed(p.reduction)
     error = explanation_pb2.ErrorEstimate(
-        kind=explanation_pb2.ERROR_KIND_STANDARD_ERROR,
+        kind=explanation_pb2.ERROR_ESTIMATE_KIND_STANDARD_ERROR,
         absolute=result.standard_error,
         relative=_share(result.standard_error, float(result.map.abs().max())),
     )
@@ -162,7 +162,7 @@ def _integrated(
         score=result.score, baseline_score=result.baseline_score, converged=result.converged
     )
     error = explanation_pb2.ErrorEstimate(
-        kind=explanation_pb2.ERROR_KIND_COMPLETENESS,
+        kind=explanation_pb2.ERROR_ESTIMATE_KIND_COMPLETENESS,
         absolute=result.error,
         relative=_share(result.error, difference),
     )
@@ -177,6 +177,6 @@ def _integrated(
     )
 
 
-def _share(part: float, whole: float) -> float:
-    """How much of the whole a part is; 0 of nothing."""
-    return part / whole if whole else 0.0
+def _share(part: float, whole: float) -> float | None:
+    """How much of the whole a part is; None of nothing."""
+    return part / whole if whole else None

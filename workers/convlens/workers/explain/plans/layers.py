@@ -67,7 +67,7 @@ def plan_activations(subject: Subject, wanted: Wanted) -> Planned:
 
 def _activation(found: ActivationMap, dtype: int) -> pb.ActivationMap:
     return pb.ActivationMap(
-        map=found.map, strength=found.strength, values=tensor_of(found.values, dtype)
+        map_index=found.map, strength=found.strength, values=tensor_of(found.values, dtype)
     )
 
 
@@ -92,7 +92,7 @@ def plan_filters(subject: Subject, wanted: Wanted) -> Planned:
         del picture, target
         details = pb.FiltersDetails(
             filters=[
-                pb.FilterPlanes(map=number, weights=tensor_of(planes, wanted.dtype))
+                pb.FilterPlanes(map_index=number, weights=tensor_of(planes, wanted.dtype))
                 for number, planes in enumerate(result.filters)
             ]
         )

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from convlens.v1 import explanation_methods_pb2 as methods
 from convlens.v1 import explanation_pb2 as pb
-from convlens.v1 import quality_pb2
+from convlens.v1 import geometry_pb2
 from convlens.workers.explain.attributions import tensor_of
 from convlens.workers.explain.found import RECONSTRUCTION, Found, converted
 from convlens.workers.explain.patches import draw_patches
@@ -72,7 +72,7 @@ def plan_deconvnet(subject: Subject, wanted: Wanted) -> Planned:
         return converted(deconvnet(picture.x, layer, p), convert, convert)
 
     channels, height, width = subject.shape
-    patches = 1 if p.HasField("map") else p.strongest
+    patches = 1 if p.HasField("map_index") else p.strongest
     return Planned(begin, channels * height * width * (1 + 2 * patches))
 
 
@@ -93,7 +93,7 @@ def _projected(result: DeconvnetResult, *, layer: str, notes: tuple[str, ...], d
 
 def _patch(patch: Patch, dtype: int) -> pb.DeconvnetPatch:
     made = pb.DeconvnetPatch(
-        map=patch.map,
+        map_index=patch.map,
         activation=patch.activation,
         receptive_field=_box(patch.field),
         reconstruction=tensor_of(patch.reconstruction.movedim(0, -1), dtype),
@@ -105,8 +105,8 @@ def _patch(patch: Patch, dtype: int) -> pb.DeconvnetPatch:
     return made
 
 
-def _box(box: Box) -> quality_pb2.Box:
-    return quality_pb2.Box(left=box.left, top=box.top, right=box.right, bottom=box.bottom)
+def _box(box: Box) -> geometry_pb2.Box:
+    return geometry_pb2.Box(left=box.left, top=box.top, right=box.right, bottom=box.bottom)
 
 
 def _draw(made: pb.Attribution, rendering: pb.Rendering) -> None:

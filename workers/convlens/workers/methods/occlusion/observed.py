@@ -32,7 +32,7 @@ class OcclusionResult:
     probability: Tensor
     predicted_class: Tensor
     activation: Tensor | None
-    watched_map: int | None
+    watched_map_index: int | None
     clean_activation: float | None
     window: int
     stride: int
@@ -137,7 +137,7 @@ class Observed:
             probability=self._probability.clone(),
             predicted_class=self._predicted.clone(),
             activation=self._activation.clone() if watched else None,
-            watched_map=self._strongest if watched else None,
+            watched_map_index=self._strongest if watched else None,
             clean_activation=float(self._totals[self._strongest]) if watched else None,
             window=grid.window,
             stride=grid.stride,
