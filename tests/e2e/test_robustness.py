@@ -176,7 +176,7 @@ def test_a_bad_image_is_counted_and_stops_nobody(attacking: Any, pictures: list[
     assert {point.images for point in end.points} == {1}
     said = {name: item.error.message for name, item in found.items()}
     assert said[good.id] == ""
-    assert "images[1].label.label is 'sqare'" in said["unknown class"]
+    assert "images[1].true_class.label is 'sqare'" in said["unknown class"]
     assert "batch.images[2].label is a rank" in said["ranked"]
     assert "image must be set" in said["empty"] and "label must be set" in said["unlabeled"]
     assert "id must not be empty" in said[""] or "id must be set" in said[""]
