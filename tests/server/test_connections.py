@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +13,8 @@ import pytest
 
 from convlens.client import Client
 from convlens.client.methods import PGD
-from convlens.contract.pools import Pool
 from convlens.internal.v1.job_pb2 import Job, Reply
 from convlens.server import gateway
-from convlens.server.engine import Engine
 from convlens.server.gateway import Gateway
 from convlens.server.metrics import Metrics
 from convlens.server.settings import Settings
@@ -24,6 +22,7 @@ from convlens.v1.classification_pb2 import ClassifyRequest
 from convlens.v1.image_pb2 import Image
 from convlens.v1.network_pb2 import Network
 from tests.conftest import RunningServer
+from tests.server.quiet_engine import Quiet
 
 # Seconds, and steps of an attack that take longer.
 AGE, STEPS = 0.2, 100
@@ -88,34 +87,16 @@ def test_an_ageing_connection_loses_no_call(
     assert len(peers) > 3 and calls > 3
 
 
-class Silent(Engine):
+class Silent(Quiet):
     """Answers nobody until it is told to."""
 
     def __init__(self) -> None:
         self.asked, self.answers = asyncio.Event(), asyncio.Event()
 
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
-
-    def networks(self) -> Sequence[Network]:
-        return [Network(name="silent", version="1")]
-
-    def can_answer(self, pool: Pool) -> bool:
-        return True
-
     async def call(self, network: Network, job: Job) -> Reply:
         self.asked.set()
         await self.answers.wait()
         return Reply(response=b"answered")
-
-    async def stream(self, network: Network, job: Job) -> AsyncGenerator[Reply, None]:
-        yield await self.call(network, job)
-
-    async def load(self, name: str, version: str, traffic_weight: float | None) -> Network:
-        raise NotImplementedError
-
-    async def unload(self, name: str, version: str) -> None: ...
 
 
 async def outcome_of_a_silent_call() -> str:

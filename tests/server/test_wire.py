@@ -1,7 +1,7 @@
 """The way back to a caller who reads slowly: the status comes after the last message."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import grpc
@@ -9,39 +9,25 @@ from grpc_status import rpc_status
 
 from convlens.contract import Failure
 from convlens.contract.errors import reason_name
-from convlens.contract.pools import Pool
 from convlens.internal.v1.job_pb2 import Job, Reply
 from convlens.server.contract import RPCS
-from convlens.server.engine import Engine
 from convlens.server.gateway import Gateway
 from convlens.server.metrics import Metrics
 from convlens.server.settings import Settings
 from convlens.v1.network_pb2 import Network
 from tests.faults.seeds import requests_of
+from tests.server.quiet_engine import Quiet
 
 PATH = "/convlens.v1.SynthesisService/Synthesize"
 # More than the windows of HTTP/2 hold for somebody who does not read.
 LARGE = bytes(8 * 2**20)
 
 
-class Talkative(Engine):
-    """Answers every job with one large message, and never ends it."""
+class Talkative(Quiet):
+    """Begins to answer every job, with one large message, and never ends it."""
 
     def __init__(self) -> None:
         self.left = asyncio.Event()
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
-
-    def networks(self) -> Sequence[Network]:
-        return [Network(name="shapes", version="1")]
-
-    def can_answer(self, pool: Pool) -> bool:
-        return True
-
-    async def call(self, network: Network, job: Job) -> Reply:
-        return Reply(response=LARGE)
 
     async def stream(self, network: Network, job: Job) -> AsyncGenerator[Reply, None]:
         try:
@@ -49,11 +35,6 @@ class Talkative(Engine):
             await asyncio.Event().wait()
         finally:
             self.left.set()
-
-    async def load(self, name: str, version: str, traffic_weight: float | None) -> Network:
-        return self.networks()[0]
-
-    async def unload(self, name: str, version: str) -> None: ...
 
 
 async def ended(server: Gateway, engine: Talkative) -> str:

@@ -14,7 +14,7 @@ from convlens.server.settings import Settings
 from convlens.v1.classification_pb2 import ClassifyRequest, ClassifyResponse
 from convlens.v1.image_pb2 import Image
 from convlens.v1.network_pb2 import Network
-from tests.server.access.serving import Quiet
+from tests.server.quiet_engine import Quiet
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PICTURE = b"PICTURE-271828"
