@@ -177,8 +177,8 @@ def test_a_bad_image_is_counted_and_stops_nobody(attacking: Any, pictures: list[
     said = {name: item.error.message for name, item in found.items()}
     assert said[good.id] == ""
     assert "images[1].true_class.label is 'sqare'" in said["unknown class"]
-    assert "batch.images[2].label is a rank" in said["ranked"]
-    assert "image must be set" in said["empty"] and "label must be set" in said["unlabeled"]
+    assert "batch.images[2].true_class is a rank" in said["ranked"]
+    assert "image must be set" in said["empty"] and "true_class must be set" in said["unlabeled"]
     assert "id must not be empty" in said[""] or "id must be set" in said[""]
     assert said["broken"]
 

@@ -184,7 +184,9 @@ def test_calls_whose_callers_gave_up_end(
         stub = classification(channel)
         calls = [stub.Classify.future(many, timeout=0.02 * i) for i in range(1, 17)]
         codes = {error.code() for call in calls if (error := call.exception(20))}
-        assert codes == {grpc.StatusCode.DEADLINE_EXCEEDED}
+        # Some may be told at the door that they would come too late.
+        hopeless = {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert codes - hopeless == {grpc.StatusCode.DEADLINE_EXCEEDED}
         wait_until(lambda: replica_of(front).outstanding == 0)
         assert label(stub.Classify(request_, timeout=20)) == "arrow"
     assert psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
