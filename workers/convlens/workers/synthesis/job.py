@@ -92,7 +92,7 @@ class SynthesizeJob(AnalysisJob[Made]):
         growth = yield from making.begin(task, self._picture)
         sketches = [sketch for sketch in growth.sketches if sketch is not None]
         if not sketches:
-            # Every class has a picture after the first generation, unless none of them can be ranked.
+            # Every class has one after the first generation, unless the answers are no numbers.
             raise self._not_finite(task, "its scores are not")
         pixels = torch.stack([sketch.pixels for sketch in sketches])
         self._check_finite(pixels, task, "its pixels are not")
