@@ -28,9 +28,9 @@ class Lists:
         if PARAMETER not in parameters:
             return cls()
         found = json.loads(parameters[PARAMETER]["string_value"])
-        told = set[str](found.get("pools", POOLS))
-        pools = tuple(pool for pool in POOLS if pool in told)
-        return cls(tuple(found["networks"]), tuple(found["loadable"]), pools)
+        told = found.get("pools") or POOLS
+        pools: list[Pool] = [pool for pool in POOLS if pool in told]
+        return cls(tuple(found["networks"]), tuple(found["loadable"]), tuple(pools))
 
 
 def first_models(loaded: Sequence[str]) -> dict[str, str]:
