@@ -1,7 +1,7 @@
 """Follows a Dockerfile in plain folders: each stage is a copy of a clean Debian, each RUN a chroot.
 
-What differs from an image: Debian comes from debootstrap, without Docker's base; USER holds for what
-is run in the end, not for layers; and nothing is cached but uv's downloads. Needs root and Linux.
+What differs from an image: Debian comes from debootstrap, not from Docker; USER holds for what is
+run in the end, not for layers; and nothing is cached but uv's downloads. Needs root and Linux.
 """
 
 import json
@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dockerfile_parse import DockerfileParser
 
@@ -44,15 +45,12 @@ class Stage:
 def instructions(dockerfile: Path) -> list[tuple[str, str]]:
     """Each instruction and its text, without comments and the ends of lines."""
     with dockerfile.open("rb") as file:
-        found = DockerfileParser(fileobj=file).structure
+        # It reads bytes, whatever its types say.
+        opened: Any = file
+        found = DockerfileParser(fileobj=opened).structure
     return [
         (each["instruction"], each["value"]) for each in found if each["instruction"] != "COMMENT"
     ]
-
-
-def packages(dockerfile: Path) -> list[str]:
-    """The texts of all RUN instructions."""
-    return [text for name, text in instructions(dockerfile) if name == "RUN"]
 
 
 def debian(folder: Path, suite: str = "bookworm") -> Path:
@@ -185,7 +183,10 @@ def contained(
         f"mkdir -p {root}/dev/shm",
     ]
     for source, target in mounts:
-        steps += [f"mkdir -p {root}{target}", f"mount --bind {shlex.quote(str(source))} {root}{target}"]
+        steps += [
+            f"mkdir -p {root}{target}",
+            f"mount --bind {shlex.quote(str(source))} {root}{target}",
+        ]
     if sealed:
         steps += [
             f"mount -o remount,bind,ro {root}",
