@@ -29,11 +29,20 @@ def broken() -> Reply:
 
 
 class FakeTriton(grpc_stubs.GRPCInferenceServiceServicer):
-    """Serves `networks` from the start and has `loadable` in its repository, with their weights."""
+    """Serves `networks` from the start and has `loadable` in its repository, with their weights.
 
-    def __init__(self, networks: dict[str, float], loadable: dict[str, float]) -> None:
+    Of each network it has `pools` alone.
+    """
+
+    def __init__(
+        self,
+        networks: dict[str, float],
+        loadable: dict[str, float],
+        pools: Sequence[Any] = POOLS,
+    ) -> None:
         self._weights = {**networks, **loadable}
-        self.lists = {"networks": [*networks], "loadable": [*loadable]}
+        self.pools = pools
+        self.lists = {"networks": [*networks], "loadable": [*loadable], "pools": [*pools]}
         self.loaded: dict[str, dict[str, Any]] = {}
         # What was asked, such as "load shapes@1-inference" or "Describe shapes@1-inference".
         self.asked: list[str] = []
@@ -51,14 +60,15 @@ class FakeTriton(grpc_stubs.GRPCInferenceServiceServicer):
         self.dead: dict[str, int] = {}
         self.address = ""
         for name in networks:
-            for pool in POOLS:
+            for pool in pools:
                 self.loaded[f"{name}-{pool}"] = self.file(f"{name}-{pool}")
 
     @asynccontextmanager
-    async def serve(self) -> AsyncGenerator["FakeTriton"]:
+    async def serve(self, address: str = "127.0.0.1:0") -> AsyncGenerator["FakeTriton"]:
         server = grpc.aio.server()
         grpc_stubs.add_GRPCInferenceServiceServicer_to_server(self, server)
-        self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        port = server.add_insecure_port(address)
+        self.address = f"{address.rpartition(':')[0]}:{port}"
         await server.start()
         try:
             yield self
@@ -101,6 +111,9 @@ class FakeTriton(grpc_stubs.GRPCInferenceServiceServicer):
         if model in self.failing:
             why = "Internal: ValueError: no such layer\n\nAt:\n  /srv/model.py(3): initialize\n;\n"
             text = f"load failed for model '{model}': version 1 is at UNAVAILABLE state: {why}"
+            await context.abort(grpc.StatusCode.INTERNAL, text)
+        if not model.endswith(tuple(self.pools)):
+            text = f"failed to load '{model}', failed to poll from model repository"
             await context.abort(grpc.StatusCode.INTERNAL, text)
         self.dead.pop(model, None)
         if config := request.parameters["config"].string_param:

@@ -1,5 +1,6 @@
 """The model repository that convlens-workers writes for Triton."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,35 @@ def test_the_command_says_what_is_served(tmp_path: Path) -> None:
         "loadable shapes@2-inference",
         "loadable shapes@2-analysis",
     ]
+
+
+def test_a_triton_may_be_for_one_pool(tmp_path: Path) -> None:
+    file, out = tmp_path / "networks.yaml", tmp_path / "out"
+    file.write_text(FILE)
+    arguments = ["repository", "--config", str(file), "--out", str(out), "--gpus", "0"]
+    result = CliRunner().invoke(program, [*arguments, "--pool", "analysis"])
+    assert result.output.splitlines() == ["served shapes@1-analysis", "loadable shapes@2-analysis"]
+    assert len(list(out.iterdir())) == 2
+    lists = json.loads(parsed(out / "shapes@1-analysis").parameters["lists"].string_value)
+    assert lists == {"networks": ["shapes@1"], "loadable": ["shapes@2"], "pools": ["analysis"]}
+
+
+@pytest.mark.parametrize(
+    ("flags", "size"),
+    [
+        # Two networks of two workers each, and two more while one of them is healed.
+        (["--pool", "inference", "--gpus", "0"], "18Mi"),
+        (["--pool", "analysis", "--gpus", "0"], "9Mi"),
+        (["--gpus", "0"], "24Mi"),
+        # As many on each GPU.
+        (["--pool", "analysis", "--gpus", "3"], "27Mi"),
+    ],
+)
+def test_the_size_of_the_shared_memory(tmp_path: Path, flags: list[str], size: str) -> None:
+    file = tmp_path / "networks.yaml"
+    file.write_text(FILE)
+    arguments = ["shared-memory", "--config", str(file), "--message-bytes", str(2**20)]
+    assert CliRunner().invoke(program, [*arguments, *flags]).output == f"{size}\n"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from convlens.server.cache import Cache
 from convlens.server.dispatch import Dispatcher
 from convlens.server.engine import Engine, EngineError
 from convlens.server.evaluation import Evaluator
-from convlens.server.health import Health
+from convlens.server.health import LIVENESS, READINESS, STARTUP, Health
 from convlens.server.metrics import Metrics, MetricsPort
 from convlens.server.networks import Networks
 from convlens.server.rpc import Implementations, Onion, Streaming
@@ -110,7 +110,7 @@ class Gateway:
     ) -> None:
         """Drains: says so, refuses new work, lets accepted work end, then closes what is behind."""
         self._watch.cancel()
-        for name in ("", *self._services):
+        for name in ("", READINESS, *self._services):
             self._health.set(name, False)
         await asyncio.sleep(self._settings.drain_delay)
         if not await self._onion.drain(self._settings.drain_timeout):
@@ -213,11 +213,17 @@ class Gateway:
             reflection.enable_server_reflection(names, self._server)
 
     async def _watch_health(self) -> None:
-        """Tells the health service which services can answer; "" stands for all that are built."""
+        """Tells the health service which services can answer; "" stands for all that are built.
+
+        Where one pool is away the server is not to lose the callers of the other.
+        """
         told: dict[str, bool] = {}
         while True:
             able = {service: self._can_answer(service) for service in self._services}
             able[""] = all(able.values())
+            able[READINESS] = any(self._engine.can_answer(pool) for pool in POOLS)
+            able[STARTUP] = able[READINESS] or told.get(STARTUP, False)
+            able[LIVENESS] = True
             for service, well in able.items():
                 if told.get(service) != well:
                     self._health.set(service, well)

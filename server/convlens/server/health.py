@@ -10,6 +10,9 @@ Status = health_pb2.HealthCheckResponse
 _Servicer: Any = health_pb2_grpc.HealthServicer
 # What is told again of a name that nobody has: errors must fit into what gRPC carries.
 LONGEST = 200
+# What probes of Kubernetes ask for: whether a network has ever been ready, whether anything can be
+# answered now, and whether the process lives, whatever is behind it.
+STARTUP, READINESS, LIVENESS = "startup", "readiness", "liveness"
 
 
 class Health(_Servicer):

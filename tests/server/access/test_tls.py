@@ -231,12 +231,15 @@ async def test_probes_need_no_tls_and_get_at_nothing_else(files: Files, tokens: 
             grpc.aio.secure_channel(str(gateway.address), files.credentials(files.ca)) as own,
         ):
             service = "convlens.v1.ClassificationService"
+            for name in ("readiness", "liveness", "startup"):
+                assert await health(probe, name) == health_pb2.HealthCheckResponse.SERVING
             for channel in (probe, own):
                 assert await health(channel) == health_pb2.HealthCheckResponse.SERVING
                 assert await health(channel, service) == health_pb2.HealthCheckResponse.SERVING
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await ask(probe, LIST, metadata=bearer("t-lab"))
             assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+            service_down = health_pb2.HealthCheckResponse.NOT_SERVING
             engine: Any = gateway._engine
             engine.able = False
             watch: Any = health_pb2_grpc.HealthStub(probe)
@@ -244,7 +247,11 @@ async def test_probes_need_no_tls_and_get_at_nothing_else(files: Files, tokens: 
                 async for told in watch.Watch(health_pb2.HealthCheckRequest(service=service)):
                     if told.status == health_pb2.HealthCheckResponse.NOT_SERVING:
                         break
-            assert await health(probe) == health_pb2.HealthCheckResponse.NOT_SERVING
+            # What Kubernetes asks: nothing can be answered, yet the process lives and has started.
+            names = ("", "readiness", "liveness", "startup")
+            assert [await health(probe, name) == service_down for name in names] == (
+                [True, True, False, False]
+            )
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2]))).close()
 

@@ -2,16 +2,26 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
+from convlens.contract.pools import POOLS, Pool
 from convlens.workers.config import Config, ConfigError, load_config
 
 config_option = click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
     help="networks.yaml; left out, the bundled networks.",
+)
+pool_option = click.option(
+    "--pool",
+    type=click.Choice(POOLS),
+    help="The pool that this Triton is for, where each has Tritons of its own; left out, both.",
+)
+gpus_option = click.option(
+    "--gpus", type=click.IntRange(0), help="GPUs to use; left out, those of this machine."
 )
 
 
@@ -28,10 +38,9 @@ def program() -> None:
     required=True,
     help="The folder to write.",
 )
-@click.option(
-    "--gpus", type=click.IntRange(0), help="GPUs to use; left out, those of this machine."
-)
-def repository(config: Path | None, out: Path, gpus: int | None) -> None:
+@gpus_option
+@pool_option
+def repository(config: Path | None, out: Path, gpus: int | None, pool: Pool | None) -> None:
     """Write the model repository that Triton serves, one model for each pool of each network.
 
     Weights that have a name are downloaded first, unless they are here.
@@ -44,11 +53,7 @@ def repository(config: Path | None, out: Path, gpus: int | None) -> None:
 
     loaded = load_config(config)
     _fetch(loaded)
-    if gpus is None:
-        import torch
-
-        gpus = torch.cuda.device_count()
-    names = write_repository(loaded, gpus, out)
+    names = write_repository(loaded, _count(gpus), out, _pools(pool))
     served = {entry.reference for entry in loaded.networks}
     for name in names:
         # The first word is for programs: what is to be loaded from the start.
@@ -83,6 +88,42 @@ def check(ctx: click.Context, config: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(as_document(reports))
     ctx.exit(0 if all(report.ok for report in reports) else 1)
+
+
+@program.command("shared-memory")
+@config_option
+@gpus_option
+@pool_option
+@click.option(
+    "--message-bytes",
+    type=click.IntRange(1),
+    required=True,
+    help="Largest message, the setting max_message_bytes of the server.",
+)
+def shared_memory(
+    config: Path | None, gpus: int | None, pool: Pool | None, message_bytes: int
+) -> None:
+    """Print how large /dev/shm must be where Triton runs, as a size for Kubernetes.
+
+    \b
+    convlens-workers shared-memory --pool analysis --gpus 1 --message-bytes 67108864
+    """
+    from convlens.workers.triton.sizing import shared_memory_of
+
+    needed = shared_memory_of(load_config(config), _count(gpus), message_bytes, _pools(pool))
+    click.echo(f"{-(-needed // 2**20)}Mi")
+
+
+def _pools(pool: Pool | None) -> Sequence[Pool]:
+    return (pool,) if pool else POOLS
+
+
+def _count(gpus: int | None) -> int:
+    if gpus is not None:
+        return gpus
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def _fetch(config: Config) -> None:

@@ -1,14 +1,14 @@
 """What Triton is asked and told of its models: which are loaded, and with what configuration."""
 
 import json
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.json_format import MessageToDict
 from tritonclient.grpc import service_pb2  # pyright: ignore[reportMissingTypeStubs]
 
-from convlens.contract.pools import POOLS, model_name
+from convlens.contract.pools import Pool, model_name
 from convlens.server.triton.texts import fault_of_error
 
 # Triton's own messages, which come without types.
@@ -17,7 +17,8 @@ T = TypeVar("T")
 
 # The configuration of a model, as loading takes it.
 Config: TypeAlias = dict[str, Any]
-# Both models of a network, the inference pool's first: their configurations, None where not loaded.
+# The models of a network, the inference pool's first where it is there: their configurations, None
+# where not loaded.
 Before: TypeAlias = Mapping[str, Config | None]
 
 # The parameters of a model: its entry of networks.yaml; the entry before its weight was changed;
@@ -64,10 +65,10 @@ class Control:
         """Starts a model anew, with the same configuration."""
         await self.load(model, next_generation(await self.config(model)))
 
-    async def before(self, name: str, version: str) -> Before:
-        """The models of a network as they are now."""
+    async def before(self, name: str, version: str, pools: Sequence[Pool]) -> Before:
+        """The models of a network's pools as they are now."""
         loaded = await self.loaded()
-        models = [model_name(name, version, pool) for pool in POOLS]
+        models = [model_name(name, version, pool) for pool in pools]
         return {each: await self.config(each) if each in loaded else None for each in models}
 
     async def load_network(self, before: Before, traffic_weight: float | None) -> None:
@@ -76,15 +77,16 @@ class Control:
         Nobody serves the network before its last model is loaded. The weight is told by the first,
         which has it by then: so no request goes by another one.
         """
-        [inference, analysis] = before
-        if not before[inference]:
+        [first, *others] = before
+        if not before[first]:
             # Triton does not say what the repository has for a model that is not loaded.
-            await self.load(inference)
-        config = await self.config(inference)
+            await self.load(first)
+        config = await self.config(first)
         if weigh(config, traffic_weight):
-            await self.load(inference, next_generation(config))
-        if not before[analysis]:
-            await self.load(analysis)
+            await self.load(first, next_generation(config))
+        for other in others:
+            if not before[other]:
+                await self.load(other)
 
     async def restore(self, before: Before) -> None:
         """Makes the models of a network what they were."""

@@ -94,7 +94,7 @@ class TritonEngine(Engine):
 
     async def _run(self, network: Network, pool: Pool, job: Job) -> AsyncGenerator[Reply, None]:
         model = model_name(network.name, network.version, pool)
-        replica = self._choose(model, network)
+        replica = self._choose(model, network, pool)
         for attempt in (1, 2):
             # What is sent to a model that is being healed would still reach the dead worker.
             await _healed(replica, model, network)
@@ -113,9 +113,13 @@ class TritonEngine(Engine):
             job.remaining_us -= time.monotonic_ns() // 1000 - job.sent_us
             job.sent_us = time.monotonic_ns() // 1000
 
-    def _choose(self, model: str, network: Network) -> Replica:
-        """The least busy server, of those where the model is well if there are any."""
-        reachable = [replica for replica in self._fleet.replicas() if replica.reachable]
+    def _choose(self, model: str, network: Network, pool: Pool) -> Replica:
+        """The least busy server of the pool, of those where the model is well if there are any."""
+        reachable = [
+            replica
+            for replica in self._fleet.replicas()
+            if replica.reachable and pool in replica.pools
+        ]
         if not reachable:
             raise unavailable(network, "no server of its pool is in reach")
         return min(_able(reachable, model) or reachable, key=_load)

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 import grpc
 from tritonclient.grpc import service_pb2  # pyright: ignore[reportMissingTypeStubs]
 
-from convlens.internal.v1.job_pb2 import Job
+from convlens.contract import ErrorReason, Failure
+from convlens.internal.v1.job_pb2 import Job, Reply
 from convlens.server.dispatch import CLOCK
 from convlens.server.triton.texts import (
     Fault,
@@ -140,3 +141,9 @@ def options(host: str) -> Sequence[tuple[str, Any]]:
     if host:
         chosen.append(("grpc.ssl_target_name_override", host))
     return chosen
+
+
+def is_internal(reply: Reply) -> bool:
+    """Whether a worker says that it is broken; a full queue, for one, is an answer like another."""
+    known = Failure.from_status(reply.error) if reply.HasField("error") else None
+    return known is not None and known.reason is ErrorReason.ERROR_REASON_INTERNAL

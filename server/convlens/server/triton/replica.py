@@ -11,8 +11,7 @@ import grpc
 import structlog
 from tritonclient.grpc import service_pb2_grpc  # pyright: ignore[reportMissingTypeStubs]
 
-from convlens.contract import ErrorReason, Failure
-from convlens.contract.pools import CANARY, DESCRIBE, POOLS, model_name, network_of
+from convlens.contract.pools import CANARY, DESCRIBE, POOLS, Pool, model_name, network_of
 from convlens.internal.v1.canary_pb2 import CanaryRequest
 from convlens.internal.v1.job_pb2 import Job, Reply
 from convlens.server.metrics import TritonMetrics
@@ -22,12 +21,13 @@ from convlens.server.triton.jobs import (
     Following,
     answers,
     begin,
+    is_internal,
     next_of,
     options,
     own_job,
     wind_up,
 )
-from convlens.server.triton.lists import Lists
+from convlens.server.triton.lists import Lists, first_models
 from convlens.server.triton.model import Model
 from convlens.server.triton.texts import Fault, TritonFault
 from convlens.v1.network_pb2 import Network
@@ -92,6 +92,11 @@ class Replica:
         """Whether the model answers here, as far as is known."""
         known = self._models.get(model)
         return self.reachable and known is not None and known.healthy
+
+    @property
+    def pools(self) -> Sequence[Pool]:
+        """Those that its repository has; all, before a model told them."""
+        return self.lists.pools if self.lists else POOLS
 
     async def close(self) -> None:
         """Ends the connection and whatever heals."""
@@ -158,7 +163,7 @@ class Replica:
         self.reachable = True
         if reply.HasField("vitals"):
             self._metrics.note_vitals(name, self.address, reply.vitals)
-        model.failing = _is_internal(reply)
+        model.failing = is_internal(reply)
         if not model.failing and job.method != DESCRIBE:
             model.healthy = True
             model.last_reply, model.in_vain = time.monotonic(), 0
@@ -208,7 +213,7 @@ class Replica:
                 await self._control.load_again(name)
             model.loaded = model.last_reply = time.monotonic()
             # It computed when it warmed up; who was healed for what it answers is asked first.
-            model.healthy = not model.failing or not _is_internal(await self._compute(name, 1))
+            model.healthy = not model.failing or not is_internal(await self._compute(name, 1))
             seconds = round(time.monotonic() - started, 2)
             log.warning("healed", model=name, triton=self.address, seconds=seconds)
             self._metrics.healings.labels(name, "healed" if model.healthy else "failed").inc()
@@ -231,7 +236,7 @@ class Replica:
 
         Where that fails all is as it was. Raises TritonFault or TimeoutError.
         """
-        before = await self._control.before(name, version)
+        before = await self._control.before(name, version, self.pools)
         try:
             async with asyncio.timeout(LOAD_SECONDS):
                 await self._control.load_network(before, traffic_weight)
@@ -264,10 +269,10 @@ class Replica:
             log.warning("load not undone yet", models=[*before], error=str(error))
 
     async def unload(self, name: str, version: str) -> None:
-        """Unloads both pools of a network; Triton answers what it has taken first."""
+        """Unloads the pools of a network; Triton answers what it has taken first."""
         try:
             self._forget(model_name(name, version, POOLS[0]))
-            for pool in POOLS:
+            for pool in self.pools:
                 await self._control.unload(model_name(name, version, pool))
         finally:
             # Meanwhile somebody may have looked.
@@ -318,19 +323,21 @@ class Replica:
         What is loaded in part is on its way here, or away.
         """
         found: dict[str, Config] = {}
-        for model in loaded:
-            known = network_of(model)
-            if not known or known[2] != POOLS[0]:
-                continue
-            name, version, _ = known
-            models = [model_name(name, version, pool) for pool in POOLS]
-            if all(each in loaded or self._is_healing(each) for each in models):
-                try:
-                    found[f"{name}@{version}"] = await self._control.config(model)
-                except TritonFault as fault:
-                    # It was unloaded in the meantime.
-                    if not fault.unloaded:
-                        raise
+        for reference, model in first_models(loaded).items():
+            try:
+                config = await self._control.config(model)
+            except TritonFault as fault:
+                # It was unloaded in the meantime.
+                if fault.unloaded:
+                    continue
+                raise
+            pools = Lists.of(config.get("parameters", {})).pools
+            models = [f"{reference}-{pool}" for pool in pools]
+            # The first one tells the weight, so no other stands in for it.
+            if model == models[0] and all(
+                each in loaded or self._is_healing(each) for each in models
+            ):
+                found[reference] = config
         return found
 
     def _is_healing(self, name: str) -> bool:
@@ -348,7 +355,7 @@ class Replica:
     async def _describe(self, reference: str, config: Config) -> Network | None:
         """The facts of a network, asked once for each load of it; the last ones where it fails."""
         known, text = self.networks.get(reference), json.dumps(config, sort_keys=True)
-        model = f"{reference}-{POOLS[0]}"
+        model = str(config["name"])
         if (told := self._described.get(reference)) and told[0] == text:
             return told[1]
         if self._is_healing(model):
@@ -381,7 +388,7 @@ class Replica:
         except (TritonFault, TimeoutError):
             self._metrics.canaries.labels(name, "unanswered").inc()
             return
-        failed = _is_internal(reply)
+        failed = is_internal(reply)
         self._metrics.canaries.labels(name, "failed" if failed else "ok").inc()
         if failed:
             log.error("canary failed", model=name, triton=self.address)
@@ -391,9 +398,3 @@ class Replica:
     async def _compute(self, name: str, passes: int) -> Reply:
         body = CanaryRequest(passes=passes).SerializeToString()
         return await self._first(name, own_job(CANARY, body, ANSWER_SECONDS))
-
-
-def _is_internal(reply: Reply) -> bool:
-    """Whether a worker says that it is broken; a full queue, for one, is an answer like another."""
-    known = Failure.from_status(reply.error) if reply.HasField("error") else None
-    return known is not None and known.reason is ErrorReason.ERROR_REASON_INTERNAL

@@ -5,14 +5,13 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from convlens.contract.shared_memory import GROWTH, shared_memory
 from convlens.server.triton import proc
 
 SHM = Path("/dev/shm")
 PATTERN = "triton_python_backend_shm_region_*"
 # A region is made, and only then mapped.
 YOUNGEST_SECONDS = 1.0
-# How far a region grew beside a message and an answer of the same size; it never shrinks again.
-GROWTH = 3
 
 
 def regions_of(pids: Iterable[int]) -> set[Path]:
@@ -41,7 +40,7 @@ def remove_stale_regions() -> None:
 
 def shortage(message_bytes: int, models: int) -> str:
     """What to do where messages may need more memory than there is; empty where it is enough."""
-    free, needed = shutil.disk_usage(SHM).free, GROWTH * message_bytes * models
+    free, needed = shutil.disk_usage(SHM).free, shared_memory(message_bytes, models)
     if free >= needed:
         return ""
     whose = "one model" if models == 1 else f"{models} models"

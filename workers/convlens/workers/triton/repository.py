@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from convlens.contract.pools import POOLS, Pool, model_name
@@ -10,16 +11,18 @@ from convlens.workers.config import Config, NetworkEntry, PoolConfig
 MODEL = Path(__file__).with_name("model.py")
 
 
-def write_repository(config: Config, gpus: int, out: Path) -> list[str]:
+def write_repository(
+    config: Config, gpus: int, out: Path, pools: Sequence[Pool] = POOLS
+) -> list[str]:
     """Writes `out`/NAME/config.pbtxt and the model, for `gpus` GPUs; returns the names.
 
     The same configuration gives the same bytes. What is in `out` already is left alone, unless it
     is a model of the same name. Raises ConfigError where an entry's device is not there.
     """
     names: list[str] = []
-    lists = _lists(config)
+    lists = _lists(config, pools)
     for entry in config.entries:
-        for pool in POOLS:
+        for pool in pools:
             name = model_name(entry.name, entry.version, pool)
             folder = out / name
             (folder / "1").mkdir(parents=True, exist_ok=True)
@@ -30,15 +33,17 @@ def write_repository(config: Config, gpus: int, out: Path) -> list[str]:
     return names
 
 
-def _lists(config: Config) -> str:
-    """What is served from the start, in order, and what may be loaded: for the server.
+def _lists(config: Config, pools: Sequence[Pool]) -> str:
+    """What is served from the start, in order, what may be loaded, and pools where one is missing.
 
-    Every model carries it, since Triton tells nothing of a model that is not loaded but its name.
+    Every model carries it, for the server: Triton tells nothing of a model that is not loaded but
+    its name.
     """
     return json.dumps(
         {
             "networks": [entry.reference for entry in config.networks],
             "loadable": [entry.reference for entry in config.loadable],
+            **({} if tuple(pools) == POOLS else {"pools": list(pools)}),
         }
     )
 
@@ -47,7 +52,7 @@ def model_config(
     entry: NetworkEntry, pool: Pool, settings: PoolConfig, lists: str, gpus: int
 ) -> str:
     """The config.pbtxt of one pool of one network."""
-    chosen = _gpus(entry, gpus)
+    chosen = gpus_of(entry, gpus)
     kind = f"KIND_GPU\n    gpus: {chosen}" if chosen else "KIND_CPU"
     return f"""\
 name: "{model_name(entry.name, entry.version, pool)}"
@@ -73,7 +78,7 @@ model_transaction_policy {{ decoupled: true }}
 """
 
 
-def _gpus(entry: NetworkEntry, count: int) -> list[int]:
+def gpus_of(entry: NetworkEntry, count: int) -> list[int]:
     """The GPUs that an entry's device means, of as many as there are; none is the CPU."""
     if entry.device in ("auto", "cuda"):
         if not count and entry.device == "cuda":
