@@ -112,12 +112,13 @@ def check_shares(
     running = {host: start(host) for host in (one, two, three)}
     addresses.hosts = [one, two, three]
     with calling(address) as callers:
-        callers.since_now(lambda found: len(found) == 3)
+        callers.since_now(evenly(60, one, two, three))
         assert is_even(callers.since_now(evenly(300, one, two, three)))
         start(four)
         addresses.hosts = [one, three, four]
         running[two].send_signal(signal.SIGKILL)
-        callers.since_now(lambda found: four in found)
+        # What the proxy gives to who has fewest under way is even once all are as quick.
+        callers.since_now(lambda found: found[four] >= 20)
         assert is_even(callers.since_now(evenly(300, one, three, four)))
 
 
