@@ -149,4 +149,6 @@ def test_clients_that_vanish(target: Target, rounds: int) -> None:
             with wire.connections(target.address, 20, whole[:end]) as opened:
                 for each in opened:
                     wire.vanish(each)
+        # Thousands in a second: what is left of them comes first, within a call's five seconds.
+        target.check_alive()
         check_prompt(target)
