@@ -1,5 +1,6 @@
 """`convlens-loadtest SCENARIO`."""
 
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -110,7 +111,8 @@ def run(
         checked = read_scenario(source)
         allowed = list(_limits(checked, limits))
         given = ctx.meta.get(connection.GIVEN, {})
-        asked = Asked(source, checked, servers, processes, metrics, given)
+        command = shlex.join(["convlens-loadtest", *ctx.obj]) if ctx.obj else ""
+        asked = Asked(source, checked, servers, processes, metrics, given, command)
         result = _performed(asked, quiet=quiet or as_json)
     except (BadScenario, BadLimit, NoMetrics) as error:
         raise click.ClickException(str(error)) from error
@@ -119,7 +121,7 @@ def run(
     if as_json:
         click.echo(json_text(result.document()))
     else:
-        print_summary(result, Console(file=sys.stdout))
+        print_summary(result, _stdout())
     ctx.exit(_code(result))
 
 
@@ -169,3 +171,9 @@ def _code(result: Result) -> int:
         )
         return FAILED
     return 0 if all(verdict.holds for verdict in result.verdicts) else BROKEN
+
+
+def _stdout() -> Console:
+    """Where there is no terminal, lines may be as long as they like."""
+    console = Console(file=sys.stdout)
+    return console if console.is_terminal else Console(file=sys.stdout, width=200)

@@ -42,6 +42,7 @@ def result_of(ran: Ran, networks: Sequence[str], warnings: Sequence[str]) -> Res
         scenario=asked.source.name,
         about=asked.scenario.about,
         text=asked.source.text,
+        command=asked.command,
         started=ran.started.isoformat(timespec="seconds"),
         seconds=ran.seconds,
         servers=list(asked.servers),
@@ -105,7 +106,7 @@ def _kind(done: Done) -> str:
 
 
 def _has_more_load(ran: Ran, number: int) -> bool:
-    """Whether the phase before brought more than the server could take, and this one brings less."""
+    """Whether the phase before brought more than was taken, and this one brings less."""
     if not number:
         return False
     before, this = (ran.conductor.done[n] for n in (number - 1, number))
@@ -122,6 +123,7 @@ def _steps(ran: Ran, done: Done) -> Iterator[Step]:
             begin=ran.tally.stages[stage].stage.begin - ran.conductor.epoch,
             saturated=saturated,
             figures=figures(ran.tally, [stage]),
+            generator=generator(ran.tally, [stage]),
         )
 
 

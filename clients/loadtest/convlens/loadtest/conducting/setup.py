@@ -29,6 +29,8 @@ class Asked:
     metrics: Sequence[str] = ()
     #: The options of the connection: tls, ca, certificate, key, token, priority, …
     connection: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    #: What was typed.
+    command: str = ""
 
 
 def orders_of(asked: Asked) -> list[Orders]:

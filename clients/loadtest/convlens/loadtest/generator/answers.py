@@ -8,9 +8,10 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 
-from convlens.contract.rules import is_message
+from convlens.contract.rules import kind_of
 
 Finder: TypeAlias = Callable[[Any], Iterator[Status]]
+STATUS = kind_of(Status()).full_name
 
 
 @cache
@@ -20,18 +21,18 @@ def finder(kind: type[Message]) -> Finder:
     Images, methods, measures and requests of a stream fail by themselves: each has a status in the
     place of its answer.
     """
-    return _finder(kind.DESCRIPTOR, ())
+    return _finder(kind_of(kind()), ())
 
 
 def _finder(kind: Descriptor, above: tuple[Descriptor, ...]) -> Finder:
     steps: list[tuple[str, bool, Finder]] = []
     for field in kind.fields:
-        if not is_message(field) or field.message_type in above:
-            continue
         inner = field.message_type
-        if inner.full_name == Status.DESCRIPTOR.full_name:
+        if inner is None or inner in above:
+            continue
+        if inner.full_name == STATUS:
             steps.append((field.name, field.is_repeated, _itself))
-        elif not inner.full_name.startswith("google.") and _has_status(inner, (*above, kind)):
+        elif _has_status(inner, (*above, kind)):
             steps.append((field.name, field.is_repeated, _finder(inner, (*above, kind))))
 
     def found(message: Any) -> Iterator[Status]:
@@ -50,8 +51,7 @@ def _itself(status: Status) -> Iterator[Status]:
 
 
 def _has_status(kind: Descriptor, above: tuple[Descriptor, ...]) -> bool:
-    return kind.full_name == Status.DESCRIPTOR.full_name or any(
-        _has_status(field.message_type, (*above, kind))
-        for field in kind.fields
-        if is_message(field) and field.message_type not in above
+    inner = [field.message_type for field in kind.fields if field.message_type is not None]
+    return kind.full_name == STATUS or any(
+        _has_status(each, (*above, kind)) for each in inner if each not in above
     )

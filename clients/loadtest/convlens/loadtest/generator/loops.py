@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 
@@ -96,7 +97,7 @@ class Loops:
                 due += rng.expovariate(1 / load.think_time) if is_random else load.think_time
 
 
-async def _ended(tasks: Sequence[asyncio.Task[float] | asyncio.Task[None]]) -> None:
+async def _ended(tasks: "Sequence[asyncio.Task[Any]]") -> None:
     """Waits for all; one that is cancelled ends the others, and a defect is raised."""
     try:
         await asyncio.gather(*tasks)

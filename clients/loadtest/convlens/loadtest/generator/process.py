@@ -11,13 +11,14 @@ import signal
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from multiprocessing.connection import Connection
 
 # gRPC's core writes to stderr what reports say better.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-from convlens.loadtest.generator.loops import Loops  # noqa: E402
-from convlens.loadtest.generator.orders import (  # noqa: E402
+from convlens.loadtest.generator.loops import Loops
+from convlens.loadtest.generator.orders import (
     Defect,
     Order,
     Orders,
@@ -25,7 +26,7 @@ from convlens.loadtest.generator.orders import (  # noqa: E402
     Stage,
     Stop,
 )
-from convlens.loadtest.generator.recording import Recorder  # noqa: E402
+from convlens.loadtest.generator.recording import Recorder
 
 # Seconds between two reports.
 EVERY = 0.25
@@ -36,10 +37,8 @@ def main() -> None:
     # Ctrl-C is the conductor's, who stops this process in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection: Connection = Connection(int(sys.argv[1]))
-    try:
+    with suppress(EOFError, OSError):
         asyncio.run(_run(connection))
-    except (EOFError, OSError):
-        pass
     # What there is to say is said, and gRPC's own ending may take its time.
     os._exit(0)
 

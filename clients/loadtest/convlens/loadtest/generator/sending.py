@@ -5,7 +5,7 @@ import math
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -136,7 +136,7 @@ class Sender:
 
 async def _stream(
     multi: Any, call: Prepared, variant: Sequence[bytes], options: dict[str, Any]
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """The messages of a streamed answer; requests are sent beside it."""
     if call.kind == "server_stream":
         answers = multi(variant[0], **options)

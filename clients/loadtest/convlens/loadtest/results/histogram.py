@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from hdrh.histogram import HdrHistogram
+from hdrh.histogram import HdrHistogram  # pyright: ignore[reportMissingTypeStubs]
 from numpy.typing import NDArray
 
 # Microseconds that can be told apart, and counted at all: an hour and a half.

@@ -63,7 +63,7 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A quantity, and what it may be: so many seconds, a second, or as a share; or times another."""
+    """A quantity, and what it may be: a number, or so many times another quantity."""
 
     text: str
     quantity: Quantity

@@ -62,15 +62,6 @@ class Figures(Part):
     first: Times | None
 
 
-class Step(Part):
-    """One rate on the way to the peak."""
-
-    rate: float
-    begin: float
-    saturated: bool
-    figures: Figures
-
-
 class Timed(Part):
     """How long the server spent in a stage, of the jobs that it answered meanwhile.
 
@@ -107,6 +98,16 @@ class Generator(Part):
     busy: float
     #: Why the figures are not the server's alone; empty where they are.
     bottleneck: str
+
+
+class Step(Part):
+    """One rate on the way to the peak."""
+
+    rate: float
+    begin: float
+    saturated: bool
+    figures: Figures
+    generator: Generator
 
 
 class PhaseResult(Part):
@@ -166,6 +167,8 @@ class Result(Part):
     about: str
     #: As it was read, in YAML, and what of it was overridden.
     text: str = Field(repr=False)
+    #: What was typed.
+    command: str
     started: str
     seconds: float
     servers: list[str]

@@ -9,6 +9,8 @@ def seconds(value: float | None) -> str:
         return "–"
     if math.isinf(value):
         return "never"
+    if value == 0:
+        return "0 s"
     for limit, factor, unit in ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms"), (120.0, 1.0, "s")):
         if value < limit * 0.9995:
             return f"{digits(value * factor)} {unit}"

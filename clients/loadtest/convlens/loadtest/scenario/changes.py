@@ -57,10 +57,15 @@ def _items(place: object, change: str) -> list[Any]:
 
 def _index(items: Sequence[Any], key: str, change: str) -> int:
     """The place of an item by its number, or by its name."""
-    names = [item.get("name") if isinstance(item, dict) else None for item in items]
+    names = [_name(item) for item in items]
     if key in names:
         return names.index(key)
     if key.isdecimal() and int(key) < len(items):
         return int(key)
     known = ", ".join(str(name) for name in names if name) or f"0 to {len(items) - 1}"
     raise BadScenario(f"{change!r}: there is no {key!r}; there are {known}.")
+
+
+def _name(item: object) -> str | None:
+    name = cast(dict[str, object], item).get("name") if isinstance(item, dict) else None
+    return name if isinstance(name, str) else None

@@ -41,18 +41,13 @@ TITLES: dict[type[BaseModel], str] = {
     Connections: "Connections",
     Retries: "Retries",
 }
-TYPES = {
-    "Duration": "time",
-    "Pause": "time",
-    "Weights": "weights by name",
-}
 HEAD = """# Scenarios
 
-What a scenario of [`convlens-loadtest`](loadtest.md) may say. This page is written from the code by
-`python -m convlens.loadtest.scenario.reference docs`. A **time** is a number of seconds, or a text with a unit:
-`250ms`, `2s`, `5m`, `1h`. A **rate** is requests a second, or a part of the peak that steps have found:
-`0.5 * peak`. Limits are told of in [the load lab](loadtest.md#limits). An unknown key is an error, which names
-those that there are.
+What a scenario of [`convlens-loadtest`](loadtest.md) may say. This page is written from the code
+by `python -m convlens.loadtest.scenario.reference docs`. A **time** is a number of seconds, or a
+text with a unit: `250ms`, `2s`, `5m`, `1h`. A **rate** is requests a second, or a part of the peak
+that steps have found: `0.5 * peak`. Limits are told of in [the load lab](loadtest.md#limits). An
+unknown key is an error, which names those that there are.
 """
 
 
@@ -87,12 +82,12 @@ def _section(model: type[BaseModel]) -> Iterator[str]:
 
 
 def _taken(field: FieldInfo) -> str:
-    words = _kind(field.annotation, field.metadata)
-    return words
+    return _kind(field.annotation, field.metadata)
 
 
 def _kind(annotation: Any, metadata: Sequence[Any] = ()) -> str:
-    origin, parts = get_origin(annotation), get_args(annotation)
+    origin = get_origin(annotation)
+    parts: tuple[Any, ...] = get_args(annotation)
     if hasattr(annotation, "__metadata__"):
         return _kind(parts[0], annotation.__metadata__)
     if origin in (Union, types.UnionType):
@@ -143,7 +138,8 @@ def _default(field: FieldInfo) -> str:
 def _models(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for part in get_args(annotation) for model in _models(part)]
+    parts: list[Any] = list(get_args(annotation))
+    return [model for part in parts for model in _models(part)]
 
 
 if __name__ == "__main__":

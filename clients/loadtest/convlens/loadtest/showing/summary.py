@@ -40,7 +40,7 @@ def _requests(result: Result) -> Table:
     for phase in result.phases:
         name = Text(phase.name, "bold")
         if phase.warm_up:
-            name.append(" (warm-up)", "dim")
+            name.append(" (not counted)", "dim")
         _add(table, name, phase.figures)
         if len(phase.calls) > 1:
             _add_all(table, phase.calls)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from google.protobuf import json_format
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -143,18 +143,18 @@ def _parse_words(text: str) -> str:
     if match is None:
         return " ".join(text.split()).rstrip(".")
     name, field, path = match.groups()
-    known = next(
-        (
-            kind.fields_by_name
-            for module in (*MODULES, explanation_methods_pb2, attack_methods_pb2, image_pb2)
-            for kind in module.DESCRIPTOR.message_types_by_name.values()
-            if kind.name == name
-        ),
-        {},
-    )
+    known = _fields_of(name)
     keys = f"; it has {', '.join(known)}" if known else ""
     inner = path.partition(".")[2]
     return f"{f'{inner}: ' if inner else ''}there is no {field!r} in {name}{keys}"
+
+
+def _fields_of(name: str) -> list[str]:
+    """The fields of a message of the contract; none where it is not known."""
+    kinds: dict[str, Descriptor] = {}
+    for module in (*MODULES, explanation_methods_pb2, attack_methods_pb2, image_pb2):
+        kinds |= module.DESCRIPTOR.message_types_by_name
+    return [field.name for field in kinds[name].fields] if name in kinds else []
 
 
 def _fill(message: Any, pictures: Sequence[image_pb2.Image], count: int) -> int:

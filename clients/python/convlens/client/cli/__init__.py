@@ -18,7 +18,7 @@ def main() -> None:
 
 
 def run(name: str, module: str) -> None:
-    """Runs the `program` of a module under a name with the arguments of the process, and ends it."""
+    """Runs the `program` of a module with the arguments of the process, and ends it."""
     try:
         # Imported here, so that Ctrl-C is a line also while modules are being loaded.
         import_module(module).program.main(prog_name=name)
