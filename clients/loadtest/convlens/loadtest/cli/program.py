@@ -74,7 +74,7 @@ def program() -> None:
     See that a server of yours answers:
       convlens-loadtest smoke --server gpu-1:50051
     Find what it can take, and what it does with five times that:
-      convlens-loadtest overload-5x --metrics http://gpu-1:9090/metrics --html page.html
+      convlens-loadtest overload-5x --server gpu-1:50051 --html page.html
     In a pipeline:
       convlens-loadtest mine.yaml --assert 'p99 < 200ms' --output result.json
       convlens-loadtest compare before.json result.json --fail-above 10%

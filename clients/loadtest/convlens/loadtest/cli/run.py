@@ -14,6 +14,7 @@ from convlens.client.cli import _connection as connection
 from convlens.client.cli._files import check_folder, check_new, write_whole
 from convlens.client.cli._json import json_text
 from convlens.loadtest.cli.scenarios import scenarios_like
+from convlens.loadtest.conducting.fleet import ProcessEnded
 from convlens.loadtest.conducting.run import looked_at, performed
 from convlens.loadtest.conducting.server_metrics import NoMetrics
 from convlens.loadtest.conducting.setup import Asked, orders_of
@@ -100,7 +101,7 @@ def run(
     \b
       convlens-loadtest smoke
       convlens-loadtest classify-saturation --processes 2 --html page.html
-      convlens-loadtest mine.yaml --set phases.rush.duration=10s --assert 'errors < 1%'
+      convlens-loadtest mine.yaml --set phases.rush.duration=10s --json
     """
     for file in (output, html):
         if file is not None:
@@ -114,7 +115,7 @@ def run(
         command = shlex.join(["convlens-loadtest", *ctx.obj]) if ctx.obj else ""
         asked = Asked(source, checked, servers, processes, metrics, given, command)
         result = _performed(asked, quiet=quiet or as_json)
-    except (BadScenario, BadLimit, NoMetrics) as error:
+    except (BadScenario, BadLimit, NoMetrics, ProcessEnded) as error:
         raise click.ClickException(str(error)) from error
     result.verdicts = verdicts(allowed, result)
     _write(result, output, html)

@@ -81,12 +81,13 @@ class Conductor:
                 self.done.append(Done(phase))
                 begin = self._steps(begin) if phase.steps else self._plain(begin)
             self._drain()
-            return ""
+            why = ""
         except Ended as error:
-            return str(error)
+            why = str(error)
         finally:
-            self._stop()
             signal.signal(signal.SIGINT, before)
+        self._stop()
+        return why
 
     def _plain(self, begin: float) -> float:
         """Runs a phase until just before its end, so that the next one follows it closely."""

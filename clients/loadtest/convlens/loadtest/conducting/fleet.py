@@ -56,7 +56,10 @@ class Fleet:
     def tell(self, order: Order) -> None:
         """Tells all processes."""
         for connection in self._connections:
-            connection.send(order)
+            try:
+                connection.send(order)
+            except OSError:
+                raise self._lost(connection) from None
 
     def heard(self, seconds: float) -> Iterator[Message]:
         """What they have to say, as long as one of them begins within `seconds`."""
@@ -65,10 +68,7 @@ class Fleet:
             try:
                 message: Message = ready.recv()
             except (EOFError, OSError):
-                raise ProcessEnded(
-                    f"Load process {self._connections.index(ready) + 1} of "
-                    f"{len(self._connections)} ended by itself; was there memory enough?"
-                ) from None
+                raise self._lost(ready) from None
             if isinstance(message, Defect):
                 raise ProcessEnded(f"A load process failed:\n{message.words}")
             yield message
@@ -84,6 +84,12 @@ class Fleet:
                     yield ready.recv()
                 except (EOFError, OSError):
                     waiting.remove(ready)
+
+    def _lost(self, connection: Connection) -> ProcessEnded:
+        return ProcessEnded(
+            f"Load process {self._connections.index(connection) + 1} of "
+            f"{len(self._connections)} ended by itself; was there memory enough?"
+        )
 
     def _start(self, orders: Orders) -> None:
         ours, theirs = socket.socketpair()

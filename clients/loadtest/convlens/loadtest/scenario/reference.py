@@ -7,7 +7,7 @@ import sys
 import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -132,7 +132,9 @@ def _default(field: FieldInfo) -> str:
         return "see there"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    return f"`{list(value) if isinstance(value, tuple) else value}`"
+    if isinstance(value, tuple):
+        return f"`{list(cast(tuple[object, ...], value))}`"
+    return f"`{value}`"
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

@@ -1,8 +1,9 @@
 """The requests of a scenario as bytes, made and checked before the load begins."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from convlens.contract import violations
-from convlens.loadtest.scenario import BadScenario, Call, Scenario
+from convlens.loadtest.scenario import BadScenario, Call, Pictures, Scenario
 from convlens.loadtest.traffic.pictures import pictures_of
 from convlens.v1 import (
     adversarial_pb2,
@@ -64,7 +65,12 @@ class Prepared:
 
 def prepared(scenario: Scenario, folder: Path) -> list[Prepared]:
     """All calls of a scenario, whose paths begin at `folder`; BadScenario where one is wrong."""
-    return [_prepared(scenario, name, call, folder) for name, call in scenario.calls.items()]
+
+    @cache
+    def drawn(wanted: Pictures) -> list[image_pb2.Image]:
+        return pictures_of(wanted, folder, scenario.seed)
+
+    return [_prepared(scenario, name, call, drawn) for name, call in scenario.calls.items()]
 
 
 def response_kind(rpc: str) -> type[Message]:
@@ -72,13 +78,18 @@ def response_kind(rpc: str) -> type[Message]:
     return GetMessageClass(METHODS[rpc].output_type)
 
 
-def _prepared(scenario: Scenario, name: str, call: Call, folder: Path) -> Prepared:
+def _prepared(
+    scenario: Scenario,
+    name: str,
+    call: Call,
+    drawn: Callable[[Pictures], list[image_pb2.Image]],
+) -> Prepared:
     where = f"calls.{name}"
     method = METHODS.get(call.rpc)
     if method is None:
         raise BadScenario(f"{where}.rpc is {call.rpc!r}; RPCs are {', '.join(sorted(METHODS))}.")
     wanted = call.pictures or scenario.pictures
-    pictures = pictures_of(wanted, folder, scenario.seed) if call.images else []
+    pictures = drawn(wanted) if call.images else []
     variants: list[Sequence[bytes]] = []
     for number in range(max(1, len(pictures))):
         turned = [*pictures[number:], *pictures[:number]]
