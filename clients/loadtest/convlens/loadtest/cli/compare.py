@@ -20,19 +20,12 @@ MARKED = 0.1
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
-class Percent(click.ParamType):
+def _share(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """A share as "10%" or "0.1"."""
-
-    name = "percent"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """The share, from 0."""
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", str(value).strip())
-        if match is None:
-            self.fail(f"{value!r} is no share; write it as 10% or 0.1.", param, ctx)
-        return float(match[1]) / (100 if match[2] else 1)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", value.strip()) if value else None
+    if value is not None and match is None:
+        raise click.BadParameter(f"{value!r} is no share; write it as 10% or 0.1.")
+    return float(match[1]) / (100 if match[2] else 1) if match else None
 
 
 @click.command()
@@ -40,7 +33,7 @@ class Percent(click.ParamType):
 @click.argument("after", type=FILE)
 @click.option(
     "--fail-above",
-    type=Percent(),
+    callback=_share,
     metavar="SHARE",
     help="End with 3 where a figure is worse by more than that, as 10%.",
 )

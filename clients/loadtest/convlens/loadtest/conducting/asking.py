@@ -31,7 +31,7 @@ HOPELESS = (
 # Seconds for a first answer, which may have more to prepare than those after it.
 FIRST = 120.0
 # Seconds to find a server.
-CONNECT = 10.0
+CONNECT = 30.0
 LIST = f"/{METHODS['ListNetworks'].containing_service.full_name}/ListNetworks"
 
 

@@ -8,8 +8,10 @@ from convlens.loadtest.conducting.tally import RECOVERY_PART, StageTally, Tally
 from convlens.loadtest.results.histogram import Histogram, merged
 from convlens.loadtest.results.model import PERCENTILES, Figures, Generator, Series, Times
 
-# A generator that is no more than so late, in its worst hundredth, has not made the latencies.
-LATE, LAGGING, BUSY = 0.02, 0.25, 0.9
+# A generator whose worst hundredth is no more than so late, in seconds or as a share of the p99,
+# has not made the latencies.
+LATE, LATE_SHARE = 0.02, 0.1
+LAGGING, BUSY = 0.25, 0.9
 # Shares of what was due: what was not sent, and what makes a second a good one.
 UNSENT, RECOVERED = 0.005, 0.95
 CURVES = ("p50", "p90", "p99")
@@ -73,6 +75,8 @@ def generator(tally: Tally, stages: Iterable[int]) -> Generator:
     chosen = [tally.stages[number] for number in sorted(set(stages))]
     cells = [cell for key, cell in tally.cells.items() if tally.stages[key[0]] in chosen]
     lateness = times(merged(each.lateness for each in chosen), whole=False)
+    latency = times(merged(c.latency for c in cells if c.latency), whole=False)
+    slowest = latency.p99 if latency else 0.0
     lag = max((lag for each in chosen for lag in each.lags), default=0.0)
     loops = [share for each in chosen for share in each.busy]
     busy = sum(loops) / len(loops) if loops else 0.0
@@ -81,7 +85,7 @@ def generator(tally: Tally, stages: Iterable[int]) -> Generator:
         lateness=lateness,
         lag=lag,
         busy=busy,
-        bottleneck=_bottleneck(lateness, lag, busy, _share(unsent, due)),
+        bottleneck=_bottleneck(lateness, slowest, lag, busy, _share(unsent, due)),
     )
 
 
@@ -122,11 +126,13 @@ def series(tally: Tally, queue: Callable[[float, float], float | None]) -> Serie
     )
 
 
-def _bottleneck(lateness: Times | None, lag: float, busy: float, unsent: float) -> str:
+def _bottleneck(
+    lateness: Times | None, slowest: float, lag: float, busy: float, unsent: float
+) -> str:
     found = list[str]()
     if unsent > UNSENT:
         found.append(f"{unsent:.1%} of what was due could not be sent")
-    if lateness and lateness.p99 > LATE:
+    if lateness and lateness.p99 > max(LATE, LATE_SHARE * slowest):
         found.append(f"1 % was sent more than {lateness.p99 * 1e3:.0f} ms late")
     if busy > BUSY:
         found.append(f"its loops used {busy:.0%} of a core each")

@@ -20,7 +20,7 @@ CURVE_DIGITS = 2
 LATELY, RECOVERY_PART = 3.0, 0.25
 NICE = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 # Intervals of a curve at most.
-MOST_INTERVALS = 300
+MOST_INTERVALS = 120
 
 
 @dataclass(slots=True)

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,10 +64,14 @@ class Prepared:
 
 def prepared(scenario: Scenario, folder: Path) -> list[Prepared]:
     """All calls of a scenario, whose paths begin at `folder`; BadScenario where one is wrong."""
+    made: dict[str, list[image_pb2.Image]] = {}
 
-    @cache
     def drawn(wanted: Pictures) -> list[image_pb2.Image]:
-        return pictures_of(wanted, folder, scenario.seed)
+        # Several calls have the same ones.
+        key = wanted.model_dump_json()
+        if key not in made:
+            made[key] = pictures_of(wanted, folder, scenario.seed)
+        return made[key]
 
     return [_prepared(scenario, name, call, drawn) for name, call in scenario.calls.items()]
 
