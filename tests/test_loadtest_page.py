@@ -21,7 +21,7 @@ def test_the_shell_blocks_run(server: RunningServer, tmp_path: Path) -> None:
     assert [line.split()[0] for line in lines[: len(shipped())]] == shipped()
     assert sum(line.startswith("holds") for line in lines) == 5
     for name in ("page", "again"):
-        assert (tmp_path / f"{name}.html").read_text(encoding="utf-8").endswith("</html>\n")
+        assert (tmp_path / f"{name}.html").read_text(encoding="utf-8").endswith("</html>")
 
 
 def test_links_are_there() -> None:
