@@ -198,10 +198,13 @@ def test_the_generator_says_when_it_is_the_bottleneck(
 
 
 def test_the_generators_own_limit(invoke: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limit_command, "FACTOR", 8.0)
-    result = invoke("limit", "--from", 50, "--each", 0.5, "--side", 32, "--json")
+    monkeypatch.setattr(limit_command, "FACTOR", 10.0)
+    result = invoke("limit", "--from", 400, "--each", 0.5, "--side", 32, "--json")
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
-    assert document["requests_per_second"] in (50, 400, 3200)
-    last = document["steps"][-1]
-    assert last["bottleneck"] or last["answered"] < last["offered"]
+    first, *_, last = document["steps"]
+    # On a busy machine even the first may be late.
+    assert document["requests_per_second"] in (400, 4000, None)
+    assert first["answered"] == pytest.approx(400, rel=0.3)
+    # No machine offers 40,000 a second from one process.
+    assert "could not be sent" in last["bottleneck"]

@@ -10,7 +10,8 @@ from convlens.loadtest.scenario import BadScenario, read_scenario, shipped, text
 from convlens.loadtest.scenario.changes import changed
 from convlens.loadtest.scenario.reading import Source
 from convlens.loadtest.scenario.reference import scenarios_page
-from convlens.loadtest.traffic.requests import METHODS, prepared
+from convlens.loadtest.traffic.requests import prepared
+from convlens.loadtest.traffic.rpcs import METHODS
 from convlens.v1 import adversarial_pb2, classification_pb2
 from tests.loadtest.conftest import Run
 

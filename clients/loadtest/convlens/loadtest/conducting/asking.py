@@ -20,7 +20,7 @@ from convlens.client._errors import Call, from_status, translated
 from convlens.client._transport import Settings
 from convlens.loadtest.generator.answers import finder
 from convlens.loadtest.generator.orders import Caller
-from convlens.loadtest.traffic.requests import METHODS, Prepared, response_kind
+from convlens.loadtest.traffic.rpcs import METHODS, Prepared, response_kind
 from convlens.v1 import network_pb2
 
 # What would be so again with every request.

@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 
 from convlens.client._transport import Settings
-from convlens.loadtest.traffic.requests import Kind
+from convlens.loadtest.traffic.rpcs import Kind
 
 
 class Connection:

@@ -9,7 +9,7 @@ import numpy as np
 from convlens.client._security import Security
 from convlens.client._transport import Settings
 from convlens.loadtest.traffic.arrivals import Course
-from convlens.loadtest.traffic.requests import Prepared
+from convlens.loadtest.traffic.rpcs import Prepared
 
 # One request that came to its end; times in seconds, `due` since the run began.
 RECORD = np.dtype(

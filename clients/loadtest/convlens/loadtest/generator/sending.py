@@ -22,7 +22,7 @@ from convlens.loadtest.generator.answers import finder
 from convlens.loadtest.generator.channels import Connection, Connections
 from convlens.loadtest.generator.orders import Caller, Due, Orders
 from convlens.loadtest.generator.recording import Recorder
-from convlens.loadtest.traffic.requests import Prepared, response_kind
+from convlens.loadtest.traffic.rpcs import Prepared, response_kind
 
 # Seconds for which a token read from its file holds.
 TOKEN_HOLDS = 1.0

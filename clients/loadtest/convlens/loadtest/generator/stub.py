@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 
 from convlens.client._transport import MAX_MESSAGE_BYTES
-from convlens.loadtest.traffic.requests import METHODS
+from convlens.loadtest.traffic.rpcs import METHODS
 
 
 class _Empty(grpc.GenericRpcHandler):

@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
@@ -14,52 +13,18 @@ from google.protobuf.message_factory import GetMessageClass
 from convlens.contract import violations
 from convlens.loadtest.scenario import BadScenario, Call, Pictures, Scenario
 from convlens.loadtest.traffic.pictures import pictures_of
+from convlens.loadtest.traffic.rpcs import METHODS, MODULES, Kind, Prepared
 from convlens.v1 import (
     adversarial_pb2,
     attack_methods_pb2,
-    classification_pb2,
     explanation_methods_pb2,
-    explanation_pb2,
-    feature_pb2,
     image_pb2,
-    network_pb2,
-    synthesis_pb2,
 )
 
-Kind = Literal["unary", "server_stream", "stream"]
-MODULES = (
-    *(adversarial_pb2, classification_pb2, explanation_pb2, feature_pb2, network_pb2),
-    synthesis_pb2,
-)
-METHODS: dict[str, MethodDescriptor] = {
-    method.name: method
-    for module in MODULES
-    for service in module.DESCRIPTOR.services_by_name.values()
-    for method in service.methods
-}
 # Of these a body is one request, and the stream has many.
 MANY = ("ClassifyStream", "ExtractFeaturesStream")
 # What protobuf says of a field that is none.
 UNKNOWN = re.compile(r'"convlens\.v1\.(\w+)" has no field named "([^"]+)" at "([^"]+)"')
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A call that is ready to be sent; each of `variants` is the messages of one request."""
-
-    name: str
-    rpc: str
-    path: str
-    kind: Kind
-    variants: Sequence[Sequence[bytes]]
-    deadline: float
-    #: Empty where its tenant's holds.
-    priority: str
-
-    @property
-    def bytes_of_one(self) -> float:
-        """The mean size of a request."""
-        return sum(len(part) for each in self.variants for part in each) / len(self.variants)
 
 
 def prepared(scenario: Scenario, folder: Path) -> list[Prepared]:
@@ -74,11 +39,6 @@ def prepared(scenario: Scenario, folder: Path) -> list[Prepared]:
         return made[key]
 
     return [_prepared(scenario, name, call, drawn) for name, call in scenario.calls.items()]
-
-
-def response_kind(rpc: str) -> type[Message]:
-    """The message that answers an RPC."""
-    return GetMessageClass(METHODS[rpc].output_type)
 
 
 def _prepared(
