@@ -95,6 +95,7 @@ PUBLIC = [
     "SmallestBudget",
     "SynthesisDone",
     "SynthesisEvent",
+    "SynthesisItem",
     "SynthesisPreview",
     "SynthesisProgress",
     "SynthesizedPicture",

@@ -89,7 +89,7 @@ def synthesizing(channel: grpc.Channel) -> Any:
 def request(parameters: Message, **fields: Any) -> pb.SynthesizeRequest:
     known: Any = methods.SynthesisMethod.DESCRIPTOR.fields
     [name] = [field.name for field in known if field.message_type is parameters.DESCRIPTOR]
-    made = pb.SynthesizeRequest(**fields)
+    made = pb.SynthesizeRequest(return_pixels=True, **fields)
     getattr(made.method, name).CopyFrom(parameters)
     return made
 
@@ -105,9 +105,17 @@ def pixels(picture: pb.SynthesizedPicture) -> np.ndarray[Any, Any]:
     return np.frombuffer(picture.pixels.data, "<f4").reshape(picture.pixels.shape)
 
 
-def bits(done: pb.SynthesisDone) -> tuple[bytes, ...]:
+def made_in(answer: list[Any]) -> list[pb.SynthesizedPicture]:
+    """The pictures of an answer; every one is told of once."""
+    items = [each for each in answer if isinstance(each, pb.SynthesisItem)]
+    made = {item.picture_index: item.picture for item in items if item.HasField("picture")}
+    assert len(made) == len(items) and sorted(made) == [*range(len(made))]
+    return [made[number] for number in sorted(made)]
+
+
+def bits(answer: list[Any]) -> tuple[bytes, ...]:
     """What is of interest in an answer: not what it took to get there."""
-    return (*(each.SerializeToString(deterministic=True) for each in done.pictures),)
+    return (*(each.SerializeToString(deterministic=True) for each in made_in(answer)),)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -115,7 +123,8 @@ def test_pictures_grow_and_are_what_the_network_says_of_them(
     synthesizing: Any, channel: grpc.Channel, pictures: list[Path], name: str
 ) -> None:
     asked = request(METHODS[name](pictures[0]), preview_every=2)
-    *told, done = run(synthesizing, asked)
+    answer = run(synthesizing, asked)
+    *told, done = answer
     progress = [each for each in told if isinstance(each, pb.SynthesisProgress)]
     assert [each.step for each in progress] == [1, 2, 3, 4]
     assert {each.steps for each in progress} == {4}
@@ -123,22 +132,23 @@ def test_pictures_grow_and_are_what_the_network_says_of_them(
     previews = [each for each in told if isinstance(each, pb.SynthesisPreview)]
     assert [each.step for each in previews] == [2, 4]
     assert all(each.checkpoint for each in previews) and done.checkpoint and not done.is_partial
-    assert len(done.pictures) == PICTURES.get(name, 10 if name == "fooling by CPPN" else 1)
+    made = made_in(answer)
+    assert len(made) == PICTURES.get(name, 10 if name == "fooling by CPPN" else 1)
     classifying = ClassificationServiceStub(channel)
-    for picture in [each for each in done.pictures if each.png]:
+    for picture in [each for each in made if each.png]:
         values = pixels(picture)
         assert values.shape == (128, 128, 3) and 0 <= values.min() < values.max() <= 1
         eight = np.asarray(Pictures.open(io.BytesIO(picture.png)))
         assert np.abs(eight / 255 - values).max() <= 0.501 / 255
         exact = Image(tensor=picture.pixels, geometry=image_pb2.GEOMETRY_AS_IS)
         rounded = Image(encoded=picture.png, geometry=image_pb2.GEOMETRY_AS_IS)
-        answer = classifying.Classify(ClassifyRequest(images=[exact, rounded]), timeout=30)
-        for result, said in zip(
-            answer.results, (picture.prediction, picture.rounded_prediction), strict=True
+        said = classifying.Classify(ClassifyRequest(images=[exact, rounded]), timeout=30)
+        for result, told_of in zip(
+            said.results, (picture.prediction, picture.rounded_prediction), strict=True
         ):
             [first, *_] = result.classification.classes
-            assert first.label == said.label
-            assert first.probability == pytest.approx(said.probability, abs=1e-4)
+            assert first.label == told_of.label
+            assert first.probability == pytest.approx(told_of.probability, abs=1e-4)
     spent, most = done.receipt.cost, done.estimated_cost
     assert 0 < spent.forward_passes <= most.forward_passes
     assert spent.backward_passes <= most.backward_passes
@@ -152,39 +162,39 @@ def test_a_checkpoint_goes_on_elsewhere_as_if_nothing_had_been(
         SynthesisServiceStub(servers(engine).channel()) for engine in ("embedded", "triton-local")
     )
     asked = request(METHODS[name](pictures[0]), preview_every=2)
-    *told, done = run(here, asked)
+    told = run(here, asked)
     first = next(each for each in told if isinstance(each, pb.SynthesisPreview))
     asked.checkpoint = first.checkpoint
-    *more, other = run(there, asked)
+    more = run(there, asked)
     assert [each.step for each in more if isinstance(each, pb.SynthesisProgress)] == [3, 4]
-    assert bits(done) == bits(other)
+    assert bits(told) == bits(more)
     asked.checkpoint = b""
-    assert bits(run(there, asked)[-1]) == bits(done), "the same without a checkpoint"
+    assert bits(run(there, asked)) == bits(told), "the same without a checkpoint"
 
 
 def test_more_steps_may_be_asked_for_than_at_first(synthesizing: Any) -> None:
     short = run(synthesizing, request(methods.ClassModel(target=STAR, steps=3)))[-1]
     asked = request(methods.ClassModel(target=STAR, steps=6), preview_every=0)
-    whole = run(synthesizing, asked)[-1]
+    whole = run(synthesizing, asked)
     asked.checkpoint = short.checkpoint
-    *_, longer = run(synthesizing, asked)
-    assert bits(longer) == bits(whole) != bits(short)
-    assert longer.receipt.cost.forward_passes < whole.receipt.cost.forward_passes
+    longer = run(synthesizing, asked)
+    assert bits(longer) == bits(whole)
+    assert longer[-1].receipt.cost.forward_passes < whole[-1].receipt.cost.forward_passes
 
 
 def test_another_canvas_is_seen_at_the_networks_size(synthesizing: Any) -> None:
     canvas = pb.Canvas(height=96, width=160)
     asked = request(methods.ClassModel(target=STAR, steps=8), canvas=canvas)
-    [picture] = run(synthesizing, asked)[-1].pictures
+    [picture] = made_in(run(synthesizing, asked))
     assert pixels(picture).shape == (96, 160, 3)
     assert Pictures.open(io.BytesIO(picture.png)).size == (160, 96)
 
 
 def test_company_does_not_change_a_picture(synthesizing: Any) -> None:
     asked = [request(methods.ClassModel(target=Target(class_index=n), steps=5)) for n in range(6)]
-    alone = [bits(run(synthesizing, each)[-1]) for each in asked]
+    alone = [bits(run(synthesizing, each)) for each in asked]
     streams = [synthesizing.Synthesize(each, timeout=60) for each in reversed(asked)]
-    together = [bits(list(each)[-1].done) for each in streams]
+    together = [bits([each.item for each in stream if each.HasField("item")]) for stream in streams]
     assert together[::-1] == alone
     assert len(set(alone)) == 6
 
@@ -211,13 +221,14 @@ def test_cancelling_ends_the_work_at_once(synthesizing: Any) -> None:
 def test_a_deadline_brings_the_best_so_far_to_who_wants_it(synthesizing: Any) -> None:
     endless = methods.ClassModel(target=STAR, steps=40_000)
     asked = request(endless, allow_partial=True, progress_every=100_000, preview_every=0)
-    [done] = run(synthesizing, asked, timeout=2)
+    answer = run(synthesizing, asked, timeout=2)
+    *_, done = answer
     assert done.is_partial
-    [picture] = done.pictures
+    [picture] = made_in(answer)
     assert 0 < picture.steps < 40_000 and picture.target.label == "star"
     asked.checkpoint = done.checkpoint
-    [later] = run(synthesizing, asked, timeout=2)
-    assert later.pictures[0].steps > picture.steps
+    [later] = made_in(run(synthesizing, asked, timeout=2))
+    assert later.steps > picture.steps
     asked.allow_partial = False
     with refused() as caught:
         run(synthesizing, asked, timeout=1)
@@ -228,16 +239,17 @@ def test_a_large_picture_is_there_by_the_deadline_too(synthesizing: Any) -> None
     endless = methods.ClassModel(target=STAR, steps=40_000)
     canvas = pb.Canvas(height=512, width=512)
     asked = request(endless, allow_partial=True, preview_every=0, canvas=canvas)
-    *_, done = run(synthesizing, asked, timeout=4)
-    assert done.is_partial and pixels(done.pictures[0]).shape == (512, 512, 3)
+    answer = run(synthesizing, asked, timeout=4)
+    [picture] = made_in(answer)
+    assert answer[-1].is_partial and pixels(picture).shape == (512, 512, 3)
 
 
 def test_what_is_known_of_the_class_is_told_in_a_partial_answer_too(synthesizing: Any) -> None:
     asked = request(cppn(evaluations=90_000), allow_partial=True, preview_every=0)
-    *told, done = run(synthesizing, asked, timeout=2)
-    last = told[-1]
-    assert done.is_partial and isinstance(last, pb.SynthesisProgress)
-    for picture, progress in zip(done.pictures, last.pictures, strict=True):
+    answer = run(synthesizing, asked, timeout=2)
+    *_, last = (each for each in answer if isinstance(each, pb.SynthesisProgress))
+    assert answer[-1].is_partial
+    for picture, progress in zip(made_in(answer), last.pictures, strict=True):
         assert picture.target.probability >= progress.probability - 1e-6 > 0
         assert not picture.HasField("prediction") and not picture.target.HasField("logit")
 
@@ -253,16 +265,16 @@ def test_what_is_known_of_the_class_is_told_in_a_partial_answer_too(synthesizing
 def test_a_receipt_says_how_many_steps_were_really_done(
     synthesizing: Any, method: Message, fewer: Message
 ) -> None:
-    done = run(synthesizing, request(method))[-1]
-    later = run(synthesizing, request(fewer, checkpoint=done.checkpoint))[-1]
-    assert bits(later) == bits(done)
-    assert later.receipt.parameters == done.receipt.parameters
+    answer = run(synthesizing, request(method))
+    later = run(synthesizing, request(fewer, checkpoint=answer[-1].checkpoint))
+    assert bits(later) == bits(answer)
+    assert later[-1].receipt.parameters == answer[-1].receipt.parameters
 
 
 def test_an_estimate_computes_nothing(synthesizing: Any) -> None:
     asked = request(methods.ClassModel(target=STAR, steps=100), estimate_only=True)
     [done] = run(synthesizing, asked)
-    assert not done.pictures and not done.checkpoint and not done.HasField("receipt")
+    assert not done.checkpoint and not done.HasField("receipt")
     assert done.estimated_cost.backward_passes >= 100
 
 
@@ -405,3 +417,10 @@ def test_a_picture_that_is_none_is_told_so(synthesizing: Any) -> None:
     none = methods.Inversion(layer="features.2", image=Image(encoded=b"x"))
     failure = failed(synthesizing, none)
     assert reason_name(failure.reason) == "IMAGE_UNREADABLE"
+
+
+def test_pixels_come_to_who_asks_for_them(synthesizing: Any) -> None:
+    asked = request(methods.ClassModel(target=STAR, steps=2))
+    asked.return_pixels = False
+    [picture] = made_in(run(synthesizing, asked))
+    assert picture.png and not picture.HasField("pixels")

@@ -1,6 +1,7 @@
 """Several server processes on one port: shared calls, shared metrics, restarts, one end."""
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -16,7 +17,9 @@ from prometheus_client.mmap_dict import MmapedDict
 
 from convlens.server.engine import EngineError
 from convlens.server.processes.reserve import reserve
+from convlens.server.processes.supervisor import Supervisor
 from convlens.server.settings import Address, SettingsError, load_settings
+from convlens.server.triton.home import Folder
 from tests.server.processes import Holding, children, event, serving, started
 
 REQUESTS = "convlens_requests_total"
@@ -117,6 +120,31 @@ async def test_what_keeps_a_process_from_serving_is_said_once(
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_a_process_that_cannot_be_started_now_is_started_later(
+    triton: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> Any:
+        left.pop()
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    left, folder, others = [1, 2], Folder(), children(os.getpid())
+    flags = ["--engine", "triton", "--triton-url", triton.address, "--listen", "127.0.0.1:0"]
+    settings, _ = load_settings([*flags, "--metrics-listen", "off"])
+    supervisor = Supervisor(settings, folder)
+    try:
+        assert await supervisor.start(0)
+        with monkeypatch.context() as scarce:
+            scarce.setattr("asyncio.create_subprocess_exec", refused)
+            [process] = children(os.getpid()) - others
+            os.kill(process, signal.SIGKILL)
+            await until(lambda: not left)
+        await until(lambda: children(os.getpid()) - {process, *others})
+        assert "Resource temporarily unavailable" in supervisor.trouble
+    finally:
+        assert await supervisor.end()
+        folder.clear()
+
+
 def test_a_port_is_not_shared_with_strangers() -> None:
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -135,6 +163,20 @@ def test_a_port_is_not_shared_with_strangers() -> None:
 def test_only_processes_that_share_their_networks(engine: str) -> None:
     with pytest.raises(SettingsError, match=f"under {engine} each process would have networks"):
         load_settings(["--engine", engine, "--processes", "2"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--health-listen", "127.0.0.1:50051"], "health_listen: is .*, as listen is"),
+        (["--metrics-listen", "127.0.0.1:50051"], "metrics_listen: is .*, as listen is"),
+        (["--health-listen", "127.0.0.1:0", "--processes", "2"], "health_listen: must have a port"),
+    ],
+)
+def test_no_port_has_two_uses(flags: list[str], words: str) -> None:
+    known = ["--engine", "triton", "--listen", "127.0.0.1:50051", *flags]
+    with pytest.raises(SettingsError, match=words):
+        load_settings(known)
 
 
 def test_each_process_has_its_share() -> None:

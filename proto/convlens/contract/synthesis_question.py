@@ -8,7 +8,8 @@ from convlens.v1 import synthesis_pb2 as pb
 FREE = frozenset(
     {
         *("steps", "evaluations", "network", "checkpoint"),
-        *("progress_every", "preview_every", "allow_partial", "estimate_only"),
+        *("progress_every", "preview_every", "return_pixels"),
+        *("allow_partial", "estimate_only"),
     }
 )
 

@@ -1018,7 +1018,7 @@ class SmallestBudget(_message.Message):
     """The budget, in the norm of the attack; absent where the attack succeeded under none."""
     @_builtins.property
     def distance(self) -> Global___Distance:
-        """How near the nearest success was; absent where there was none."""
+        """How far the success was that is nearest in the norm of the attack; absent where there was none."""
 
     @_builtins.property
     def flags(self) -> _containers.RepeatedScalarFieldContainer[Global___AttackFlag.ValueType]:

@@ -224,7 +224,7 @@ class ClassModel(_message.Message):
     """Adam's step size."""
     @_builtins.property
     def target(self) -> _target_pb2.Target:
-        """The class, by index or label."""
+        """The class, by index or label; a rank is refused, since there is no picture yet."""
 
     @_builtins.property
     def priors(self) -> Global___Priors:
@@ -488,7 +488,7 @@ class Fooling(_message.Message):
     """Probability of its class at which a picture is done."""
     @_builtins.property
     def targets(self) -> _containers.RepeatedCompositeFieldContainer[_target_pb2.Target]:
-        """The classes, by index or label; none for all."""
+        """The classes, by index or label; none for all. A rank is refused."""
 
     @_builtins.property
     def gradient(self) -> Global___FoolingGradient:

@@ -27,9 +27,10 @@ from convlens.v1 import receipt_pb2 as convlens_dot_v1_dot_receipt__pb2
 from convlens.v1 import synthesis_methods_pb2 as convlens_dot_v1_dot_synthesis__methods__pb2
 from convlens.v1 import target_pb2 as convlens_dot_v1_dot_target__pb2
 from convlens.v1 import tensor_pb2 as convlens_dot_v1_dot_tensor__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63onvlens/v1/synthesis.proto\x12\x0b\x63onvlens.v1\x1a\x19\x63onvlens/v1/options.proto\x1a\x19\x63onvlens/v1/receipt.proto\x1a#convlens/v1/synthesis_methods.proto\x1a\x18\x63onvlens/v1/target.proto\x1a\x18\x63onvlens/v1/tensor.proto\"\x86\x01\n\x06\x43\x61nvas\x12\x33\n\x06height\x18\x01 \x01(\rB\x1e\xaa\x9d\"\x1a\x1a\x06pixels!\x00\x00\x00\x00\x00\x00 @)\x00\x00\x00\x00\x00\x00\x90@H\x00\x88\x01\x01\x12\x32\n\x05width\x18\x02 \x01(\rB\x1e\xaa\x9d\"\x1a\x1a\x06pixels!\x00\x00\x00\x00\x00\x00 @)\x00\x00\x00\x00\x00\x00\x90@H\x01\x88\x01\x01\x42\t\n\x07_heightB\x08\n\x06_width\"\x9d\x03\n\x11SynthesizeRequest\x12\x18\n\x07network\x18\x01 \x01(\tB\x07\xaa\x9d\"\x03P\xc8\x01\x12\x34\n\x06method\x18\x02 \x01(\x0b\x32\x1c.convlens.v1.SynthesisMethodB\x06\xaa\x9d\"\x02\x08\x01\x12#\n\x06\x63\x61nvas\x18\x03 \x01(\x0b\x32\x13.convlens.v1.Canvas\x12=\n\x0eprogress_every\x18\x04 \x01(\rB \xaa\x9d\"\x1c\x12\x01\x31\x1a\x05steps!\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00j\xf8@H\x00\x88\x01\x01\x12=\n\rpreview_every\x18\x05 \x01(\rB!\xaa\x9d\"\x1d\x12\x02\x33\x32\x1a\x05steps!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00j\xf8@H\x01\x88\x01\x01\x12\x1d\n\ncheckpoint\x18\x06 \x01(\x0c\x42\t\xaa\x9d\"\x05P\x80\x80\x80\x1c\x12\x1a\n\x04seed\x18\x07 \x01(\x04\x42\x07\xaa\x9d\"\x03\x12\x01\x30H\x02\x88\x01\x01\x12\x15\n\rallow_partial\x18\x08 \x01(\x08\x12\x15\n\restimate_only\x18\t \x01(\x08\x42\x11\n\x0f_progress_everyB\x10\n\x0e_preview_everyB\x07\n\x05_seed\"\xaf\x01\n\x12SynthesizeResponse\x12\x32\n\x08progress\x18\x01 \x01(\x0b\x32\x1e.convlens.v1.SynthesisProgressH\x00\x12\x30\n\x07preview\x18\x02 \x01(\x0b\x32\x1d.convlens.v1.SynthesisPreviewH\x00\x12*\n\x04\x64one\x18\x03 \x01(\x0b\x32\x1a.convlens.v1.SynthesisDoneH\x00\x42\x07\n\x05\x65vent\"\x81\x01\n\x11SynthesisProgress\x12\x0c\n\x04step\x18\x01 \x01(\r\x12\r\n\x05steps\x18\x02 \x01(\r\x12.\n\x08pictures\x18\x03 \x03(\x0b\x32\x1c.convlens.v1.PictureProgress\x12\x1f\n\x04\x63ost\x18\x04 \x01(\x0b\x32\x11.convlens.v1.Cost\"\xb9\x01\n\x0fPictureProgress\x12\x15\n\rpicture_index\x18\x01 \x01(\r\x12$\n\x05terms\x18\x02 \x03(\x0b\x32\x15.convlens.v1.LossTerm\x12\x11\n\tobjective\x18\x03 \x01(\x01\x12\x18\n\x0bprobability\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rgradient_norm\x18\x05 \x01(\x01H\x01\x88\x01\x01\x42\x0e\n\x0c_probabilityB\x10\n\x0e_gradient_norm\"\'\n\x08LossTerm\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"B\n\x10SynthesisPreview\x12\x0c\n\x04step\x18\x01 \x01(\r\x12\x0c\n\x04pngs\x18\x02 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x03 \x01(\x0c\"\xbc\x01\n\rSynthesisDone\x12\x31\n\x08pictures\x18\x01 \x03(\x0b\x32\x1f.convlens.v1.SynthesizedPicture\x12\x12\n\nis_partial\x18\x02 \x01(\x08\x12\x12\n\ncheckpoint\x18\x03 \x01(\x0c\x12%\n\x07receipt\x18\x04 \x01(\x0b\x32\x14.convlens.v1.Receipt\x12)\n\x0e\x65stimated_cost\x18\x05 \x01(\x0b\x32\x11.convlens.v1.Cost\"\xf8\x02\n\x12SynthesizedPicture\x12\x0b\n\x03png\x18\x01 \x01(\x0c\x12#\n\x06pixels\x18\x02 \x01(\x0b\x32\x13.convlens.v1.Tensor\x12\'\n\x06target\x18\x03 \x01(\x0b\x32\x17.convlens.v1.ClassScore\x12+\n\nprediction\x18\x04 \x01(\x0b\x32\x17.convlens.v1.ClassScore\x12\x33\n\x12rounded_prediction\x18\x05 \x01(\x0b\x32\x17.convlens.v1.ClassScore\x12\x17\n\nactivation\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rcode_distance\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04psnr\x18\x08 \x01(\x01H\x02\x88\x01\x01\x12\x16\n\tconfident\x18\t \x01(\x08H\x03\x88\x01\x01\x12\r\n\x05steps\x18\n \x01(\rB\r\n\x0b_activationB\x10\n\x0e_code_distanceB\x07\n\x05_psnrB\x0c\n\n_confident2h\n\x10SynthesisService\x12T\n\nSynthesize\x12\x1e.convlens.v1.SynthesizeRequest\x1a\x1f.convlens.v1.SynthesizeResponse\"\x03\x90\x02\x01\x30\x01\x42 B\x0eSynthesisProtoP\x01\xaa\x02\x0b\x43onvlens.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63onvlens/v1/synthesis.proto\x12\x0b\x63onvlens.v1\x1a\x19\x63onvlens/v1/options.proto\x1a\x19\x63onvlens/v1/receipt.proto\x1a#convlens/v1/synthesis_methods.proto\x1a\x18\x63onvlens/v1/target.proto\x1a\x18\x63onvlens/v1/tensor.proto\x1a\x17google/rpc/status.proto\"\x86\x01\n\x06\x43\x61nvas\x12\x33\n\x06height\x18\x01 \x01(\rB\x1e\xaa\x9d\"\x1a\x1a\x06pixels!\x00\x00\x00\x00\x00\x00 @)\x00\x00\x00\x00\x00\x00\x90@H\x00\x88\x01\x01\x12\x32\n\x05width\x18\x02 \x01(\rB\x1e\xaa\x9d\"\x1a\x1a\x06pixels!\x00\x00\x00\x00\x00\x00 @)\x00\x00\x00\x00\x00\x00\x90@H\x01\x88\x01\x01\x42\t\n\x07_heightB\x08\n\x06_width\"\xb4\x03\n\x11SynthesizeRequest\x12\x18\n\x07network\x18\x01 \x01(\tB\x07\xaa\x9d\"\x03P\xc8\x01\x12\x34\n\x06method\x18\x02 \x01(\x0b\x32\x1c.convlens.v1.SynthesisMethodB\x06\xaa\x9d\"\x02\x08\x01\x12#\n\x06\x63\x61nvas\x18\x03 \x01(\x0b\x32\x13.convlens.v1.Canvas\x12=\n\x0eprogress_every\x18\x04 \x01(\rB \xaa\x9d\"\x1c\x12\x01\x31\x1a\x05steps!\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00j\xf8@H\x00\x88\x01\x01\x12=\n\rpreview_every\x18\x05 \x01(\rB!\xaa\x9d\"\x1d\x12\x02\x33\x32\x1a\x05steps!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00j\xf8@H\x01\x88\x01\x01\x12\x1d\n\ncheckpoint\x18\x06 \x01(\x0c\x42\t\xaa\x9d\"\x05P\x80\x80\x80\x1c\x12\x1a\n\x04seed\x18\x07 \x01(\x04\x42\x07\xaa\x9d\"\x03\x12\x01\x30H\x02\x88\x01\x01\x12\x15\n\rallow_partial\x18\x08 \x01(\x08\x12\x15\n\restimate_only\x18\t \x01(\x08\x12\x15\n\rreturn_pixels\x18\n \x01(\x08\x42\x11\n\x0f_progress_everyB\x10\n\x0e_preview_everyB\x07\n\x05_seed\"\xdb\x01\n\x12SynthesizeResponse\x12\x32\n\x08progress\x18\x01 \x01(\x0b\x32\x1e.convlens.v1.SynthesisProgressH\x00\x12\x30\n\x07preview\x18\x02 \x01(\x0b\x32\x1d.convlens.v1.SynthesisPreviewH\x00\x12*\n\x04item\x18\x03 \x01(\x0b\x32\x1a.convlens.v1.SynthesisItemH\x00\x12*\n\x04\x64one\x18\x04 \x01(\x0b\x32\x1a.convlens.v1.SynthesisDoneH\x00\x42\x07\n\x05\x65vent\"\x81\x01\n\x11SynthesisProgress\x12\x0c\n\x04step\x18\x01 \x01(\r\x12\r\n\x05steps\x18\x02 \x01(\r\x12.\n\x08pictures\x18\x03 \x03(\x0b\x32\x1c.convlens.v1.PictureProgress\x12\x1f\n\x04\x63ost\x18\x04 \x01(\x0b\x32\x11.convlens.v1.Cost\"\xb9\x01\n\x0fPictureProgress\x12\x15\n\rpicture_index\x18\x01 \x01(\r\x12$\n\x05terms\x18\x02 \x03(\x0b\x32\x15.convlens.v1.LossTerm\x12\x11\n\tobjective\x18\x03 \x01(\x01\x12\x18\n\x0bprobability\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rgradient_norm\x18\x05 \x01(\x01H\x01\x88\x01\x01\x42\x0e\n\x0c_probabilityB\x10\n\x0e_gradient_norm\"\'\n\x08LossTerm\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"B\n\x10SynthesisPreview\x12\x0c\n\x04step\x18\x01 \x01(\r\x12\x0c\n\x04pngs\x18\x02 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x03 \x01(\x0c\"\x8a\x01\n\rSynthesisItem\x12\x15\n\rpicture_index\x18\x01 \x01(\r\x12\x32\n\x07picture\x18\x02 \x01(\x0b\x32\x1f.convlens.v1.SynthesizedPictureH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\x89\x01\n\rSynthesisDone\x12\x12\n\nis_partial\x18\x01 \x01(\x08\x12\x12\n\ncheckpoint\x18\x02 \x01(\x0c\x12%\n\x07receipt\x18\x03 \x01(\x0b\x32\x14.convlens.v1.Receipt\x12)\n\x0e\x65stimated_cost\x18\x04 \x01(\x0b\x32\x11.convlens.v1.Cost\"\xf8\x02\n\x12SynthesizedPicture\x12\x0b\n\x03png\x18\x01 \x01(\x0c\x12#\n\x06pixels\x18\x02 \x01(\x0b\x32\x13.convlens.v1.Tensor\x12\'\n\x06target\x18\x03 \x01(\x0b\x32\x17.convlens.v1.ClassScore\x12+\n\nprediction\x18\x04 \x01(\x0b\x32\x17.convlens.v1.ClassScore\x12\x33\n\x12rounded_prediction\x18\x05 \x01(\x0b\x32\x17.convlens.v1.ClassScore\x12\x17\n\nactivation\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rcode_distance\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04psnr\x18\x08 \x01(\x01H\x02\x88\x01\x01\x12\x16\n\tconfident\x18\t \x01(\x08H\x03\x88\x01\x01\x12\r\n\x05steps\x18\n \x01(\rB\r\n\x0b_activationB\x10\n\x0e_code_distanceB\x07\n\x05_psnrB\x0c\n\n_confident2h\n\x10SynthesisService\x12T\n\nSynthesize\x12\x1e.convlens.v1.SynthesizeRequest\x1a\x1f.convlens.v1.SynthesizeResponse\"\x03\x90\x02\x01\x30\x01\x42 B\x0eSynthesisProtoP\x01\xaa\x02\x0b\x43onvlens.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,24 +56,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SYNTHESIZEREQUEST'].fields_by_name['seed']._serialized_options = b'\252\235\"\003\022\0010'
   _globals['_SYNTHESISSERVICE'].methods_by_name['Synthesize']._loaded_options = None
   _globals['_SYNTHESISSERVICE'].methods_by_name['Synthesize']._serialized_options = b'\220\002\001'
-  _globals['_CANVAS']._serialized_start=188
-  _globals['_CANVAS']._serialized_end=322
-  _globals['_SYNTHESIZEREQUEST']._serialized_start=325
-  _globals['_SYNTHESIZEREQUEST']._serialized_end=738
-  _globals['_SYNTHESIZERESPONSE']._serialized_start=741
-  _globals['_SYNTHESIZERESPONSE']._serialized_end=916
-  _globals['_SYNTHESISPROGRESS']._serialized_start=919
-  _globals['_SYNTHESISPROGRESS']._serialized_end=1048
-  _globals['_PICTUREPROGRESS']._serialized_start=1051
-  _globals['_PICTUREPROGRESS']._serialized_end=1236
-  _globals['_LOSSTERM']._serialized_start=1238
-  _globals['_LOSSTERM']._serialized_end=1277
-  _globals['_SYNTHESISPREVIEW']._serialized_start=1279
-  _globals['_SYNTHESISPREVIEW']._serialized_end=1345
-  _globals['_SYNTHESISDONE']._serialized_start=1348
-  _globals['_SYNTHESISDONE']._serialized_end=1536
-  _globals['_SYNTHESIZEDPICTURE']._serialized_start=1539
-  _globals['_SYNTHESIZEDPICTURE']._serialized_end=1915
-  _globals['_SYNTHESISSERVICE']._serialized_start=1917
-  _globals['_SYNTHESISSERVICE']._serialized_end=2021
+  _globals['_CANVAS']._serialized_start=213
+  _globals['_CANVAS']._serialized_end=347
+  _globals['_SYNTHESIZEREQUEST']._serialized_start=350
+  _globals['_SYNTHESIZEREQUEST']._serialized_end=786
+  _globals['_SYNTHESIZERESPONSE']._serialized_start=789
+  _globals['_SYNTHESIZERESPONSE']._serialized_end=1008
+  _globals['_SYNTHESISPROGRESS']._serialized_start=1011
+  _globals['_SYNTHESISPROGRESS']._serialized_end=1140
+  _globals['_PICTUREPROGRESS']._serialized_start=1143
+  _globals['_PICTUREPROGRESS']._serialized_end=1328
+  _globals['_LOSSTERM']._serialized_start=1330
+  _globals['_LOSSTERM']._serialized_end=1369
+  _globals['_SYNTHESISPREVIEW']._serialized_start=1371
+  _globals['_SYNTHESISPREVIEW']._serialized_end=1437
+  _globals['_SYNTHESISITEM']._serialized_start=1440
+  _globals['_SYNTHESISITEM']._serialized_end=1578
+  _globals['_SYNTHESISDONE']._serialized_start=1581
+  _globals['_SYNTHESISDONE']._serialized_end=1718
+  _globals['_SYNTHESIZEDPICTURE']._serialized_start=1721
+  _globals['_SYNTHESIZEDPICTURE']._serialized_end=2097
+  _globals['_SYNTHESISSERVICE']._serialized_start=2099
+  _globals['_SYNTHESISSERVICE']._serialized_end=2203
 # @@protoc_insertion_point(module_scope)

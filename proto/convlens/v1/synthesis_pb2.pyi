@@ -11,6 +11,7 @@ from convlens.v1 import tensor_pb2 as _tensor_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.rpc import status_pb2 as _status_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -70,6 +71,7 @@ class SynthesizeRequest(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     ALLOW_PARTIAL_FIELD_NUMBER: _builtins.int
     ESTIMATE_ONLY_FIELD_NUMBER: _builtins.int
+    RETURN_PIXELS_FIELD_NUMBER: _builtins.int
     network: _builtins.str
     """A served network, as "name" or "name@version"; empty for the server's default."""
     progress_every: _builtins.int
@@ -84,6 +86,8 @@ class SynthesizeRequest(_message.Message):
     """At the deadline, answer with the best so far instead of failing."""
     estimate_only: _builtins.bool
     """Compute nothing, answer with the cost only."""
+    return_pixels: _builtins.bool
+    """Return the pixels as float32 beside each PNG."""
     @_builtins.property
     def method(self) -> _synthesis_methods_pb2.SynthesisMethod:
         """How to make it."""
@@ -104,10 +108,11 @@ class SynthesizeRequest(_message.Message):
         seed: _builtins.int | None = ...,
         allow_partial: _builtins.bool = ...,
         estimate_only: _builtins.bool = ...,
+        return_pixels: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_preview_every", b"_preview_every", "_progress_every", b"_progress_every", "_seed", b"_seed", "canvas", b"canvas", "method", b"method", "preview_every", b"preview_every", "progress_every", b"progress_every", "seed", b"seed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_preview_every", b"_preview_every", "_progress_every", b"_progress_every", "_seed", b"_seed", "allow_partial", b"allow_partial", "canvas", b"canvas", "checkpoint", b"checkpoint", "estimate_only", b"estimate_only", "method", b"method", "network", b"network", "preview_every", b"preview_every", "progress_every", b"progress_every", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_preview_every", b"_preview_every", "_progress_every", b"_progress_every", "_seed", b"_seed", "allow_partial", b"allow_partial", "canvas", b"canvas", "checkpoint", b"checkpoint", "estimate_only", b"estimate_only", "method", b"method", "network", b"network", "preview_every", b"preview_every", "progress_every", b"progress_every", "return_pixels", b"return_pixels", "seed", b"seed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__preview_every: _TypeAlias = _typing.Literal["preview_every"]  # noqa: Y015
     _WhichOneofArgType__preview_every: _TypeAlias = _typing.Literal["_preview_every", b"_preview_every"]  # noqa: Y015
@@ -132,6 +137,7 @@ class SynthesizeResponse(_message.Message):
 
     PROGRESS_FIELD_NUMBER: _builtins.int
     PREVIEW_FIELD_NUMBER: _builtins.int
+    ITEM_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def progress(self) -> Global___SynthesisProgress:
@@ -142,21 +148,26 @@ class SynthesizeResponse(_message.Message):
         """What the pictures look like so far."""
 
     @_builtins.property
+    def item(self) -> Global___SynthesisItem:
+        """A picture that is done, or why there is none."""
+
+    @_builtins.property
     def done(self) -> Global___SynthesisDone:
-        """The pictures."""
+        """The end of the answer."""
 
     def __init__(
         self,
         *,
         progress: Global___SynthesisProgress | None = ...,
         preview: Global___SynthesisPreview | None = ...,
+        item: Global___SynthesisItem | None = ...,
         done: Global___SynthesisDone | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "event", b"event", "preview", b"preview", "progress", b"progress"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "event", b"event", "item", b"item", "preview", b"preview", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "event", b"event", "preview", b"preview", "progress", b"progress"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "event", b"event", "item", b"item", "preview", b"preview", "progress", b"progress"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["progress", "preview", "done"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["progress", "preview", "item", "done"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -178,7 +189,7 @@ class SynthesisProgress(_message.Message):
     """Steps or generations at most."""
     @_builtins.property
     def pictures(self) -> _containers.RepeatedCompositeFieldContainer[Global___PictureProgress]:
-        """How each picture stands, in order."""
+        """How each picture stands, in order, but for those that could not be made."""
 
     @_builtins.property
     def cost(self) -> _receipt_pb2.Cost:
@@ -287,10 +298,12 @@ class SynthesisPreview(_message.Message):
     step: _builtins.int
     """Steps or generations done."""
     checkpoint: _builtins.bytes
-    """Sent with the next request, goes on from here."""
+    """Sent with the next request, goes on from here; empty where a picture could not be made."""
     @_builtins.property
     def pngs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """Each picture as PNG, in order; a class of an evolution without a picture yet has empty bytes."""
+        """Each picture as PNG, in order; empty bytes for a class that evolution has no picture for yet, and for
+        a picture that could not be made.
+        """
 
     def __init__(
         self,
@@ -308,12 +321,47 @@ class SynthesisPreview(_message.Message):
 Global___SynthesisPreview: _TypeAlias = SynthesisPreview  # noqa: Y015
 
 @_typing.final
-class SynthesisDone(_message.Message):
-    """The end of the answer."""
+class SynthesisItem(_message.Message):
+    """What became of one picture; each is told of once, in the order in which they are done."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    PICTURES_FIELD_NUMBER: _builtins.int
+    PICTURE_INDEX_FIELD_NUMBER: _builtins.int
+    PICTURE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    picture_index: _builtins.int
+    """Position among the targets or reconstructions, from 0."""
+    @_builtins.property
+    def picture(self) -> Global___SynthesizedPicture:
+        """The picture."""
+
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Why there is no such picture; the others are not touched by it."""
+
+    def __init__(
+        self,
+        *,
+        picture_index: _builtins.int = ...,
+        picture: Global___SynthesizedPicture | None = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "picture", b"picture"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "picture", b"picture", "picture_index", b"picture_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["picture", "error"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___SynthesisItem: _TypeAlias = SynthesisItem  # noqa: Y015
+
+@_typing.final
+class SynthesisDone(_message.Message):
+    """The end of the answer: every picture is accounted for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
     IS_PARTIAL_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     RECEIPT_FIELD_NUMBER: _builtins.int
@@ -321,11 +369,7 @@ class SynthesisDone(_message.Message):
     is_partial: _builtins.bool
     """The deadline came before the method was done."""
     checkpoint: _builtins.bytes
-    """Sent with a request for more steps, goes on from here."""
-    @_builtins.property
-    def pictures(self) -> _containers.RepeatedCompositeFieldContainer[Global___SynthesizedPicture]:
-        """One for each target or reconstruction, in order; none with estimate_only."""
-
+    """Sent with a request for more steps, goes on from here; empty where a picture could not be made."""
     @_builtins.property
     def receipt(self) -> _receipt_pb2.Receipt:
         """How the answer came about; absent with estimate_only."""
@@ -337,7 +381,6 @@ class SynthesisDone(_message.Message):
     def __init__(
         self,
         *,
-        pictures: _abc.Iterable[Global___SynthesizedPicture] | None = ...,
         is_partial: _builtins.bool = ...,
         checkpoint: _builtins.bytes = ...,
         receipt: _receipt_pb2.Receipt | None = ...,
@@ -345,7 +388,7 @@ class SynthesisDone(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["estimated_cost", b"estimated_cost", "receipt", b"receipt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "estimated_cost", b"estimated_cost", "is_partial", b"is_partial", "pictures", b"pictures", "receipt", b"receipt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "estimated_cost", b"estimated_cost", "is_partial", b"is_partial", "receipt", b"receipt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -368,7 +411,7 @@ class SynthesizedPicture(_message.Message):
     CONFIDENT_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     png: _builtins.bytes
-    """The picture, rounded to 8 bits."""
+    """The picture, rounded to 8 bits; empty for a class that evolution found none for."""
     activation: _builtins.float
     """Activation that a unit maximization reached; absent elsewhere, and in a partial answer."""
     code_distance: _builtins.float
@@ -381,7 +424,7 @@ class SynthesizedPicture(_message.Message):
     """Steps or generations it took."""
     @_builtins.property
     def pixels(self) -> _tensor_pb2.Tensor:
-        """Its pixels in [0, 1], float32 [height, width, channels]."""
+        """Its pixels in [0, 1], float32 [height, width, channels], where asked for."""
 
     @_builtins.property
     def target(self) -> _target_pb2.ClassScore:

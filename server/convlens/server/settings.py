@@ -281,7 +281,24 @@ class Settings(BaseSettings):
                 "have networks of its own, so start Triton beside the server "
                 "(convlens-workers repository) and use engine triton, or leave this at 1"
             )
+        self._check_ports()
         return self
+
+    def _check_ports(self) -> None:
+        """Refuses two uses of one port, which several processes would share without a word."""
+        names = ("listen", "metrics_listen", "health_listen")
+        used: dict[str, str] = {}
+        for name in names:
+            address = getattr(self, name)
+            if address == "off" or parse_address(address).port == 0:
+                continue
+            if (other := used.setdefault(address, name)) != name:
+                raise ValueError(f"{name}: is {address}, as {other} is; give each its own port")
+        if self.processes > 1 and self.health_listen.endswith(":0"):
+            raise ValueError(
+                "health_listen: must have a port of its own number with several processes, each "
+                "of which would take another free one"
+            )
 
     def dump(self) -> str:
         """The settings as a YAML file that --config reads, without the secret one."""

@@ -49,7 +49,8 @@ def answering(label: str) -> Any:
 
     def answer(request: Any) -> Iterator[pb.SynthesizeResponse]:
         for response in synthesize(request):
-            for picture in response.done.pictures:
+            if response.HasField("item"):
+                picture = response.item.picture
                 for said in (picture.prediction, picture.rounded_prediction):
                     said.class_index, said.label = LABELS.index(label), label
                     said.probability = 1 - picture.target.probability

@@ -19,23 +19,46 @@ INVERT = ("synthesize", "invert", "--layer", "avgpool", "--steps", "9")
 
 
 def changing(change: Any) -> Any:
-    """A server whose end is another one."""
+    """A server that sends other messages in place of each."""
 
     def answer(request: Any) -> Iterator[pb.SynthesizeResponse]:
         for response in synthesize(request):
-            if response.HasField("done"):
-                change(response.done)
-            yield response
+            yield from change(response)
 
     return answer
 
 
-def other_pixel(done: pb.SynthesisDone) -> None:
+def other_pixel(response: pb.SynthesizeResponse) -> list[pb.SynthesizeResponse]:
     """Another last bit in the second picture."""
-    tensor = done.pictures[1].pixels
+    if response.item.picture_index == 0:
+        return [response]
+    tensor = response.item.picture.pixels
     values = np.frombuffer(tensor.data, "<f4").copy()
     values[0] = np.nextafter(values[0], np.float32(2))
     tensor.data = values.tobytes()
+    return [response]
+
+
+def fewer(response: pb.SynthesizeResponse) -> list[pb.SynthesizeResponse]:
+    """No second picture."""
+    return [] if response.item.picture_index == 1 else [response]
+
+
+def more(response: pb.SynthesizeResponse) -> list[pb.SynthesizeResponse]:
+    """A third picture."""
+    if response.item.picture_index == 0:
+        return [response]
+    other = pb.SynthesizeResponse()
+    other.CopyFrom(response)
+    other.item.picture_index += 1
+    return [response, other]
+
+
+def partial_end(response: pb.SynthesizeResponse) -> list[pb.SynthesizeResponse]:
+    """The time was over."""
+    if response.HasField("done"):
+        response.done.is_partial = True
+    return [response]
 
 
 @pytest.fixture
@@ -90,19 +113,20 @@ def test_other_bits(run: Any, server: FakeServer, receipt: Path) -> None:
 
 
 def test_pictures_that_came_or_went(run: Any, server: FakeServer, receipt: Path) -> None:
-    server.answers["Synthesize"] = changing(lambda done: done.pictures.pop())
+    server.answers["Synthesize"] = changing(fewer)
     result = run("replay", receipt)
     assert result.exit_code == 1 and "is not there any more" in result.stdout
-    server.answers["Synthesize"] = changing(lambda done: done.pictures.append(done.pictures[0]))
+    server.answers["Synthesize"] = changing(more)
     result = run("replay", receipt)
     assert result.exit_code == 1 and "picture 3" in result.stdout
     assert "was not there" in result.stdout
 
 
 def test_what_may_explain_a_difference(run: Any, server: FakeServer, receipt: Path) -> None:
-    def elsewhere(done: pb.SynthesisDone) -> None:
-        other_pixel(done)
-        done.receipt.device_kind = "NVIDIA H100"
+    def elsewhere(response: pb.SynthesizeResponse) -> list[pb.SynthesizeResponse]:
+        if response.HasField("done"):
+            response.done.receipt.device_kind = "NVIDIA H100"
+        return other_pixel(response)
 
     server.answers["Synthesize"] = changing(elsewhere)
     result = run("replay", receipt)
@@ -154,7 +178,7 @@ def test_a_resumed_run_is_replayed_from_the_beginning(
 def test_pictures_that_were_not_done_are_not_replayed(
     run: Any, server: FakeServer, tmp_path: Path
 ) -> None:
-    server.answers["Synthesize"] = changing(lambda done: setattr(done, "is_partial", True))
+    server.answers["Synthesize"] = changing(partial_end)
     assert run(*CAT, "--out", tmp_path / "cat.png", "--allow-partial").exit_code == 0
     before = len(server.requests)
     result = run("replay", tmp_path / "cat.receipt.json")

@@ -53,7 +53,7 @@ def test_what_is_left_out_is_left_to_the_server(
     run(*CAT, "--out", tmp_path / "cat.png")
     bare = methods.ClassModel(target=Target(label="cat"))
     assert question(server) == pb.SynthesizeRequest(
-        method=methods.SynthesisMethod(class_model=bare)
+        method=methods.SynthesisMethod(class_model=bare), return_pixels=True
     )
 
 
@@ -83,6 +83,7 @@ def test_what_is_asked(run: Any, server: FakeServer, tmp_path: Path) -> None:
         method=methods.SynthesisMethod(class_model=method),
         canvas=pb.Canvas(height=24, width=16),
         preview_every=5,
+        return_pixels=True,
         seed=9,
         allow_partial=True,
     )

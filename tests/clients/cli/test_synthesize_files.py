@@ -126,10 +126,11 @@ def test_files_that_are_there(run: Any, server: FakeServer, tmp_path: Path) -> N
 def test_pictures_that_are_not_there(run: Any, server: FakeServer, tmp_path: Path) -> None:
     def partial(request: Any) -> Iterator[pb.SynthesizeResponse]:
         for response in synthesize(request):
-            if response.HasField("done"):
-                response.done.pictures[0].CopyFrom(pb.SynthesizedPicture())
-                response.done.pictures[1].ClearField("prediction")
-                response.done.pictures[1].ClearField("rounded_prediction")
+            if response.item.picture_index:
+                response.item.picture.ClearField("prediction")
+                response.item.picture.ClearField("rounded_prediction")
+            elif response.HasField("item"):
+                response.item.picture.CopyFrom(pb.SynthesizedPicture())
             yield response
 
     server.answers["Synthesize"] = partial

@@ -59,7 +59,18 @@ WRONG = {
         ":5: scopes: Input should be 'classify', ",
     ),
     "no scopes": (f"- name: b\n  sha256: {B}\n  scopes: []\n", ":3: scopes: "),
-    "an unknown key": (GOOD.replace("}", ", scope: all}"), ":1: scope: Extra inputs"),
+    "an unknown key": (
+        GOOD.replace("}", ", scope: all}"),
+        ":1: has a key that is none; they are name, ",
+    ),
+    "a token as a key": (
+        GOOD.replace("}", ", convlens_secret: all}"),
+        ":1: has a key that is none; they are name, ",
+    ),
+    "a token as a key twice": (
+        GOOD.replace("}", ", convlens_secret: all, convlens_secret: all}"),
+        ":1: a key is given twice",
+    ),
     "a rate of nothing": (
         f"- name: b\n  sha256: {B}\n  scopes: [admin]\n  requests_per_second: 0\n",
         ":4: requests_per_second: Input should be greater than or equal to 0.000001",

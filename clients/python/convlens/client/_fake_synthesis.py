@@ -57,8 +57,11 @@ def synthesize(request: pb.SynthesizeRequest) -> Iterator[pb.SynthesizeResponse]
             yield pb.SynthesizeResponse(progress=progress)
         if asked.preview_every and step % asked.preview_every == 0:
             yield pb.SynthesizeResponse(preview=_preview(asked, step, count))
+    for number in range(count):
+        picture = _made(asked, max(begin, steps), number)
+        item = pb.SynthesisItem(picture_index=number, picture=picture)
+        yield pb.SynthesizeResponse(item=item)
     done = pb.SynthesisDone(
-        pictures=[_made(asked, max(begin, steps), n) for n in range(count)],
         checkpoint=_checkpoint(asked, max(begin, steps)),
         receipt=receipt_for(_without_image(asked), "checkpoint"),
         estimated_cost=cost,
@@ -193,7 +196,7 @@ def _made(asked: pb.SynthesizeRequest, step: int, number: int) -> pb.Synthesized
     pixels, come = _pixels(asked, step, number), _come(step)
     made = pb.SynthesizedPicture(
         png=png_of(_rounded(pixels)),
-        pixels=tensor_of(pixels),
+        pixels=tensor_of(pixels) if asked.return_pixels else None,
         prediction=SCORES[0],
         rounded_prediction=SCORES[0],
         steps=step,

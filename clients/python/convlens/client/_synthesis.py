@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from convlens.client._drawing import Pixels, drawn, enlarged, montage, pixels_of, png_of
-from convlens.client._errors import Internal
+from convlens.client._drawing import Pixels, enlarged, montage, pixels_of, png_of
+from convlens.client._errors import ConvLensError, Internal, from_status
 from convlens.client._results import ClassScore, Cost, Receipt, cost_of, plain, receipt_of, score_of
 from convlens.client._shown import Shown
 from convlens.client._tensors import array_of
@@ -91,11 +91,13 @@ class SynthesizedPicture(Shown):
     `code_distance` the squared distance of an inversion's code from the given one, relative to
     that, and `psnr` in decibels how near the picture is to the inverted one; `confident` whether
     the wanted confidence was reached. Each is None where it makes no sense.
+
+    A picture that could not be made has an `error`, and nothing else.
     """
 
     #: Empty for a class of an evolution that had no picture when the time was over.
     png: bytes = field(repr=False)
-    #: float32 [height, width, channels] in [0, 1]; None where there is no picture.
+    #: float32 [height, width, channels] in [0, 1], with `return_pixels`.
     pixels: NDArray[np.float32] | None = field(repr=False)
     target: ClassScore | None
     prediction: ClassScore | None
@@ -106,15 +108,28 @@ class SynthesizedPicture(Shown):
     confident: bool | None
     #: Steps or generations it took.
     steps: int
+    error: ConvLensError | None = None
 
     def numbers(self) -> NDArray[Any]:
-        """The pixels; LookupError where there is no picture."""
+        """The pixels; LookupError where they did not come, or the picture's error."""
+        self._require_picture()
         if self.pixels is None:
-            raise LookupError("There is no picture; the time was over before its class had one.")
+            raise LookupError("The pixels did not come; ask for them with return_pixels=True.")
         return self.pixels
 
     def _pixels(self) -> Pixels:
-        return drawn(self.numbers(), scale=1.0)
+        self._require_picture()
+        return pixels_of(self.png)
+
+    def _as_png(self) -> bytes:
+        self._require_picture()
+        return self.png
+
+    def _require_picture(self) -> None:
+        if self.error is not None:
+            raise self.error
+        if not self.png:
+            raise LookupError("There is no picture; the time was over before its class had one.")
 
     def _repr_png_(self) -> bytes | None:
         return self.png or None
@@ -140,11 +155,22 @@ class SynthesisDone:
         return sheet_of([picture.png for picture in self.pictures])
 
 
-SynthesisEvent: TypeAlias = SynthesisProgress | SynthesisPreview | SynthesisDone
+@dataclass(frozen=True, slots=True)
+class SynthesisItem:
+    """A picture that is done; one that could not be made has an `error`."""
+
+    #: Position among the targets or reconstructions, from 0.
+    picture_index: int
+    picture: SynthesizedPicture
 
 
-def synthesis_event(message: pb.SynthesizeResponse) -> SynthesisEvent:
-    """What one message of a synthesis tells."""
+SynthesisEvent: TypeAlias = SynthesisProgress | SynthesisPreview | SynthesisItem | SynthesisDone
+
+
+def synthesis_event(
+    message: pb.SynthesizeResponse, made: dict[int, SynthesizedPicture], request_id: str
+) -> SynthesisEvent:
+    """What one message of a synthesis tells; `made` has the pictures so far, and is added to."""
     match message.WhichOneof("event"):
         case "progress":
             return plain(
@@ -155,11 +181,17 @@ def synthesis_event(message: pb.SynthesizeResponse) -> SynthesisEvent:
             )
         case "preview":
             return plain(SynthesisPreview, message.preview)
+        case "item":
+            number = message.item.picture_index
+            made[number] = _outcome(message.item, request_id)
+            return SynthesisItem(number, made[number])
         case "done":
+            if sorted(made) != [*range(len(made))]:
+                raise Internal("The server left out a picture.")
             return plain(
                 SynthesisDone,
                 message.done,
-                pictures=tuple(_picture(each) for each in message.done.pictures),
+                pictures=tuple(made[number] for number in sorted(made)),
                 receipt=receipt_of(message.done.receipt),
                 estimated_cost=cost_of(message.done.estimated_cost),
             )
@@ -182,10 +214,18 @@ def _standing(message: pb.PictureProgress) -> PictureProgress:
     return plain(PictureProgress, message, terms=terms)
 
 
+def _outcome(message: pb.SynthesisItem, request_id: str) -> SynthesizedPicture:
+    if message.WhichOneof("outcome") == "picture":
+        return _picture(message.picture)
+    error = from_status(message.error, request_id=request_id)
+    return SynthesizedPicture(b"", *(None,) * 8, steps=0, error=error)
+
+
 def _picture(message: pb.SynthesizedPicture) -> SynthesizedPicture:
     return plain(
         SynthesizedPicture,
         message,
+        error=None,
         pixels=array_of(message.pixels) if message.HasField("pixels") else None,
         target=score_of(message.target) if message.HasField("target") else None,
         prediction=score_of(message.prediction) if message.HasField("prediction") else None,

@@ -110,7 +110,8 @@ class _Loader(yaml.SafeLoader):
         for key, _ in cast("list[tuple[Node, Node]]", node.value):
             name = key.value if isinstance(key, ScalarNode) else None
             if name in seen:
-                words = f"the key {name} is given twice"
+                known = f"the key {name}" if name in Token.model_fields else "a key"
+                words = f"{known} is given twice"
                 raise yaml.MarkedYAMLError(problem=words, problem_mark=key.start_mark)
             seen.add(name)
         return super().construct_mapping(node, deep)
@@ -133,6 +134,9 @@ def _mistakes(path: Path, root: Node, error: ValidationError) -> Iterator[str]:
 
 def in_words(mistake: ErrorDetails, place: Sequence[str | int]) -> str:
     """The key that a mistake is in, where there is one, and what is wrong."""
+    if mistake["type"] == "extra_forbidden":
+        # The key itself may be a token that was put in the wrong place.
+        return f"has a key that is none; they are {', '.join(Token.model_fields)}"
     text = mistake["msg"].removeprefix("Value error, ")
     if mistake["type"] == "string_pattern_mismatch":
         text = PATTERNS[str(place[0])]

@@ -90,14 +90,12 @@ class Supervisor:
                 return 0
 
     async def _run(self, number: int, serving: asyncio.Event) -> int:
-        process = await asyncio.create_subprocess_exec(
-            *on_leash([*CHILD, str(number)]),
-            env=self._environment,
-            stdin=PIPE,
-            stdout=PIPE,
-            # Ctrl-C in a terminal is for the parent, which ends the others in good order.
-            start_new_session=True,
-        )
+        try:
+            process = await self._started(number)
+        except OSError as error:
+            # No memory or no number for it now; there may be later.
+            self.trouble = f"cannot start a process: {error.strerror}"
+            return 1
         assert process.stdin and process.stdout
         self._live[number] = process
         if self._over.is_set():
@@ -116,6 +114,16 @@ class Supervisor:
         del self._live[number]
         await asyncio.to_thread(self._shared.forget, process.pid)
         return code
+
+    async def _started(self, number: int) -> Process:
+        return await asyncio.create_subprocess_exec(
+            *on_leash([*CHILD, str(number)]),
+            env=self._environment,
+            stdin=PIPE,
+            stdout=PIPE,
+            # Ctrl-C in a terminal is for the parent, which ends the others in good order.
+            start_new_session=True,
+        )
 
     async def end(self) -> bool:
         """Has every process drain, and waits for it; returns whether all ended in good order."""

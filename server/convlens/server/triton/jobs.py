@@ -132,6 +132,8 @@ def options(host: str) -> Sequence[tuple[str, Any]]:
         # A silent connection is found by pings, long before the deadlines of long jobs.
         ("grpc.keepalive_time_ms", 10_000),
         ("grpc.keepalive_timeout_ms", 5_000),
+        # Of pings for other ends too: while one of them is out, no ping for this end goes.
+        ("grpc.http2.ping_timeout_ms", 5_000),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.enable_http_proxy", 0),
         ("grpc.max_reconnect_backoff_ms", 1_000),

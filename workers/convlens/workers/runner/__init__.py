@@ -10,8 +10,9 @@ from convlens.workers.runner.asking import (
     Steps,
     side_by_side,
 )
+from convlens.workers.runner.job import AnalysisJob
 from convlens.workers.runner.rounds import Key
-from convlens.workers.runner.runner import AnalysisJob, Runner
+from convlens.workers.runner.runner import Runner
 
 __all__ = [
     "AnalysisJob",

@@ -4,108 +4,29 @@ Jobs come and go between two micro-batches. Each takes its turn with one, so a s
 long one is answered at its own time.
 """
 
-import logging
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Executor
-from dataclasses import replace
-from typing import Any, Generic, TypeVar, cast
-
-import torch
+from typing import Any, cast
 
 from convlens.contract import ErrorReason, Failure
-from convlens.internal.v1.job_pb2 import Stages
-from convlens.v1.receipt_pb2 import Cost
-from convlens.workers.incremental import in_the_way
-from convlens.workers.jobs import Ticket, alone, broken
+from convlens.workers.jobs import alone, broken
 from convlens.workers.network import ServedNetwork
-from convlens.workers.raised import is_out_of_memory
-from convlens.workers.runner.asking import Answer, Fork, Kind, Pass, Patched, Steps
-from convlens.workers.runner.computing import Outcome, compute
+from convlens.workers.runner.asking import Answer, Fork, Pass
+from convlens.workers.runner.device import Device
+from convlens.workers.runner.job import AnalysisJob, Running
 from convlens.workers.runner.memory import MemoryPlan
 from convlens.workers.runner.rounds import (
     Item,
-    Key,
     MicroBatch,
-    Segment,
     cut,
-    filled,
     interleaved,
 )
 
-log = logging.getLogger(__name__)
-
-R = TypeVar("R")
 # A pass of so many full micro-batches does not hold up the other methods of its job.
 LONG_PASS = 8
-
-
-class AnalysisJob(ABC, Generic[R]):
-    """A job of many items, each with a method at work on it; `cost` is its passes at most.
-
-    With `allow_partial`, what there is shortly before the deadline is the answer.
-    """
-
-    def __init__(self, ticket: Ticket, cost: int, *, allow_partial: bool = False) -> None:
-        self.ticket = ticket
-        self.cost = cost
-        self.allow_partial = allow_partial
-        #: Seconds that putting the answer together may take beyond what is usual.
-        self.ending = 0.0
-        #: Most rows of a micro-batch of the network itself; fewer than asked for where memory ends.
-        self.rows = 2**31
-        #: What was computed for it so far, in rows.
-        self.spent = Cost()
-        self.stages = Stages()
-
-    def prepare(self) -> None:
-        """What is done before the first pass, such as decoding; not in the runner's thread."""
-
-    @abstractmethod
-    def begin(self) -> Mapping[Key, Steps[R]]:
-        """The items; once, in the runner's thread, as all that follows."""
-
-    @abstractmethod
-    def accept(self, key: Key, outcome: R | Failure) -> None:
-        """Takes what came of an item, or of a branch of one: its key begins with the item's."""
-
-    def watch(self, working: Mapping[Key, Callable[[], R | None]]) -> Collection[Key]:
-        """Told between two micro-batches what items and branches would return if they ended now.
-
-        Those that it names end with that.
-        """
-        del working
-        return ()
-
-    @abstractmethod
-    def response(self) -> bytes:
-        """The response's bytes, once every item is accounted for; not in the runner's thread."""
-
-
-class Running:
-    """A job between two micro-batches: those of its round, and the items of its next one."""
-
-    def __init__(self, job: AnalysisJob[Any]) -> None:
-        self.job = job
-        self.batches: deque[MicroBatch] = deque()
-        self.items: dict[Key, Item] = {}
-        self.asking: list[Item] = []
-        self.begun = False
-        self.done = False
-
-    def let_go(self) -> None:
-        """Holds nothing of its items any more: they hold it, and garbage of tensors is large."""
-        self.batches.clear()
-        self.asking.clear()
-        self.items.clear()
-
-    def so_far(self) -> dict[Key, Callable[[], Any]]:
-        """What those of its items that can end now would return."""
-        found = {key: item.so_far for key, item in self.items.items()}
-        return {key: so_far for key, so_far in found.items() if so_far}
 
 
 class Runner:
@@ -126,9 +47,9 @@ class Runner:
         executor: Executor,
         memory: int | None = None,
     ) -> None:
-        self._network = network
         self._budget = budget
         self._plan = MemoryPlan(network, rows, memory)
+        self._device = Device(network, self._plan, self._deliver)
         self._share = share
         self._executor = executor
         self._jobs: deque[Running] = deque()
@@ -254,7 +175,7 @@ class Runner:
             batch.segments += other.batches.popleft().segments
             owners[id(other)] = other
         started = time.monotonic()
-        self._compute(batch)
+        self._device.compute(batch)
         took = time.monotonic() - started
         self._took.append(took)
         for owner in owners.values():
@@ -317,81 +238,6 @@ class Runner:
         with self._changed:
             self._resident -= job.cost
             self._changed.notify_all()
-
-    def _compute(self, batch: MicroBatch) -> None:
-        """Hands every segment its answer; what breaks is its own item's."""
-        if batch.rows > self._plan.rows(batch.kind):
-            # It was cut before it was known that memory does not hold so many.
-            for part in filled(batch.kind, self._plan.rows(batch.kind), batch.segments):
-                self._compute(part)
-            return
-        waiting = [item for each in batch.segments for item in each.items if not item.over]
-        batch.segments = [kept for each in batch.segments if (kept := each.of(waiting))]
-        if not batch.segments:
-            return
-        outcomes = self._attempt(batch)
-        if isinstance(outcomes, Exception) and batch.kind.course:
-            self._compute_whole(batch, outcomes)
-        elif outcomes is None:
-            self._compute_in_halves(batch)
-        elif isinstance(outcomes, Exception):
-            self._compute_apart(batch, outcomes)
-        else:
-            padded = batch.free / len(batch.segments)
-            for segment, found in zip(batch.segments, outcomes, strict=True):
-                self._charge(segment, batch.kind, padded)
-                for item, outcome in zip(segment.items, found, strict=True):
-                    self._deliver(item, outcome)
-
-    def _attempt(self, batch: MicroBatch) -> list[list[Outcome]] | Exception | None:
-        """What comes of the segments, or what the network raised; None where memory ran out.
-
-        Then nothing is kept of the error: its traceback holds what took the memory.
-        """
-        try:
-            return compute(self._network, batch)
-        except Exception as error:
-            return None if is_out_of_memory(error) else error
-
-    def _charge(self, segment: Segment, kind: Kind, padded: float) -> None:
-        job = cast(Running, segment.items[0].owner).job
-        job.stages.passes += len(segment.items)
-        job.stages.rows += len(segment)
-        job.stages.padded_rows += padded
-        job.spent.forward_passes += len(segment)
-        if kind.gradient:
-            job.spent.backward_passes += len(segment) * len(segment.objectives)
-
-    def _compute_in_halves(self, batch: MicroBatch) -> None:
-        """Where memory did not hold so many rows: from now on, half of them."""
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        if batch.rows == 1:
-            self._compute_apart(batch, MemoryError("one row is more than the memory holds"))
-            return
-        self._plan.lower(batch.kind, batch.rows // 2)
-        self._compute(batch)
-
-    def _compute_whole(self, batch: MicroBatch, error: Exception) -> None:
-        """Where the network broke on patches: by whole passes, which it may go along with."""
-        reason = in_the_way(error)
-        log.warning("patches do not go through", extra={"reason": reason})
-        for item in {id(item): item for each in batch.segments for item in each.items}.values():
-            cast(Patched, item.wanted.points).give_up(reason)
-        kind = replace(batch.kind, course=None)
-        for part in filled(kind, self._plan.rows(kind), batch.segments):
-            self._compute(part)
-
-    def _compute_apart(self, batch: MicroBatch, error: Exception) -> None:
-        """Where the network broke: each item in a micro-batch of its own, of the same shape."""
-        items = {id(item): item for segment in batch.segments for item in segment.items}
-        if len(items) == 1:
-            for item in items.values():
-                self._deliver(item, error)
-            return
-        for item in items.values():
-            own = [kept for segment in batch.segments if (kept := segment.of([item]))]
-            self._compute(MicroBatch(batch.kind, batch.rows, own))
 
     def _deliver(self, item: Item, outcome: Answer | Exception) -> None:
         if item.over:

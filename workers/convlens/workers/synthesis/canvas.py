@@ -11,9 +11,10 @@ from convlens.workers.network import ServedNetwork
 from convlens.workers.synthesizers import Memory, Task
 
 # For each value of a picture: in a checkpoint the picture, two moments of its gradient and the best
-# one so far, and at the end the picture once more, with its PNG.
+# one so far; in a preview its PNG too; at the end its pixels where asked for, with the PNG.
 CHECKPOINT_BYTES = 4 * 4
-BYTES = CHECKPOINT_BYTES + 4 + 1
+PREVIEW_BYTES = CHECKPOINT_BYTES + 1
+BYTES = PREVIEW_BYTES + 4
 OTHER_BYTES = 65_536
 # Of a checkpoint that the next request may bring.
 MOST_CHECKPOINT_BYTES = rule_of(
@@ -40,7 +41,7 @@ def canvas_of(canvas: pb.Canvas, channels: int, count: int, limit: int) -> tuple
     """
     shape = channels, canvas.height, canvas.width
     if limit:
-        _check_room(shape, count, BYTES, limit, "pictures and their checkpoint")
+        _check_room(shape, count, PREVIEW_BYTES, limit, "pictures and their checkpoint")
     _check_room(shape, count, CHECKPOINT_BYTES, MOST_CHECKPOINT_BYTES, "checkpoint")
     return shape
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from convlens.workers.synthesizers import Growth, Sketch
 from convlens.workers.targets import class_scores
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Made:
     """What a method made, and the scores [pictures, classes] of its pixels and of those in 8 bits.
 
@@ -25,22 +26,22 @@ class Made:
     rounded_scores: Tensor | None = None
     is_partial: bool = False
 
-    def pictures(self) -> Iterator[tuple[Sketch | None, tuple[Tensor, Tensor] | None]]:
+    @cached_property
+    def pictures(self) -> Sequence[tuple[Sketch | None, tuple[Tensor, Tensor] | None]]:
         """Each picture with its two answers [classes]; None for a class without one."""
-        row = 0
-        for sketch in self.growth.sketches:
-            if sketch is None or self.scores is None or self.rounded_scores is None:
-                yield sketch, None
-                continue
-            yield sketch, (self.scores[row], self.rounded_scores[row])
-            row += 1
+        answers: Iterator[tuple[Tensor, Tensor]] = iter(())
+        if self.scores is not None and self.rounded_scores is not None:
+            answers = zip(self.scores, self.rounded_scores, strict=True)
+        return [
+            (sketch, next(answers, None) if sketch is not None else None)
+            for sketch in self.growth.sketches
+        ]
 
 
 def progress_of(
-    step: int, steps: int, growths: Sequence[Growth], spent: Cost
+    step: int, steps: int, sketches: Sequence[Sketch | None], spent: Cost
 ) -> pb.SynthesisProgress:
     """How far the work has come."""
-    sketches = [sketch for growth in growths for sketch in growth.sketches]
     pictures = [_progress(n, sketch) for n, sketch in enumerate(sketches) if sketch is not None]
     return pb.SynthesisProgress(step=step, steps=steps, pictures=pictures, cost=spent)
 
@@ -55,9 +56,10 @@ def _progress(index: int, sketch: Sketch) -> pb.PictureProgress:
     )
 
 
-def preview_of(step: int, growths: Sequence[Growth], checkpoint: bytes) -> pb.SynthesisPreview:
+def preview_of(
+    step: int, sketches: Sequence[Sketch | None], checkpoint: bytes
+) -> pb.SynthesisPreview:
     """What the pictures look like so far."""
-    sketches = [sketch for growth in growths for sketch in growth.sketches]
     pngs = [png(in_8_bits(sketch.pixels)) if sketch else b"" for sketch in sketches]
     return pb.SynthesisPreview(step=step, pngs=pngs, checkpoint=checkpoint)
 
@@ -67,6 +69,8 @@ def picture_of(
     target: int | None,
     scores: tuple[Tensor, Tensor] | None,
     labels: Sequence[str],
+    *,
+    with_pixels: bool,
 ) -> pb.SynthesizedPicture:
     """A picture at the end with what the network says of it, as it is and in 8 bits.
 
@@ -79,7 +83,8 @@ def picture_of(
     if sketch is None:
         return made
     made.png = png(in_8_bits(sketch.pixels))
-    made.pixels.CopyFrom(pixels_of(sketch.pixels))
+    if with_pixels:
+        made.pixels.CopyFrom(pixels_of(sketch.pixels))
     made.steps = sketch.steps
     _copy_known(made, sketch)
     if scores is not None:

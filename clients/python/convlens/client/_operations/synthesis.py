@@ -3,17 +3,23 @@
 # Kept as written, so that help() shows names and not what they stand for.
 from __future__ import annotations
 
+from functools import partial
 from typing import Unpack
 
-from convlens.client._operations.base import Last, Watch, message_of, with_options
-from convlens.client._operations.per_image import path_of
+from convlens.client._operations.base import Last, OnError, Watch, message_of, with_options
+from convlens.client._operations.per_image import check_on_error, path_of
 from convlens.client._operations.synthesizing import (
     Synthesis,
     SynthesisOptions,
     synthesis_request,
 )
 from convlens.client._results import Cost
-from convlens.client._synthesis import SynthesisDone, SynthesisEvent, synthesis_event
+from convlens.client._synthesis import (
+    SynthesisDone,
+    SynthesisEvent,
+    SynthesizedPicture,
+    synthesis_event,
+)
 from convlens.client._transport import Settings
 from convlens.v1 import synthesis_pb2 as pb
 
@@ -44,7 +50,9 @@ def synthesize(
     `canvas` is the pictures' (height, width), or the side of a square; left out, the network's own.
 
     Gives SynthesisProgress after every `progress_every` steps, a SynthesisPreview with a checkpoint
-    after every `preview_every`, 0 for none, and at the end SynthesisDone with the pictures. Closing
+    after every `preview_every`, 0 for none, a SynthesisItem for each picture that is done, or could
+    not be made, and at the end SynthesisDone with all of them. `return_pixels` brings the pixels as
+    float32 beside each PNG. Closing
     the generator cancels the call, and the server stops within a step. `timeout` is for the whole
     stream, in seconds; left out, the server's own limit holds. With `allow_partial` what there is
     by then comes instead of an error: of evolution the best picture of each class, of an inversion
@@ -66,16 +74,28 @@ def synthesize_to_end(
     settings: Settings,
     method: Synthesis,
     *,
+    on_error: OnError = "raise",
     timeout: float | None = None,
     **options: Unpack[SynthesisOptions],
 ) -> Last[SynthesisDone]:
     """Makes pictures as `synthesize` does, and returns the end alone.
 
-    The parameters are those of `synthesize`, less `progress_every` and `preview_every`.
+    `on_error="raise"` raises the error of the first picture that could not be made, whose `index`
+    says which; with `on_error="return"` that picture has it as its `error`. The other parameters
+    are those of `synthesize`, less `progress_every` and `preview_every`.
     """
+    check_on_error(on_error)
     request = synthesis_request(settings, method, **options)
     request.preview_every = 0
-    return Last(_watch(request, timeout), lambda done: done)
+    return Last(_watch(request, timeout), partial(_judged, on_error=on_error))
+
+
+def _judged(done: SynthesisDone, on_error: OnError) -> SynthesisDone:
+    for number, picture in enumerate(done.pictures):
+        if picture.error is not None and on_error == "raise":
+            picture.error.index = number if len(done.pictures) > 1 else None
+            raise picture.error
+    return done
 
 
 @with_options(synthesis_request)
@@ -96,7 +116,9 @@ def estimate_synthesis(
 
 
 def _watch(request: pb.SynthesizeRequest, timeout: float | None) -> Watch[SynthesisEvent]:
-    def decode(data: bytes, _: str) -> SynthesisEvent:
-        return synthesis_event(pb.SynthesizeResponse.FromString(data))
+    made: dict[int, SynthesizedPicture] = {}
+
+    def decode(data: bytes, request_id: str) -> SynthesisEvent:
+        return synthesis_event(pb.SynthesizeResponse.FromString(data), made, request_id)
 
     return Watch(path_of(RPC), request, decode, SynthesisDone, timeout)

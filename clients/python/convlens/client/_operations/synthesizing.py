@@ -51,6 +51,7 @@ class SynthesisOptions(TypedDict, total=False):
     direction: ArrayLike | None
     canvas: int | tuple[int, int] | None
     checkpoint: bytes
+    return_pixels: bool
     seed: int | None
     allow_partial: bool
     network: str
@@ -67,6 +68,7 @@ def synthesis_request(
     direction: ArrayLike | None = None,
     canvas: int | tuple[int, int] | None = None,
     checkpoint: bytes = b"",
+    return_pixels: bool = False,
     seed: int | None = None,
     allow_partial: bool = False,
     network: str = "",
@@ -90,6 +92,7 @@ def synthesis_request(
         method=asked,
         canvas=None if canvas is None else _canvas(canvas),
         checkpoint=checkpoint,
+        return_pixels=return_pixels,
         seed=seed,
         allow_partial=allow_partial,
         network=network,

@@ -94,6 +94,9 @@ def _of_made(
     label: str = then["target"]["label"] if then["target"] else ""
     if now is None:
         return Comparison(name, method, label, False, GONE)
+    if "error" in then or now.error is not None:
+        equal, words = _same_error(then.get("error"), now.error)
+        return Comparison(name, method, label, equal, words)
     differing = _differing(then["arrays"], digests_of_picture(now))
     return Comparison(name, method, label, not differing, _said(differing), differing)
 

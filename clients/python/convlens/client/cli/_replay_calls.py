@@ -114,6 +114,7 @@ def _synthesized(
         **given,
         "image": pictures[0].data if pictures else None,
         "canvas": (request.canvas.height, request.canvas.width),
+        "return_pixels": request.return_pixels,
         "seed": request.seed,
         "preview_every": 0,
     }

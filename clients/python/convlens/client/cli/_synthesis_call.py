@@ -16,7 +16,13 @@ from convlens.client.cli._receipts import SYNTHESIS_FORMAT, write_receipts
 from convlens.client.cli._rows import printable, shown
 from convlens.client.cli._specs import short
 from convlens.client.cli._synthesis_files import Album
-from convlens.client.cli._synthesis_output import call_json, print_document, print_made, tell_files
+from convlens.client.cli._synthesis_output import (
+    call_json,
+    print_document,
+    print_made,
+    tell_errors,
+    tell_files,
+)
 from convlens.client.cli._synthesis_run import Run, shown_growth
 from convlens.client.cli._synthesis_settings import PREVIEW, set_parameters
 from convlens.contract import Failure, check, with_defaults
@@ -64,7 +70,8 @@ def made(ctx: click.Context, asked: Asked, question: dict[str, Any]) -> None:
         started = time.monotonic()
         name = str(ctx.info_name)
         with shown_growth(name, method) as show:
-            done = _done(Run(client, method, question, timeout, album, show))
+            asking = {**question, "return_pixels": True}
+            done = _done(Run(client, method, asking, timeout, album, show))
         places = album.done(done)
         call = call_json(done, places, asked.source)
         write_receipts(album.receipt, SYNTHESIS_FORMAT, [call])
@@ -72,9 +79,11 @@ def made(ctx: click.Context, asked: Asked, question: dict[str, Any]) -> None:
     if as_json:
         files = {"out": out, "gif": gif, "checkpoint": checkpoint, "receipt": album.receipt}
         print_document(name, done, places, files, seconds)
-        return
-    print_made(method, done, places, album.receipt, seconds)
-    tell_files(out, gif, len(places))
+    else:
+        print_made(method, done, places, album.receipt, seconds)
+        tell_files(out, gif, len(places))
+    if tell_errors(done):
+        ctx.exit(1)
 
 
 def _for_growth(method: methods.SynthesisMethod) -> int:

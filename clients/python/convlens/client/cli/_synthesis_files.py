@@ -129,6 +129,9 @@ class Album:
         return several if count > 1 else [out]
 
     def _keep(self, checkpoint: bytes) -> None:
+        if not checkpoint:
+            # A picture could not be made; the one before holds for the others.
+            return
         self.checkpoint = checkpoint
         if self.file is not None:
             write_whole(self.file, checkpoint)

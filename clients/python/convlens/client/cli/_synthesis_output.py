@@ -11,6 +11,7 @@ from convlens.client import ClassScore, SynthesisDone, SynthesizedPicture, metho
 from convlens.client.cli._bits import digests_of_picture
 from convlens.client.cli._calls import Picture
 from convlens.client.cli._json import json_text
+from convlens.client.cli._outcomes import error_json
 from convlens.client.cli._receipts import picture_json
 from convlens.client.cli._rows import fitted, percent, printable, shown
 from convlens.client.cli._tables import Column, Table
@@ -180,7 +181,16 @@ def made_json(picture: SynthesizedPicture, file: str | None) -> dict[str, Any]:
         "steps": picture.steps,
         "arrays": digests_of_picture(picture),
         "file": file,
+        **({"error": error_json(picture.error)} if picture.error else {}),
     }
+
+
+def tell_errors(done: SynthesisDone) -> bool:
+    """Says which pictures could not be made, and why; whether there are any."""
+    for number, picture in enumerate(done.pictures, start=1):
+        if picture.error is not None:
+            click.echo(f"convlens: picture {number}: {printable(picture.error.message)}", err=True)
+    return any(picture.error for picture in done.pictures)
 
 
 def tell_files(out: Path | None, gif: Path | None, count: int) -> None:

@@ -81,7 +81,7 @@ class Run:
                 self._received += 1
                 if isinstance(event, SynthesisPreview):
                     self.album.preview(event)
-                else:
+                elif isinstance(event, SynthesisProgress):
                     self.album.expect(len(event.pictures))
                     self.show(event)
         raise AssertionError("a stream without an end is an error of the client")
