@@ -4,6 +4,7 @@ python healthcheck.py HOST:PORT [SERVICE]
 """
 
 import sys
+from typing import Any
 
 import grpc
 
@@ -17,10 +18,11 @@ def is_serving(address: str, service: str = "") -> bool:
     name = service.encode()
     # HealthCheckRequest{service}: this image may have no generated code for it.
     request = bytes((0x0A, len(name))) + name
-    with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+    opened: Any = grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)])
+    with opened as channel:
         check = channel.unary_unary("/grpc.health.v1.Health/Check")
         try:
-            return check(request, timeout=SECONDS) == SERVING
+            return bool(check(request, timeout=SECONDS) == SERVING)
         except grpc.RpcError:
             return False
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from shutil import which
+from shutil import rmtree, which
 from typing import Any
 
 import psutil
@@ -191,30 +191,36 @@ def run_in(stage: Stage, command: Sequence[str]) -> subprocess.CompletedProcess[
     )
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Generator[Path]:
+    """One that is not kept: two images with torch are 20 GB."""
+    yield tmp_path
+    rmtree(tmp_path)
+
+
 @pytest.mark.slow
-def test_the_install_steps_give_images_that_serve(tmp_path: Path) -> None:
+def test_the_install_steps_give_images_that_serve(folder: Path) -> None:
     """In clean folders of Debian, step by step as the Dockerfiles say; then both are run.
 
     Each as its user, with a root that nobody can write to.
     """
     assert os.geteuid() == 0 and which("debootstrap"), "needs root, and debootstrap of Debian"
-    clean = debian(tmp_path / "debian")
+    clean = debian(folder / "debian")
     cache = Path.home() / ".cache/uv"
     cache.mkdir(parents=True, exist_ok=True)
     stages: dict[str, Stage] = {}
     for name in ("server", "worker"):
-        folder = tmp_path / name
-        folder.mkdir()
-        stages[name] = Build(DOCKER / f"{name}.Dockerfile", clean, folder, cache).stage
+        (folder / name).mkdir()
+        stages[name] = Build(DOCKER / f"{name}.Dockerfile", clean, folder / name, cache).stage
     server, worker = stages["server"], stages["worker"]
     assert "No module named 'torch'" in run_in(server, ["python", "-c", "import torch"]).stderr
     assert "Read-only" in run_in(server, ["touch", "/opt/x"]).stderr
     assert run_in(worker, ["id", "-u"]).stdout == "65532\n"
     text = {name: {**vars(stage), "root": str(stage.root)} for name, stage in stages.items()}
-    (tmp_path / "stages.json").write_text(json.dumps(text))
+    (folder / "stages.json").write_text(json.dumps(text))
     script = "import sys; from pathlib import Path; from tests.deploy.test_images import serve; "
     script += "serve(Path(sys.argv[1]), Path(sys.argv[2]))"
-    command = ["unshare", "--net", sys.executable, "-c", script, str(tmp_path), str(PICTURE)]
+    command = ["unshare", "--net", sys.executable, "-c", script, str(folder), str(PICTURE)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-4000:]
     assert '"star"' in done.stdout

@@ -4,18 +4,20 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
 import yaml
 
+from convlens.client import _transport
 from convlens.server import gateway
 from convlens.server.metrics.page import every_metric
 from convlens.server.triton import jobs
 from tests.deploy import schemas
 from tests.deploy.commands import server_settings
 from tests.deploy.invariants import RULES
-from tests.deploy.kubectl import COMPONENTS, KUBERNETES, OVERLAYS, Doc, combined, rendered
+from tests.deploy.kubectl import COMPONENTS, KUBERNETES, OVERLAYS, Doc, build, combined, rendered
 from tests.deploy.manifests import SERVER, containers, of_kind, script_flag, workloads
 
 # What is told to stand beside one of the others.
@@ -72,9 +74,23 @@ def test_components_go_with_each_other(tmp_path: Path) -> None:
     assert mistakes == []
 
 
-def test_connections_may_be_pinged_as_often_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    from convlens.client import _transport
+def test_an_overlay_of_ones_own_as_the_page_shows_it(tmp_path: Path) -> None:
+    page = (KUBERNETES.parent / "README.md").read_text()
+    [text] = re.findall(r"```yaml\n(# kustomization.yaml\n.*?)```", page, re.DOTALL)
+    copytree(KUBERNETES, tmp_path / "convlens/deploy/kubernetes")
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "kustomization.yaml").write_text(text)
+    (own / "networks.yaml").write_text("networks: [{name: shapes}, {name: shapes-robust}]\n")
+    docs = build(own)
+    assert {each.partition(": ")[2] for each in complaints(docs)} == {
+        f"triton-{pool}: /dev/shm must be 576Mi" for pool in ("inference", "analysis")
+    }
+    config = [each for each in of_kind(docs, "ConfigMap") if "networks.yaml" in each["data"]]
+    assert ["shapes-robust" in each["data"]["networks.yaml"] for each in config] == [True]
 
+
+def test_connections_may_be_pinged_as_often_as_they_are() -> None:
     [period] = [
         int(value.replace("_", ""))
         for value in re.findall(
