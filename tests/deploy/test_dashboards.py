@@ -75,9 +75,7 @@ def test_variables_are_declared_and_used(name: str) -> None:
     labels = {metric.name: metric.labels for metric in every_metric()}
     for variable in declared.values():
         if variable["type"] == "query":
-            metric, label = re.fullmatch(
-                r"label_values\((\w+), (\w+)\)", variable["query"]
-            ).groups()
+            [(metric, label)] = re.findall(r"^label_values\((\w+), (\w+)\)$", variable["query"])
             found = labels.get(metric) or labels[metric.removesuffix("_count")]
             assert label in found or label == "namespace"
             assert (variable["allValue"], variable["includeAll"]) == (".*", True)

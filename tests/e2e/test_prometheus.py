@@ -158,14 +158,14 @@ class System:
     api: str
     servers: Sequence[RunningServer]
     pictures: list[Path]
-    quiet: str
+    kept: str
     files: quiet.Files
 
     async def work(self) -> None:
         """Calls of all kinds, at all servers."""
         for server in self.servers:
             await asyncio.to_thread(ask, server.address, self.pictures)
-        await ask_quiet(self.quiet, self.files)
+        await ask_quiet(self.kept, self.files)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
