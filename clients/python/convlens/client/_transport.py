@@ -91,6 +91,9 @@ class Settings:
             ("grpc.max_receive_message_length", self.max_message_bytes),
             # Every replica behind a name gets its share.
             ("grpc.lb_policy_name", "round_robin"),
+            # A replica that takes the place of another has another address; gRPC alone would look
+            # no more often than every half minute.
+            ("grpc.dns_min_time_between_resolutions_ms", 5_000),
             ("grpc.keepalive_time_ms", 30_000),
             ("grpc.keepalive_timeout_ms", 10_000),
             ("grpc.keepalive_permit_without_calls", 0),
