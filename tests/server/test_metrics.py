@@ -109,7 +109,7 @@ def test_what_is_gone_is_shown_no_more() -> None:
     metrics = Metrics()
     triton = TritonMetrics(metrics)
     for address in ("one:8001", "two:8001"):
-        triton.watch_outstanding(address, lambda: 3)
+        triton.watch_triton(address, lambda: 3, lambda: True)
         for model in ("shapes@1-inference", "shapes@1-analysis", "something else"):
             triton.note_vitals(model, address, Vitals(queued=2, oldest_us=500_000))
 
@@ -117,12 +117,12 @@ def test_what_is_gone_is_shown_no_more() -> None:
         text = generate_latest(metrics.registry).decode()
         return sum(word in line for line in text.splitlines() if line[0] != "#")
 
-    assert (shown('triton="one:8001"'), shown("something")) == (11, 0)
+    assert (shown('triton="one:8001"'), shown("something")) == (12, 0)
     assert shown('convlens_queue_age_seconds{network="shapes@1",pool="analysis"') == 2
     triton.forget_model("shapes@1-analysis", "one:8001")
-    assert shown('triton="one:8001"') == 6
+    assert shown('triton="one:8001"') == 7
     triton.forget_triton("one:8001")
-    assert (shown('triton="one:8001"'), shown('triton="two:8001"')) == (0, 11)
+    assert (shown('triton="one:8001"'), shown('triton="two:8001"')) == (0, 12)
 
     metrics.watch_queue("shapes@1", "inference", lambda: 7, lambda: 0.5)
     metrics.watch_cost("analysis", lambda: 42)
@@ -177,3 +177,18 @@ def test_what_ended_processes_counted_is_kept_in_few_files(tmp_path: Path) -> No
     assert 'calls_total{rpc="a"} 35.0' in shown()
     files = {file.name for file in tmp_path.iterdir()}
     assert files == {"counter_ended.db", "histogram_ended.db"}
+
+
+def test_what_may_happen_to_a_worker_is_counted_from_0() -> None:
+    metrics = Metrics()
+    triton = TritonMetrics(metrics)
+    triton.note_vitals("shapes@1-inference", "one:8001", Vitals())
+    text = generate_latest(metrics.registry).decode()
+    worker = 'model="shapes@1-inference"'
+    for line in (
+        f"convlens_triton_dead_worker_reports_total{{{worker}}} 0.0",
+        f'convlens_triton_healings_total{{{worker},outcome="failed"}} 0.0',
+        f'convlens_triton_canaries_total{{{worker},outcome="unanswered"}} 0.0',
+        'convlens_triton_retries_total{place="another"} 0.0',
+    ):
+        assert line in text

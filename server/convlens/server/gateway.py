@@ -172,10 +172,13 @@ class Gateway:
         admission = Admission(limits_of(settings))
         for pool in POOLS:
             metrics.watch_cost(pool, partial(admission.cost, pool))
+            metrics.ready.watch(partial(self._engine.can_answer, pool), pool)
         cache = Cache(settings.of_one_process(settings.cache_bytes), metrics.count_lookup)
         metrics.cache_bytes.watch(lambda: cache.size)
         for file in self.access.files:
             metrics.stale.watch(partial(getattr, file, "is_stale"), file.name)
+        for setting in self.access.expiries:
+            metrics.expiry.watch(partial(self.access.expiry, setting), setting)
         return Dispatcher(
             self._engine, networks, admission, cache, metrics, settings.max_message_bytes
         )

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,14 @@ import grpc
 import pytest
 import structlog
 import trustme
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from convlens.server.access import access as followers
+from convlens.server.access import pem
+from convlens.server.access.files import Unusable
+from convlens.server.gateway import Gateway
 from convlens.server.main import main
 from convlens.v1.classification_pb2 import (
     ClassifyRequest,
@@ -164,6 +169,40 @@ async def test_a_pair_that_does_not_fit_leaves_the_old_one_in_force(files: Files
         f"tls_key: {files.key}: is not the key of the certificate in {files.certificate}"
     )
     assert "reloaded" in [line["event"] for line in logs]
+
+
+async def test_metrics_say_when_certificates_expire(files: Files) -> None:
+    soon, late = (datetime.now(UTC).replace(microsecond=0) + timedelta(days=n) for n in (9, 20))
+
+    def renew(*ends: datetime) -> None:
+        issued = [files.ca.issue_cert(*files.names, not_after=end) for end in ends]
+        issued[0].private_key_pem.write_to_path(str(files.key))
+        files.certificate.write_bytes(b"".join(one.cert_chain_pems[0].bytes() for one in issued))
+
+    def shown(gateway: Gateway) -> dict[tuple[str, ...], float]:
+        return gateway._metrics.expiry.values()
+
+    renew(late, soon)
+    mutual = {**files.settings, "tls_client_ca": files.client_ca}
+    async with serving(**mutual) as gateway:
+        [ca] = x509.load_pem_x509_certificates(files.client_ca.read_bytes())
+        authority = {("tls_client_ca",): ca.not_valid_after_utc.timestamp()}
+        # Of a chain, the first that is over.
+        assert shown(gateway) == {("tls_certificate",): soon.timestamp(), **authority}
+        renew(late)
+        await gateway.access.look()
+        assert shown(gateway) == {("tls_certificate",): late.timestamp(), **authority}
+        files.certificate.write_text("none")
+        await gateway.access.look()
+        assert shown(gateway) == {("tls_certificate",): late.timestamp(), **authority}
+    async with serving() as gateway:
+        assert shown(gateway) == {}
+
+
+def test_a_certificate_that_cannot_be_read_is_told() -> None:
+    [begin, end] = (f"-----{word} CERTIFICATE-----" for word in ("BEGIN", "END"))
+    with pytest.raises(Unusable, match=r"^tls_client_ca: has a certificate that cannot be read$"):
+        pem.expiry("tls_client_ca", f"{begin}\nAAAA\n{end}\n".encode())
 
 
 def encrypted(key: bytes) -> bytes:

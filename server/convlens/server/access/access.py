@@ -1,7 +1,7 @@
 """Who may call this server, over which kind of connection."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import grpc
@@ -36,6 +36,15 @@ class Access:
         """The files that are followed; each says by what name, and whether it `is_stale`."""
         parts = (self._certificates, self._bearers)
         return [part.followed for part in parts if part]
+
+    @property
+    def expiries(self) -> Mapping[str, float]:
+        """When the certificates in the files of settings expire, in seconds since 1970."""
+        return self._certificates.expiries if self._certificates else {}
+
+    def expiry(self, setting: str) -> float:
+        """Of one setting, as its file says now."""
+        return self.expiries[setting]
 
     def open_port(self, server: grpc.aio.Server, address: str) -> int:
         """Opens a port, with TLS where there is a certificate; the number of it."""

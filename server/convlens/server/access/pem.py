@@ -40,14 +40,30 @@ def pair(certificate: Path, key: Path) -> tuple[bytes, bytes]:
     return pems
 
 
-def _has_certificate(pem: bytes) -> bool:
-    # Without what comments may hold in other letters.
-    text = pem.decode("ascii", "ignore")
+def expiry(setting: str, pem: bytes) -> float:
+    """When the first of the certificates expires, in seconds since 1970; raises Unusable."""
+    # Here, since it takes a while and many servers have no certificate.
+    from cryptography import x509
+
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+        found = x509.load_pem_x509_certificates(_without_comments(pem).encode())
+    except ValueError:
+        raise Unusable(f"{setting}: has a certificate that cannot be read") from None
+    return min(each.not_valid_after_utc for each in found).timestamp()
+
+
+def _has_certificate(pem: bytes) -> bool:
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cadata=_without_comments(pem))
     except (ssl.SSLError, ValueError):
         return False
     return True
+
+
+def _without_comments(pem: bytes) -> str:
+    """Without what comments may hold in other letters."""
+    return pem.decode("ascii", "ignore")
 
 
 def _mistake(certificate: Path, key: Path, reason: str | None) -> str:

@@ -1,5 +1,6 @@
 """TLS of the server: its certificate, its key, and the authorities of its callers."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ class Certificates:
     def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
         self._certificate, self._key, self._client_ca = certificate, key, client_ca
         paths = [path for path in (certificate, key, client_ca) if path]
+        # When the first certificate in the file of a setting expires, in seconds since 1970.
+        self.expiries: Mapping[str, float] = {}
         self.followed = Followed("tls_certificate", paths, self._read)
         self._shown = self.followed.value
 
@@ -38,5 +41,10 @@ class Certificates:
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
         certificate, key = pem.pair(self._certificate, self._key)
-        ca = pem.authorities("tls_client_ca", self._client_ca) if self._client_ca else None
+        expiries = {"tls_certificate": pem.expiry("tls_certificate", certificate)}
+        ca = None
+        if self._client_ca:
+            ca = pem.authorities("tls_client_ca", self._client_ca)
+            expiries["tls_client_ca"] = pem.expiry("tls_client_ca", ca)
+        self.expiries = expiries
         return grpc.ssl_server_certificate_configuration([(key, certificate)], ca)

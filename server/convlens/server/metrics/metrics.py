@@ -142,6 +142,21 @@ class Metrics:
         )
         for setting in ("tokens", "tls_certificate"):
             self.stale.set(0.0, setting)
+        self.expiry = registry.gauge(
+            "convlens_certificate_expiry_timestamp_seconds",
+            "When the first certificate in the file of a setting (tls_certificate, tls_client_ca) "
+            "expires, in seconds since 1970.",
+            "seconds",
+            "setting",
+            across="max",
+        )
+        self.ready = registry.gauge(
+            "convlens_pool_ready",
+            "1 while a pool can answer, else 0.",
+            "",
+            "pool",
+            across="max",
+        )
         self.memory = registry.gauge(
             "convlens_process_memory_bytes", "Resident memory of the server itself.", "bytes"
         )

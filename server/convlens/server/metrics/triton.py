@@ -11,6 +11,7 @@ class TritonMetrics:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._expected: set[str] = set()
         registry = metrics.registry
         registry.where = "triton, triton-local"
         self.retries = registry.counter(
@@ -19,6 +20,8 @@ class TritonMetrics:
             "jobs",
             "place",
         )
+        for place in ("same", "another"):
+            self.retries.labels(place)
         self.dead_workers = registry.counter(
             "convlens_triton_dead_worker_reports",
             "Calls that met a dead worker.",
@@ -45,6 +48,13 @@ class TritonMetrics:
             "jobs",
             "triton",
         )
+        self.reachable = registry.gauge(
+            "convlens_triton_reachable",
+            "1 while a Triton answers, else 0; one whose address is gone is not shown.",
+            "",
+            "triton",
+            across="max",
+        )
         self.worker_memory = registry.gauge(
             "convlens_triton_worker_memory_bytes",
             "Resident memory of a worker, when it last answered.",
@@ -61,15 +71,17 @@ class TritonMetrics:
             across="max",
         )
 
-    def watch_outstanding(self, triton: str, jobs: Reading) -> None:
-        """Reads the number of jobs on their way whenever somebody looks."""
+    def watch_triton(self, triton: str, jobs: Reading, reachable: Reading) -> None:
+        """Reads the number of jobs on their way, and whether it answers, whenever one looks."""
         self.outstanding.watch(jobs, triton)
+        self.reachable.watch(reachable, triton)
 
     def note_vitals(self, model: str, triton: str, vitals: Vitals) -> None:
         """What a worker says of itself."""
         known = network_of(model)
         if known is None:
             return
+        self._expect(model)
         name, version, pool = known
         worker = f"{name}@{version}", pool, triton
         self._metrics.queued.set(vitals.queued, *worker)
@@ -77,6 +89,17 @@ class TritonMetrics:
         self._metrics.device_memory.set(vitals.device_bytes, *worker)
         self.worker_memory.set(vitals.process_bytes, model, triton)
         self.clock_offset.set(vitals.clock_offset_us / 1e6, model, triton)
+
+    def _expect(self, model: str) -> None:
+        """Counts from 0 what may happen to it: Prometheus does not see the first of a series."""
+        if model in self._expected:
+            return
+        self._expected.add(model)
+        self.dead_workers.labels(model)
+        for outcome in ("healed", "failed"):
+            self.healings.labels(model, outcome)
+        for outcome in ("ok", "failed", "unanswered"):
+            self.canaries.labels(model, outcome)
 
     def forget_model(self, model: str, triton: str) -> None:
         """Shows no more of a worker that was unloaded."""
@@ -89,7 +112,7 @@ class TritonMetrics:
 
     def forget_triton(self, triton: str) -> None:
         """Shows no more of a Triton that is gone, and holds on to nothing behind it."""
-        own = (self.outstanding, self.worker_memory, self.clock_offset)
+        own = (self.outstanding, self.reachable, self.worker_memory, self.clock_offset)
         for gauge in (*own, *self._of_workers()):
             gauge.forget(triton=triton)
 

@@ -86,7 +86,7 @@ class Replica:
         )
         self._stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._control = Control(self._stub, tuple(headers))
-        metrics.watch_outstanding(address, lambda: self.outstanding)
+        metrics.watch_triton(address, lambda: self.outstanding, lambda: self.reachable)
 
     def can_answer(self, model: str) -> bool:
         """Whether the model answers here, as far as is known."""
