@@ -7,6 +7,7 @@ from pathlib import Path
 
 from attack_pictures import ATTACK_FIGURES, attacks_of_one
 from figures import save
+from loadtest_picture import loadtest_picture
 from method_pictures import FIGURES
 from overview import overview
 from page_picture import BROWSER, page_picture
@@ -27,6 +28,8 @@ def main() -> None:
         save(class_models(client), OUT / "synthesis.png")
         for name, figure in {**FIGURES, **ATTACK_FIGURES, **SYNTHESIS_FIGURES}.items():
             save(figure(client), OUT / "methods" / f"{name}.png")
+    if BROWSER:
+        save(loadtest_picture(), OUT / "loadtest.png")
 
 
 if __name__ == "__main__":

@@ -8,20 +8,24 @@ import contextlib
 import os
 import signal
 import sys
+from importlib import import_module
 from typing import NoReturn
 
 
 def main() -> None:
     """Runs the command with the arguments of the process, and ends it."""
+    run("convlens", "convlens.client.cli._program")
+
+
+def run(name: str, module: str) -> None:
+    """Runs the `program` of a module with the arguments of the process, and ends it."""
     try:
         # Imported here, so that Ctrl-C is a line also while modules are being loaded.
-        from convlens.client.cli._program import program
-
-        program.main(prog_name="convlens")
+        import_module(module).program.main(prog_name=name)
     except SystemExit as end:
         _end(end.code if isinstance(end.code, int) else int(end.code is not None))
     except KeyboardInterrupt:
-        print("\nconvlens: interrupted", file=sys.stderr)
+        print(f"\n{name}: interrupted", file=sys.stderr)
         _end(130)
 
 
@@ -39,4 +43,4 @@ def _end(code: int) -> NoReturn:
     os._exit(code)
 
 
-__all__ = ["main"]
+__all__ = ["main", "run"]

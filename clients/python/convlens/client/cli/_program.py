@@ -83,7 +83,8 @@ class Program(Commands):
         **extra: Any,
     ) -> NoReturn:
         """Runs the command that the arguments name."""
-        _prepare_streams()
+        name = self.name or "convlens"
+        _prepare_streams(name)
         # What commands that say how to repeat them find in ctx.obj.
         typed = sys.argv[1:] if args is None else list(args)
         try:
@@ -95,17 +96,17 @@ class Program(Commands):
             click.echo(error.format_message(), err=True)
             sys.exit(USAGE)
         except click.UsageError as error:
-            path = error.ctx.command_path if error.ctx else "convlens"
-            _fail(f"{error.format_message()} See '{path} --help'.", USAGE)
+            path = error.ctx.command_path if error.ctx else name
+            _fail(name, f"{error.format_message()} See '{path} --help'.", USAGE)
         except click.ClickException as error:
-            _fail(error.format_message(), FAILED)
+            _fail(name, error.format_message(), FAILED)
         except (click.Abort, KeyboardInterrupt):
-            _fail("interrupted", INTERRUPTED)
+            _fail(name, "interrupted", INTERRUPTED)
         except BrokenPipeError:
             _forget_stdout()
             sys.exit(FAILED)
         except Exception as error:
-            _fail(_in_words(error), FAILED)
+            _fail(name, _in_words(error), FAILED)
         # What ctx.exit() was told comes back from a group that is not to end the process itself.
         sys.exit(code)
 
@@ -147,9 +148,9 @@ def _in_words(error: Exception) -> str:
     return f"{text} Set {DEBUG_VARIABLE}=1 to see where."
 
 
-def _fail(message: str, code: int) -> NoReturn:
+def _fail(name: str, message: str, code: int) -> NoReturn:
     try:
-        click.echo(f"convlens: {message}", err=True)
+        click.echo(f"{name}: {message}", err=True)
         sys.stdout.flush()
     except OSError:
         # Python would try it once more when it ends, and complain.
@@ -157,14 +158,14 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _prepare_streams() -> None:
+def _prepare_streams(name: str) -> None:
     """Where a stream is closed, says so or does without; where it is not, lets it take any text."""
     if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison]
         # Until the process ends: what closes it would take the errors' place to go.
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
         sys.stdout = sys.stderr
-        _fail("stdout is closed; there is nowhere to write to.", FAILED)
+        _fail(name, "stdout is closed; there is nowhere to write to.", FAILED)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # Names of files may hold what the terminal cannot show; that must not end a command.

@@ -1,0 +1,1 @@
+"""A load process: it sends what is due when it is due, and notes what comes of it."""

@@ -1,0 +1,1 @@
+"""What a run says to people: while it lasts, and at its end."""
