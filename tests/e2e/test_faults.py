@@ -228,7 +228,7 @@ def test_a_deadline_between_passes_ends_the_call(
         error = call.exception(20)
         assert reason_of(error) == "DEADLINE_EXCEEDED"
         slow.gate.set()
-        assert stub.Classify(ClassifyRequest(images=[image])).results
+        assert stub.Classify(ClassifyRequest(images=[image]), timeout=20).results
         assert slow.passes == 2  # the first of the late call, and one for the next
 
 
