@@ -116,7 +116,9 @@ def test_metrics_count_what_happened(server: RunningServer, channel: grpc.Channe
 
 
 # The end of a terminal is one like another.
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "ending", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGHUP]
+)
 def test_the_log_has_a_line_for_each_call(pictures: list[Path], ending: signal.Signals) -> None:
     command = [sys.executable, "-m", "convlens.server", "--listen", "127.0.0.1:0"]
     command += ["--metrics-listen", "127.0.0.1:0", "--log-format", "json"]

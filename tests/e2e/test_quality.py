@@ -13,6 +13,7 @@ from convlens.v1 import geometry_pb2
 from convlens.v1 import quality_pb2 as quality
 from convlens.v1.explanation_pb2_grpc import ExplanationServiceStub
 from convlens.v1.quality_pb2 import QualityMeasure
+from tests.conftest import triton_is_slow
 from tests.e2e.test_explain import request
 
 MEASURES = [
@@ -31,6 +32,7 @@ def explaining(channel: grpc.Channel) -> Any:
     return ExplanationServiceStub(channel)
 
 
+@triton_is_slow
 def test_every_measure_judges_every_map(explaining: Any, pictures: list[Path]) -> None:
     region = quality.TrueRegion(box=geometry_pb2.Box(left=0, top=0, right=256, bottom=256))
     wanted = (methods.IntegratedGradients(steps=16, max_steps=16), methods.GradCam())

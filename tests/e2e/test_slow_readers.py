@@ -9,11 +9,13 @@ from convlens.v1 import synthesis_methods_pb2 as methods
 from convlens.v1 import synthesis_pb2 as pb
 from convlens.v1.synthesis_pb2_grpc import SynthesisServiceStub
 from convlens.v1.target_pb2 import Target
+from tests.conftest import triton_is_slow
 from tests.e2e.test_synthesize import request
 
 STEPS = 64
 
 
+@triton_is_slow
 def test_who_stops_reading_misses_previews_and_finds_the_newest_and_the_end(
     channel: grpc.Channel,
 ) -> None:
