@@ -208,3 +208,13 @@ def test_the_generators_own_limit(invoke: Run, monkeypatch: pytest.MonkeyPatch) 
     assert first["answered"] == pytest.approx(400, rel=0.3)
     # No machine offers 40,000 a second from one process.
     assert "could not be sent" in last["bottleneck"]
+
+
+def test_a_limit_that_is_interrupted_is_none(spawn: Spawn) -> None:
+    process = spawn("limit", "--side", 32)
+    assert process.stderr
+    while not process.stderr.readline().startswith("warm-up"):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=20)
+    assert (process.returncode, stdout) == (130, "") and "interrupted" in stderr
