@@ -9,6 +9,8 @@ from unittest.mock import patch
 import click
 
 from convlens.contract.pools import Pool
+from convlens.loadtest.cli.run import run as load_command
+from convlens.loadtest.scenario import BadScenario, read_scenario, text_of
 from convlens.server.settings import ENV_PREFIX, Settings, SettingsError, load_settings
 from convlens.workers.config import Config, ConfigError, load_config
 from convlens.workers.main import program
@@ -65,6 +67,8 @@ def not_understood(docs: list[Doc], workload: Doc) -> Iterator[str]:
                 server_settings(docs, workload)
             except (SettingsError, SystemExit) as error:
                 yield f"{name}: {error}"
+        elif container["name"] == "loadtest":
+            yield from (f"{name}: {words}" for words in _load_not_understood(container))
         elif container["name"] == "triton":
             try:
                 repository(docs, workload)
@@ -73,3 +77,12 @@ def not_understood(docs: list[Doc], workload: Doc) -> Iterator[str]:
             for variable in environment(container):
                 if f"{variable}:" not in SERVE_TRITON and variable not in KNOWN:
                     yield f"{name}: {variable} is read by nobody"
+
+
+def _load_not_understood(container: Doc) -> Iterator[str]:
+    """What the load generator would refuse: its flags, and a scenario that is not in its image."""
+    try:
+        context = load_command.make_context("run", list(container["args"]))
+        read_scenario(text_of(context.params["scenario"]))
+    except (click.ClickException, BadScenario) as error:
+        yield str(error)

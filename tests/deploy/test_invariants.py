@@ -111,6 +111,12 @@ SPOILED: list[tuple[str, str, Callable[[Docs], object]]] = [
         "cpu",
         lambda d: own(triton(d)).update(livenessProbe={"grpc": {"port": 8001}}),
     ),
+    (
+        "commands_understand",
+        "loadtest",
+        lambda d: own(workloads(d)[0]).update(args=["smoke.yaml", "--server", "convlens:50051"]),
+    ),
+    ("commands_understand", "loadtest", lambda d: own(workloads(d)[0])["args"].append("--tsl")),
     ("config_is_used", "cpu", lambda d: settings(d)["data"].update({"more.yaml": ""})),
     ("config_is_used", "cpu", lambda d: own(server(d))["volumeMounts"].pop()),
     ("config_is_used", "cpu", lambda d: d.remove(settings(d))),

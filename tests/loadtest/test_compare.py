@@ -1,7 +1,9 @@
 """`convlens-loadtest compare`: ratios, what is worse, and the code for pipelines."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,3 +63,40 @@ def test_what_is_no_result_is_said(invoke: Run, files, tmp_path: Path) -> None:
         assert result.exit_code == 1 and said in result.stderr, result.stderr
     assert "No such file" in invoke("compare", good, tmp_path / "none.json").stderr
     assert invoke("compare", good, good, "--fail-above", "much").exit_code == 2
+
+
+def test_runs_with_nothing_in_common_are_no_success(invoke: Run, files) -> None:
+    other = result_with()
+    for each in other.phases:
+        each.name = f"my-{each.name}"
+    other.peak = None
+    before, after = files(result_with(), other)
+    result = invoke("compare", before, after, "--fail-above", "10%")
+    assert result.exit_code == 1 and "have no phase in common" in result.stderr
+
+
+def test_what_one_run_alone_has_is_told(invoke: Run, files) -> None:
+    before, after = files(result_with(), result_with())
+    document = json.loads(after.read_text())
+    document["phases"].pop()
+    after.write_text(json.dumps(document))
+    assert "the first alone has rush" in invoke("compare", before, after).stdout
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda d: d["series"]["due"].append(3), "series: its curves are not of one length"),
+        (lambda d: d["series"].update(interval=0), "series.interval: "),
+        (lambda d: d["phases"][0]["figures"]["latency"].update(hdr="AAAA"), "no histogram: "),
+    ],
+)
+def test_a_damaged_result_has_no_page(
+    invoke: Run, files, tmp_path: Path, spoil: Callable[[Any], object], said: str
+) -> None:
+    bad, _ = files(result_with(), result_with())
+    document = json.loads(bad.read_text())
+    spoil(document)
+    bad.write_text(json.dumps(document))
+    result = invoke("page", bad, "-o", tmp_path / "page.html")
+    assert result.exit_code == 1 and "is damaged: " in result.stderr and said in result.stderr

@@ -76,6 +76,8 @@ def test_what_is_no_limit_is_said(text: str, said: str) -> None:
         ("classify/shop: p99 < 1s", "is of no part"),
         ("classify: recovery < 1s", "of a phase or of the run"),
         ("recovery < 1s", "recovery is of a phase"),
+        ("errors[OVERLOADD] == 0%", "there is no reason OVERLOADD; did you mean OVERLOADED?"),
+        ("p99[OVERLOADED] < 1s", "p99 has no reasons; errors[REASON] has"),
         ("p99 < 2 * rash/p99", "there is no 'rash'"),
     ],
 )
@@ -83,6 +85,11 @@ def test_limits_are_on_what_there_is(text: str, said: str) -> None:
     with pytest.raises(BadLimit) as raised:
         check_names(parse_limit(text), ["calm", "rush"], ["classify"], ["shop"])
     assert said in str(raised.value)
+
+
+@pytest.mark.parametrize("reason", ["OVERLOADED", "NOT_SENT", "UNAVAILABLE"])
+def test_every_reason_may_be_limited(reason: str) -> None:
+    check_names(parse_limit(f"errors[{reason}] < 1%"), [], [], [])
 
 
 def test_a_histogram_comes_back_from_its_text() -> None:

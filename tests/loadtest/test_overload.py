@@ -66,8 +66,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     changes = {
         "pictures": "{size: [16, 16]}",
         "phases.warm-up.duration": 0.4,
-        "phases.saturation.steps": "{from: 20, to: 200, factor: 2, each: 1, stop_after: 1}",
-        "phases.overload.duration": 2,
+        "phases.saturation.steps": "{from: 40, to: 200, factor: 2, each: 0.8, stop_after: 1}",
+        "phases.overload.duration": 1.5,
         "phases.recovery.duration": 2,
         "phases.overload.assert": "[]",
     }

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from click.shell_completion import BashComplete
 
 import convlens.loadtest.cli.limit as limit_command
 import convlens.loadtest.cli.program as commands
@@ -56,6 +57,7 @@ def test_every_command_has_help(invoke: Run, command: str) -> None:
         (["smoke", "--frobnicate"], 2, "No such option"),
         (["--frobnicate"], 2, "No such option"),
         (["/"], 1, "cannot be read"),
+        ([""], 1, "There is no scenario ''"),
         (["completion", "tcsh"], 2, "is not one of"),
     ],
 )
@@ -83,16 +85,13 @@ def test_shells_take_the_completion(name: str) -> None:
         ("convlens-loadtest show mix", 2, {"plain,mixed-tenants"}),
     ],
 )
-def test_completion_completes(words: str, place: int, found: set[str]) -> None:
-    variables = {"COMP_WORDS": words, "COMP_CWORD": str(place)}
-    run = subprocess.run(
-        [SCRIPT],
-        env=os.environ | variables | {"_CONVLENS_LOADTEST_COMPLETE": "bash_complete"},
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert found <= set(run.stdout.split()), run.stderr
+def test_completion_completes(
+    monkeypatch: pytest.MonkeyPatch, words: str, place: int, found: set[str]
+) -> None:
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(place))
+    said = BashComplete(commands.program, {}, "convlens-loadtest", "_COMPLETE").complete()
+    assert found <= set(said.split())
 
 
 def until_asked(fake: FakeServer, process: "subprocess.Popen[str]") -> None:
@@ -138,10 +137,10 @@ def test_a_server_that_goes_away_is_told(
 def test_load_processes_end_with_their_conductor(
     fake: FakeServer, spawn: Spawn, scenario: Callable[..., Path]
 ) -> None:
-    process = spawn(scenario(LONG), "--server", fake.address, "--processes", 2)
+    process = spawn(scenario(LONG), "--server", fake.address)
     until_asked(fake, process)
     children = psutil.Process(process.pid).children()
-    assert len(children) == 2
+    assert len(children) == 1
     process.kill()
     _, alive = psutil.wait_procs(children, timeout=10)
     assert alive == []
@@ -199,6 +198,7 @@ def test_the_generator_says_when_it_is_the_bottleneck(
 
 def test_the_generators_own_limit(invoke: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limit_command, "FACTOR", 10.0)
+    monkeypatch.setattr(limit_command, "HIGHEST", 40_000.0)
     result = invoke("limit", "--from", 400, "--each", 0.5, "--side", 32, "--json")
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
@@ -208,3 +208,13 @@ def test_the_generators_own_limit(invoke: Run, monkeypatch: pytest.MonkeyPatch) 
     assert first["answered"] == pytest.approx(400, rel=0.3)
     # No machine offers 40,000 a second from one process.
     assert "could not be sent" in last["bottleneck"]
+
+
+def test_a_limit_that_is_interrupted_is_none(spawn: Spawn) -> None:
+    process = spawn("limit", "--side", 32)
+    assert process.stderr
+    while not process.stderr.readline().startswith("warm-up"):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=20)
+    assert (process.returncode, stdout) == (130, "") and "interrupted" in stderr

@@ -125,6 +125,8 @@ def test_limits_become_an_exit_code(
         (["--html", "/"], "is a directory"),
         (["--metrics", "http://127.0.0.1:1/metrics"], "cannot be read: "),
         (["--metrics", "127.0.0.1"], "is no address of metrics"),
+        (["--metrics", "http://127.0.0.1:port/metrics"], "cannot be read: nonnumeric port"),
+        (["--metrics", "http://127.0.0.1:1/a b"], "cannot be read: URL can't contain"),
         (["--set", "phases.two.duration=3"], "there is no 'two'"),
         (["--server", "nowhere"], "it must be 'host:port'"),
         (["--server", "127.0.0.1:1"], "No server answers at 127.0.0.1:1"),
@@ -143,6 +145,36 @@ def test_what_is_wrong_is_said_before_the_load(
     assert result.exit_code in (1, 2)
     assert result.stderr.startswith("convlens-loadtest: ") and said in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_metrics_at_the_port_of_grpc_are_told(
+    fake: FakeServer, invoke: Run, scenario: Callable[..., Path]
+) -> None:
+    url = f"http://{fake.address}/metrics"
+    result = invoke(scenario(ONE), "--server", fake.address, "--metrics", url)
+    assert result.exit_code == 1 and "it speaks no HTTP/1." in result.stderr
+
+
+def test_a_result_that_cannot_be_written_is_shown(
+    fake: FakeServer,
+    invoke: Run,
+    scenario: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "results"
+    folder.mkdir()
+    usual = fake.answers["Classify"]
+
+    def removing(request: Any) -> Any:
+        if folder.exists():
+            folder.rmdir()
+        return usual(request) if callable(usual) else usual
+
+    fake.answers["Classify"] = removing
+    arguments = [scenario(ONE), "--server", fake.address, "--output", folder / "result.json"]
+    result = invoke(*arguments)
+    assert result.exit_code == 1 and "cannot be written" in result.stderr
+    assert "due" in result.stdout and "100 %" in result.stdout
 
 
 def test_a_file_that_is_there_is_kept(
@@ -219,11 +251,7 @@ def test_refused_requests_may_be_sent_again(
 
     fake.answers["Classify"] = refusing
     phase = {**ONE, "open": {"rate": 40, "arrivals": "constant"}}
-    # One for the trial before the load.
-    refusals += [None] * 7
-    alone = invoke(scenario(phase), "--server", fake.address, "--json")
-    total = json.loads(alone.stdout)["total"]
-    assert total["due"] == 12 and total["reasons"]["OVERLOADED"] == 6
+    # One for the trial before the load. That a refusal counts without retries, test_overload shows.
     refusals += [None] * 7
     again = invoke(scenario(phase, retries={"attempts": 8}), "--server", fake.address, "--json")
     total = json.loads(again.stdout)["total"]

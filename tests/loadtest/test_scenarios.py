@@ -58,6 +58,13 @@ def test_list_and_show(invoke: Run) -> None:
     [
         ("a: [", "line 1, column 5"),
         ("- 1", "is no scenario"),
+        ("[" * 3000, "is nested too deeply, or holds itself"),
+        ("a: &x [*x]", "is nested too deeply, or holds itself"),
+        (
+            f"{PHASES}calls: {{a: {{rpc: Classify}}}}\n"
+            "pictures: {size: [8192, 8192], distinct: 64}",
+            "pictures: 64 pictures of 8192 x 8192 pixels are more than",
+        ),
         (PHASES, "calls: it is missing"),
         (f"{PHASES}calls: {{}}", "calls: "),
         (
@@ -175,6 +182,10 @@ def test_values_may_be_changed() -> None:
     }.items():
         with pytest.raises(BadScenario) as raised:
             changed(text, [change])
+        assert said in str(raised.value)
+    for spoiled, said in {"a: [": "line 1, column 5: ", "- 1": "must have keys"}.items():
+        with pytest.raises(BadScenario) as raised:
+            changed(source(spoiled), ["seed=1"])
         assert said in str(raised.value)
 
 

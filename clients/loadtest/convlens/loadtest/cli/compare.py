@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from convlens.client.cli._json import json_text
+from convlens.client.cli._rows import shown
 from convlens.loadtest.cli.results import read_result
 from convlens.loadtest.results.comparing import Difference, differences, misfits
 
@@ -54,6 +55,11 @@ def compare(
     """
     one, other = read_result(before), read_result(after)
     found = list(differences(one, other))
+    if not found:
+        raise click.ClickException(
+            f"{shown(before)} and {shown(after)} have no phase in common: they are of "
+            f"{one.scenario} and {other.scenario}. Compare two runs of one scenario."
+        )
     reasons = list(misfits(one, other))
     most = MARKED if fail_above is None else fail_above
     worse = [each for each in found if each.change > most and not each.is_thin]

@@ -10,6 +10,8 @@ import click
 import yaml
 
 from convlens.client.cli._json import json_text
+from convlens.loadtest.conducting.conductor import INTERRUPTED
+from convlens.loadtest.conducting.fleet import ProcessEnded
 from convlens.loadtest.conducting.run import performed
 from convlens.loadtest.conducting.setup import Asked, orders_of
 from convlens.loadtest.results.model import Result, Step
@@ -20,6 +22,7 @@ from convlens.loadtest.showing.lines import Lines
 
 # How much faster each rate is than the one before, and how much of one must come back.
 FACTOR, ENOUGH = 1.25, 0.98
+HIGHEST = 1e6
 
 
 @click.command(context_settings={"show_default": True})
@@ -57,7 +60,13 @@ def limit(processes: int, side: int, first: float, each: float, as_json: bool) -
         servers = [stack.enter_context(stub()) for _ in range(processes)]
         asked = Asked(source, read_scenario(source), servers, processes)
         orders = orders_of(asked)
-        result = performed(asked, orders, Lines(quiet=as_json), [], [])
+        try:
+            result = performed(asked, orders, Lines(quiet=as_json), [], [])
+        except ProcessEnded as error:
+            raise click.ClickException(str(error)) from error
+    if result.ended_early == INTERRUPTED:
+        # What was tried so far is no limit.
+        raise KeyboardInterrupt
     best = best_of(result)
     size = orders[0].calls[0].bytes_of_one
     if as_json:
@@ -107,7 +116,7 @@ def stub() -> Generator[str, None, None]:
 
 
 def _scenario(side: int, first: float, each: float) -> str:
-    step = {"from": first, "to": 1e6, "factor": FACTOR, "each": each, "enough": ENOUGH}
+    step = {"from": first, "to": HIGHEST, "factor": FACTOR, "each": each, "enough": ENOUGH}
     document = {
         "about": "The load generator alone.",
         "deadline": 5.0,

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from convlens.client.cli._files import check_folder, check_new, write_whole
+from convlens.client.cli._rows import shown
 from convlens.loadtest.cli.results import read_result
 
 
@@ -30,4 +31,9 @@ def page(result: Path, output: Path, overwrite: bool) -> None:
 
     check_folder(output)
     check_new(output, overwrite=overwrite)
-    write_whole(output, page_of(read_result(result)))
+    found = read_result(result)
+    try:
+        text = page_of(found)
+    except ValueError as error:
+        raise click.ClickException(f"{shown(result)} is damaged: {error}.") from error
+    write_whole(output, text)

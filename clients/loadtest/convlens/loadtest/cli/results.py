@@ -30,6 +30,5 @@ def read_result(path: Path) -> Result:
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))
-        raise click.ClickException(
-            f"{shown(path)} is damaged: {where}: {problem['msg']}."
-        ) from error
+        words = problem["msg"].removeprefix("Value error, ")
+        raise click.ClickException(f"{shown(path)} is damaged: {where}: {words}.") from error

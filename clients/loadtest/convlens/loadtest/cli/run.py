@@ -118,11 +118,12 @@ def run(
     except (BadScenario, BadLimit, NoMetrics, ProcessEnded) as error:
         raise click.ClickException(str(error)) from error
     result.verdicts = verdicts(allowed, result)
-    _write(result, output, html)
+    # What cannot be written has been shown all the same.
     if as_json:
         click.echo(json_text(result.document()))
     else:
         print_summary(result, _stdout())
+    _write(result, output, html)
     ctx.exit(_code(result))
 
 

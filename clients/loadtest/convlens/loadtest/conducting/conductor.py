@@ -175,7 +175,7 @@ class Conductor:
         patience = self._scenario.give_up_after
         if since is not None and now - since > patience:
             sentence = self._tally.sentences.get("SERVER_UNREACHABLE", "")
-            raise Ended(f"no server has answered for {patience:g} s. {sentence}".strip())
+            raise Ended(f"no server has answered for {patience:g} s. {sentence}".rstrip(" ."))
 
     def _stop(self) -> None:
         self._fleet.tell(Stop())

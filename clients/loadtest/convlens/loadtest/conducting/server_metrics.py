@@ -1,10 +1,10 @@
 """Reads the server's metrics while the load lasts: how long its stages take, and its queues."""
 
 import contextlib
+import http.client
 import math
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -177,7 +177,9 @@ def _samples(url: str) -> Iterator[tuple[str, Mapping[str, str], float]]:
         with contextlib.closing(opener.open(url, timeout=PATIENCE)) as answer:
             text = answer.read().decode("utf-8")
         families = list(text_string_to_metric_families(text))
-    except (OSError, ValueError, urllib.error.URLError) as error:
+    except http.client.BadStatusLine as error:
+        raise NoMetrics(f"The metrics at {url} cannot be read: it speaks no HTTP/1.") from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise NoMetrics(f"The metrics at {url} cannot be read: {reason}.") from error
     if not any(family.name.startswith("convlens_") for family in families):

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlens.loadtest.conducting.cells import Cell
-from convlens.loadtest.generator.orders import NOT_SENT, RECORD, Report, Stage, Vitals
+from convlens.loadtest.generator.orders import NOT_SENT, PART, RECORD, Report, Stage, Vitals
 from convlens.loadtest.results.histogram import Histogram
 
 UNREACHABLE = "SERVER_UNREACHABLE"
 # Two digits are enough for a curve.
 CURVE_DIGITS = 2
 # Seconds that live figures look back, and how fine a recovery is told.
-LATELY, RECOVERY_PART = 3.0, 0.25
+LATELY, RECOVERY_PART = 3.0, PART
 NICE = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 # Intervals of a curve at most.
 MOST_INTERVALS = 120
@@ -76,8 +76,8 @@ class Tally:
         self.sentences = {**report.sentences, **self.sentences}
         self._add_rows(rows, names)
         self._add_broken(report)
-        for (stage, call, tenant, second), count in report.unsent.items():
-            self._add_unsent(self.cell(stage, call, tenant), second, count)
+        for (stage, call, tenant, part), count in report.unsent.items():
+            self._add_unsent(self.stages[stage], self.cell(stage, call, tenant), part, count)
         self._add_vitals(report.process, report.vitals)
         for stage in report.ended:
             self.stages[stage].ended.add(report.process)
@@ -135,10 +135,12 @@ class Tally:
         for (stage, call, tenant, reason), count in report.broken.items():
             self.cell(stage, call, tenant).broken[reason] += count
 
-    def _add_unsent(self, cell: Cell, second: int, count: int) -> None:
+    def _add_unsent(self, tally: StageTally, cell: Cell, part: int, count: int) -> None:
         cell.unsent += count
         cell.reasons[NOT_SENT] += count
-        interval = self._interval(int(second / self.interval))
+        begin = tally.stage.begin - tally.stage.epoch
+        tally.due_at[max(0, int(part - begin / PART))] += count
+        interval = self._interval(int(part * PART / self.interval))
         interval.due += count
         interval.reasons[NOT_SENT] += count
 

@@ -32,6 +32,8 @@ RECORD = np.dtype(
 Row: TypeAlias = tuple[int, int, int, int, int, int, float, float, float, float]
 # The reason of what was due and never sent, since the process could not.
 NOT_SENT = "NOT_SENT"
+# Seconds of the run that are told apart of it.
+PART = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,7 @@ class Report:
     sentences: Mapping[str, str]
     #: Of parts of answers, by stage, call, tenant and reason.
     broken: Mapping[tuple[int, int, int, str], int]
-    #: What was due and could not be sent, by stage, call, tenant and second of the run.
+    #: What was due and could not be sent, by stage, call, tenant and part of the run.
     unsent: Mapping[tuple[int, int, int, int], int]
     vitals: Vitals
     #: Stages of which everything has come to its end.

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 
 from convlens.client import ConvLensError
-from convlens.loadtest.generator.orders import RECORD, Due, Report, Row, Vitals
+from convlens.loadtest.generator.orders import PART, RECORD, Due, Report, Row, Vitals
 
 # Seconds between two looks at how late the loop is.
 TICK = 0.05
@@ -41,8 +41,8 @@ class Recorder:
 
     def add_unsent(self, due: Due) -> None:
         """A request that was due, and is not sent at all."""
-        second = int(due.at - due.stage.epoch)
-        self._unsent[due.stage.number, due.call, due.caller, second] += 1
+        part = int((due.at - due.stage.epoch) / PART)
+        self._unsent[due.stage.number, due.call, due.caller, part] += 1
 
     def reason(self, error: ConvLensError) -> int:
         """The number of an error's reason."""

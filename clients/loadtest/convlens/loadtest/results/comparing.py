@@ -54,7 +54,9 @@ def misfits(before: Result, after: Result) -> Iterator[str]:
             yield f"the {name} differ: {_listed(one)} and {_listed(other)}"
     if before.scenario == after.scenario and before.text != after.text:
         yield "the scenario has been changed between them"
-    for which, result in (("first", before), ("second", after)):
+    for which, result, twin in (("first", before, after), ("second", after, before)):
+        if lone := [phase.name for phase in result.phases if not twin.phase(phase.name)]:
+            yield f"the {which} alone has {', '.join(lone)}"
         if result.generator.bottleneck:
             yield f"in the {which} the load generator was the bottleneck"
         if result.ended_early:

@@ -1,10 +1,15 @@
 """Times in a High Dynamic Range histogram."""
 
 import math
+import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from hdrh.codec import (  # pyright: ignore[reportMissingTypeStubs]
+    HdrCookieException,
+    HdrLengthException,
+)
 from hdrh.histogram import HdrHistogram  # pyright: ignore[reportMissingTypeStubs]
 from numpy.typing import NDArray
 
@@ -23,9 +28,12 @@ class Histogram:
 
     @classmethod
     def decoded(cls, text: str) -> "Histogram":
-        """The histogram of a text that `encoded` made."""
+        """The histogram of a text that `encoded` made; ValueError where it is none."""
         made = cls()
-        made._hdr = HdrHistogram.decode(text)
+        try:
+            made._hdr = HdrHistogram.decode(text)
+        except (HdrCookieException, HdrLengthException, TypeError, ValueError, zlib.error) as error:
+            raise ValueError(f"no histogram: {error}") from error
         made._sum = made._hdr.get_mean_value() * made.count / 1e6
         if made.count:
             made._least = made._hdr.min_value / 1e6

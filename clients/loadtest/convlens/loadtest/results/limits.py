@@ -1,10 +1,15 @@
 """Limits as people write them: "overload/classify: p99 < 200ms", "goodput >= 0.9 * peak"."""
 
+import difflib
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from grpc import StatusCode
+
+from convlens.contract import ErrorReason
+from convlens.loadtest.generator.orders import NOT_SENT
 from convlens.loadtest.scenario.values import UNITS
 
 Dimension = Literal["time", "rate", "share"]
@@ -32,6 +37,12 @@ BOUND = re.compile(
     rf"(?:(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>%|/s|us|ms|s|min|m|h)?)?\s*(?P<times>\*)?\s*"
     rf"(?:{_quantity('right')})?"
 )
+# What may fail: the reasons of the catalogue, gRPC's own codes, and what was never sent.
+REASONS = {
+    *(name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()[1:]),
+    *(code.name for code in StatusCode if code is not StatusCode.OK),
+    NOT_SENT,
+}
 OPERATORS = ("<", "<=", ">", ">=", "==", "!=")
 SHAPE = (
     "write METRIC OPERATOR VALUE, as 'p99 < 200ms', 'errors <= 1%', 'goodput >= 0.9 * peak', or "
@@ -98,7 +109,17 @@ def check_names(
     """BadLimit where the limit is on what the scenario does not have."""
     for quantity in (limit.quantity, limit.reference):
         if quantity is not None:
+            _check_reason(limit.text, quantity)
             _check_scope(limit.text, quantity, phases, calls, tenants)
+
+
+def _check_reason(text: str, quantity: Quantity) -> None:
+    if quantity.reason and quantity.metric != "errors":
+        raise BadLimit(f"{text!r}: {quantity.metric} has no reasons; errors[REASON] has.")
+    if quantity.reason and quantity.reason not in REASONS:
+        near = difflib.get_close_matches(quantity.reason, REASONS, 1)
+        meant = f"; did you mean {near[0]}?" if near else "; docs/errors.md has all."
+        raise BadLimit(f"{text!r}: there is no reason {quantity.reason}{meant}")
 
 
 def _check_scope(

@@ -1,8 +1,8 @@
 """What a run found, as its JSON has it. Times are in seconds, rates per second."""
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # Raised when what is written cannot be read by what came before.
 FORMAT = "convlens-loadtest/1"
@@ -136,7 +136,7 @@ class PhaseResult(Part):
 class Series(Part):
     """The curves: one value for each interval."""
 
-    interval: float
+    interval: float = Field(gt=0)
     due: list[int]
     good: list[int]
     came: list[int]
@@ -146,6 +146,13 @@ class Series(Part):
     max: list[float | None]
     reasons: dict[str, list[int]]
     queue: list[float | None]
+
+    @model_validator(mode="after")
+    def _as_long(self) -> Self:
+        curves = (self.good, self.came, self.p50, self.p90, self.p99, self.max, self.queue)
+        if any(len(each) != len(self.due) for each in (*curves, *self.reasons.values())):
+            raise ValueError("its curves are not of one length")
+        return self
 
 
 class Verdict(Part):

@@ -5,15 +5,12 @@ from typing import Any, cast
 
 import yaml
 
-from convlens.loadtest.scenario.reading import BadScenario, Source
+from convlens.loadtest.scenario.reading import BadScenario, Source, document_of
 
 
 def changed(source: Source, changes: Sequence[str]) -> str:
     """The scenario as YAML with other values; BadScenario where there is no such place."""
-    try:
-        document: object = yaml.safe_load(source.text)
-    except yaml.YAMLError as error:
-        raise BadScenario(f"{source.name} is no YAML: {error}.") from error
+    document = document_of(source)
     for change in changes:
         path, mark, value = change.partition("=")
         if not mark or not path:

@@ -19,6 +19,8 @@ from convlens.loadtest.scenario.values import (
 
 Priority = Literal["interactive", "batch"]
 Count = Annotated[int, Field(ge=1)]
+# Of all drawn pictures together: 4096 of 256 x 256.
+MOST_PIXELS = 2**28
 
 
 class Strict(BaseModel):
@@ -43,6 +45,16 @@ class Pictures(Strict):
         "jpeg", description="How drawn ones are sent: as a file, or as a tensor of uint8."
     )
     quality: Annotated[int, Field(ge=1, le=100)] = Field(85, description="Of JPEG.")
+
+    @model_validator(mode="after")
+    def _in_memory(self) -> Self:
+        width, height = self.size
+        if self.folder is None and self.distinct * width * height > MOST_PIXELS:
+            raise ValueError(
+                f"{self.distinct} pictures of {width} x {height} pixels are more than "
+                f"{MOST_PIXELS:,} pixels, which are drawn at most; take fewer or smaller ones"
+            )
+        return self
 
 
 class Call(Strict):

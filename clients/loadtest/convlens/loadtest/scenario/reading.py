@@ -16,6 +16,7 @@ from convlens.loadtest.scenario.model import Scenario
 SHIPPED = files("convlens.loadtest.scenario") / "shipped"
 # Problems that one error tells of.
 MOST = 8
+ENDLESS = "is no scenario: it is nested too deeply, or holds itself by an alias."
 # What pydantic calls the branches of a union, in the path of an error.
 BRANCHES = frozenset({"a rate", "a ramp", "dict[str,any]", "list[dict[str,any]]"})
 
@@ -52,21 +53,36 @@ def text_of(name: str) -> Source:
         raise BadScenario(_missing(name, error)) from error
 
 
-def read_scenario(source: Source) -> Scenario:
-    """The scenario of a text; BadScenario says what is wrong, and where."""
+def document_of(source: Source) -> dict[str, Any]:
+    """The YAML of a text; BadScenario where it is none, or has no keys."""
     try:
         document: object = yaml.safe_load(source.text)
     except yaml.YAMLError as error:
         raise BadScenario(f"{source.name} is no YAML: {_yaml_words(error)}.") from error
+    except RecursionError as error:
+        raise BadScenario(f"{source.name} {ENDLESS}") from error
     if not isinstance(document, dict):
         raise BadScenario(
             f"{source.name} is no scenario: it must have keys, at least calls and phases; "
             "'convlens-loadtest show smoke' prints one."
         )
+    return cast(dict[str, Any], document)
+
+
+def read_scenario(source: Source) -> Scenario:
+    """The scenario of a text; BadScenario says what is wrong, and where."""
+    document = document_of(source)
+    try:
+        return _checked(source, document)
+    except RecursionError as error:
+        raise BadScenario(f"{source.name} {ENDLESS}") from error
+
+
+def _checked(source: Source, document: dict[str, Any]) -> Scenario:
     try:
         return Scenario.model_validate(document)
     except ValidationError as error:
-        problems = list(_problems(error, source.text, cast(dict[str, Any], document)))
+        problems = list(_problems(error, source.text))
         more = [f"and {len(problems) - MOST} more"] if len(problems) > MOST else []
         raise BadScenario(
             "\n  ".join([f"{source.name} is not a valid scenario:", *problems[:MOST], *more])
@@ -74,7 +90,7 @@ def read_scenario(source: Source) -> Scenario:
 
 
 def _missing(name: str, error: OSError) -> str:
-    if not isinstance(error, FileNotFoundError):
+    if name and not isinstance(error, FileNotFoundError):
         return f"{name} cannot be read: {error.strerror}."
     near = difflib.get_close_matches(name, shipped(), 1)
     meant = f" Did you mean {near[0]}?" if near else ""
@@ -87,10 +103,10 @@ def _missing(name: str, error: OSError) -> str:
 def _yaml_words(error: yaml.YAMLError) -> str:
     mark: Any = getattr(error, "problem_mark", None)
     where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-    return f"{where}{getattr(error, 'problem', None) or str(error)}"
+    return f"{where}{getattr(error, 'problem', None) or ' '.join(str(error).split())}"
 
 
-def _problems(error: ValidationError, text: str, document: dict[str, Any]) -> Iterator[str]:
+def _problems(error: ValidationError, text: str) -> Iterator[str]:
     lines = _lines(text)
     for each in error.errors(include_url=False):
         path = [part for part in each["loc"] if part not in BRANCHES]
