@@ -4,11 +4,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from unittest.mock import patch
 
 import click
 
 from convlens.contract.pools import Pool
+from convlens.loadtest.cli.program import program as load_program
 from convlens.loadtest.cli.run import run as load_command
 from convlens.loadtest.scenario import BadScenario, read_scenario, text_of
 from convlens.server.settings import ENV_PREFIX, Settings, SettingsError, load_settings
@@ -82,7 +84,10 @@ def not_understood(docs: list[Doc], workload: Doc) -> Iterator[str]:
 def _load_not_understood(container: Doc) -> Iterator[str]:
     """What the load generator would refuse: its flags, and a scenario that is not in its image."""
     try:
-        context = load_command.make_context("run", list(container["args"]))
+        # In the context of its program: the command keeps the names of its help from the first one.
+        settings: Any = load_program.context_settings
+        parent = click.Context(load_program, info_name="convlens-loadtest", **settings)
+        context = load_command.make_context("run", list(container["args"]), parent)
         read_scenario(text_of(context.params["scenario"]))
     except (click.ClickException, BadScenario) as error:
         yield str(error)
