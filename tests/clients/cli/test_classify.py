@@ -10,7 +10,7 @@ import re
 import pytest
 from rich.cells import cell_len
 
-from convlens.client.cli._pictures import find
+from convlens.client._picture_files import find
 from convlens.contract import ErrorReason, Failure
 from convlens.v1 import classification_pb2 as pb
 from convlens.v1 import target_pb2

@@ -129,8 +129,8 @@ def test_a_full_server_is_waited_for(
             )
         return answer(request)
 
-    monkeypatch.setattr("convlens.client.cli._extract.PAUSE", 0.01)
-    monkeypatch.setattr("convlens.client.cli._extract.LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr("convlens.client._patience.PAUSE", 0.01)
+    monkeypatch.setattr("convlens.client._patience.LONGEST_PAUSE", 0.01)
     server.answers["ExtractFeatures"] = busy
     out = tmp_path / "codes.npz"
     result = run("extract", folder, "--layers", "a", "--out", out)
@@ -143,8 +143,8 @@ def test_a_full_server_is_waited_for(
 def test_a_server_that_stays_away_ends_it(
     run: Any, server: FakeServer, folder: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("convlens.client.cli._extract.PAUSE", 0.01)
-    monkeypatch.setattr("convlens.client.cli._extract.PATIENCE", 0.1)
+    monkeypatch.setattr("convlens.client._patience.PAUSE", 0.01)
+    monkeypatch.setattr("convlens.client._patience.PATIENCE", 0.1)
     reason = ErrorReason.ERROR_REASON_SERVER_STOPPING
     server.answers["ExtractFeatures"] = Failure(reason)
     result = run("extract", folder, "--layers", "a", "--out", tmp_path / "codes.npz")

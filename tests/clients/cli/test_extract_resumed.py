@@ -298,7 +298,7 @@ def test_a_run_that_was_ended_in_its_last_moment(
 ) -> None:
     arguments = ("extract", folder, "--layers", "a", "--out", tmp_path / "codes.npz")
     with monkeypatch.context() as patch:
-        patch.setattr("convlens.client.cli._spool.Spool.remove", lambda spool: spool._end())
+        patch.setattr("convlens.client._spool.Spool.remove", lambda spool: spool._end())
         run(*arguments)
     partial = tmp_path / "codes.npz.partial"
     assert (partial / "journal.jsonl").exists()

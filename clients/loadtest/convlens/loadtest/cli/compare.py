@@ -10,8 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from convlens.client.cli._json import json_text
-from convlens.client.cli._rows import shown
+from convlens.client._text import json_text, shown
 from convlens.loadtest.cli.results import read_result
 from convlens.loadtest.results.comparing import Difference, differences, misfits
 

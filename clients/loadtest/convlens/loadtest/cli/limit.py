@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import yaml
 
-from convlens.client.cli._json import json_text
+from convlens.client._text import json_text
 from convlens.loadtest.conducting.conductor import INTERRUPTED
 from convlens.loadtest.conducting.fleet import ProcessEnded
 from convlens.loadtest.conducting.run import performed

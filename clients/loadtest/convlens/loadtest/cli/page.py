@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
+from convlens.client._text import shown
 from convlens.client.cli._files import check_folder, check_new, write_whole
-from convlens.client.cli._rows import shown
 from convlens.loadtest.cli.results import read_result
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 import click
 from pydantic import ValidationError
 
-from convlens.client.cli._rows import shown
+from convlens.client._text import shown
 from convlens.loadtest.results.model import FORMAT, Result
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from convlens.client._text import json_text
 from convlens.client._transport import ADDRESS_VARIABLE, DEFAULT_ADDRESS
 from convlens.client.cli import _connection as connection
 from convlens.client.cli._files import check_folder, check_new, write_whole
-from convlens.client.cli._json import json_text
 from convlens.loadtest.cli.scenarios import scenarios_like
 from convlens.loadtest.conducting.fleet import ProcessEnded
 from convlens.loadtest.conducting.run import looked_at, performed

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image as pil
 from PIL import ImageDraw, ImageFilter
 
-from convlens.client.cli._pictures import find
+from convlens.client._picture_files import find
 from convlens.loadtest.scenario import BadScenario, Pictures
 from convlens.v1.image_pb2 import Image
 from convlens.v1.tensor_pb2 import DATA_TYPE_UINT8, Tensor

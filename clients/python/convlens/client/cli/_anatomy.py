@@ -11,9 +11,10 @@ import click
 from rich.cells import cell_len
 
 from convlens.client import Anatomy, Layer, Network, ReceptiveField
+from convlens.client._text import printable
 from convlens.client.cli import _options as options
 from convlens.client.cli._connection import connected
-from convlens.client.cli._rows import fitted, printable
+from convlens.client.cli._rows import fitted
 
 # Text without a terminal is wrapped to this many columns; tables are as wide as they are.
 WIDTH = 100

@@ -15,8 +15,8 @@ from convlens.client import (
     ConvLensError,
     InvalidRequest,
 )
+from convlens.client._outcomes import end_if_of_all
 from convlens.client.cli._calls import Picture, Show, merged
-from convlens.client.cli._outcomes import end_if_of_all
 
 
 @dataclass(frozen=True, slots=True)

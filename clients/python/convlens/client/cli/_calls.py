@@ -17,7 +17,7 @@ from convlens.client import (
     SynthesisProgress,
 )
 from convlens.client._images import read_file
-from convlens.client.cli._outcomes import end_if_of_all
+from convlens.client._outcomes import end_if_of_all
 from convlens.client.cli._patch_scales import at_one_scale
 from convlens.client.cli._progress import progress
 from convlens.contract import digest

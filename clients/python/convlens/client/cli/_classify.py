@@ -11,13 +11,13 @@ from typing import Any
 import click
 
 from convlens.client import Classification, ConvLensError
+from convlens.client._outcomes import end_if_of_all, error_json
+from convlens.client._picture_files import found
+from convlens.client._text import json_text, printable
 from convlens.client.cli import _options as options
 from convlens.client.cli._connection import connected
-from convlens.client.cli._json import json_text
-from convlens.client.cli._outcomes import end_if_of_all, error_json
-from convlens.client.cli._pictures import found
 from convlens.client.cli._progress import progress
-from convlens.client.cli._rows import Rows, printable
+from convlens.client.cli._rows import Rows
 
 
 @click.command()

@@ -13,7 +13,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from convlens.client.cli._spool import Entry, Spool
+from convlens.client._spool import Entry, Spool
 
 # Bytes of codes that are in memory at a time.
 BLOCK_BYTES = 16 * 2**20

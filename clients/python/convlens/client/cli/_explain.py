@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from convlens.client import Cost, methods
 from convlens.client._operations.asking import choices_of
+from convlens.client._picture_files import found
 from convlens.client.cli import _options as options
 from convlens.client.cli._calls import Picture, batches, explained, shown_progress
 from convlens.client.cli._connection import connected
@@ -16,7 +17,6 @@ from convlens.client.cli._explain_output import AnswerOutput, AnswerTable
 from convlens.client.cli._folder import MapFolder
 from convlens.client.cli._method_help import method_document, method_help
 from convlens.client.cli._output import estimated, print_estimate
-from convlens.client.cli._pictures import found
 from convlens.client.cli._specs import Choice, Parameters
 from convlens.client.cli._tally import end
 from convlens.client.cli._targets import Region, Target

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 import click
+from numpy.typing import NDArray
 
 from convlens.client import (
     Client,
@@ -15,25 +16,19 @@ from convlens.client import (
     Features,
     LayerSelection,
     Network,
-    Overloaded,
     Pooling,
-    Unavailable,
 )
+from convlens.client._patience import patiently
+from convlens.client._picture_files import found
+from convlens.client._spool import Entry, Spool, SpoolError, Unwritable, remove_finished
+from convlens.client._text import json_text, printable, shown
 from convlens.client.cli import _options as options
 from convlens.client.cli._codes import RESERVED, writer_of
 from convlens.client.cli._connection import connected
 from convlens.client.cli._files import check_folder, check_new
-from convlens.client.cli._json import json_text
-from convlens.client.cli._outcomes import end_if_of_all
-from convlens.client.cli._pictures import found
 from convlens.client.cli._progress import progress
-from convlens.client.cli._rows import printable, shown
-from convlens.client.cli._spool import Entry, Spool, SpoolError, Unwritable, remove_finished
 
 POOLINGS = get_args(Pooling)
-# Seconds that a server may be full or away without any answer; the pause before it is asked again
-# doubles from the first to the longest.
-PATIENCE, PAUSE, LONGEST_PAUSE = 120.0, 0.5, 8.0
 
 
 @click.command()
@@ -105,7 +100,7 @@ def extract(
     started = time.monotonic()
     with connected(server) as client:
         run = _run(client.network(network), names, wanted)
-        with _spool(partial, run, names, overwrite) as spool:
+        with _spool(partial, run, overwrite) as spool:
             _report_resumed(spool, spool.resume(paths), len(paths))
             _fill(client, spool, paths, wanted, run)
             failed = [entry for entry in spool.entries() if entry.error]
@@ -176,11 +171,9 @@ def _run(served: Network, names: Sequence[str], wanted: Sequence[LayerSelection]
 
 
 @contextmanager
-def _spool(
-    folder: Path, run: dict[str, Any], names: Sequence[str], overwrite: bool
-) -> Generator[Spool, None, None]:
+def _spool(folder: Path, run: dict[str, Any], overwrite: bool) -> Generator[Spool, None, None]:
     try:
-        spool = Spool(folder, run, names, fresh=overwrite)
+        spool = Spool(folder, run, fresh=overwrite)
     except SpoolError as error:
         raise _unfit(error) from None
     except OSError as error:
@@ -222,57 +215,38 @@ def _fill(
                     click.echo(text, err=True)
                 elif result.receipt.network_digest != run["network_digest"]:
                     raise SpoolError(f"{run['network']} became another network meanwhile")
-                spool.add(path, result)
+                spool.add(path, _rows(result, run))
                 bar.advance(task)
+
+
+def _rows(
+    result: Features | ConvLensError, run: dict[str, Any]
+) -> dict[str, NDArray[Any]] | ConvLensError:
+    """The arrays of a picture, under the names that they have in the file."""
+    if isinstance(result, ConvLensError):
+        return result
+    rows: dict[str, NDArray[Any]] = {}
+    for layer, code in zip(run["layers"], result.codes, strict=True):
+        rows[layer["name"]] = code.values
+        if code.positions is not None:
+            rows[f"{layer['name']}.positions"] = code.positions
+    return rows
 
 
 def _outcomes(
     client: Client, paths: Sequence[Path], wanted: Sequence[LayerSelection], network: str
 ) -> Generator[tuple[Path, Features | ConvLensError], None, None]:
     """The results of the pictures in order; waits where the server is full, or away for a while."""
-    position, patience = 0, _Patience()
-    while position < len(paths):
-        stream = client.extract_features_stream(
+
+    def begin(position: int) -> Generator[Features | ConvLensError, None, None]:
+        return client.extract_features_stream(
             paths[position:], wanted, network=network, on_error="return"
         )
-        try:
-            with closing(stream) as results:
-                for result in results:
-                    if isinstance(result, Overloaded | Unavailable):
-                        raise result
-                    end_if_of_all(result)
-                    patience.renew()
-                    yield paths[position], result
-                    position += 1
-        except (Overloaded, Unavailable) as error:
-            error.index = None
-            patience.wait(error)
 
+    def note(text: str) -> None:
+        click.echo(f"convlens: {printable(text)}", err=True)
 
-class _Patience:
-    """Waits for a server that is full or away, and gives up when it was so for too long."""
-
-    def __init__(self) -> None:
-        self._said = False
-        self.renew()
-
-    def renew(self) -> None:
-        """The server has answered."""
-        self._end: float | None = None
-        self._pause = PAUSE
-
-    def wait(self, error: Overloaded | Unavailable) -> None:
-        """Waits a while, or raises the error where that was done for too long."""
-        now = time.monotonic()
-        self._end = now + PATIENCE if self._end is None else self._end
-        if now >= self._end:
-            raise error
-        if not self._said:
-            self._said = True
-            text = f"convlens: waiting for the server: {printable(error.message)}"
-            click.echo(text, err=True)
-        time.sleep(min(self._end - now, max(self._pause, error.retry_after or 0)))
-        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+    yield from zip(paths, patiently(begin, len(paths), note), strict=True)
 
 
 def _report_resumed(spool: Spool, done: int, total: int) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from convlens.client.cli._json import readable
-from convlens.client.cli._rows import shown
+from convlens.client._text import readable, shown
 
 
 def check_folder(out: Path) -> None:

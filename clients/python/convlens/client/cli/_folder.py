@@ -7,10 +7,9 @@ from typing import Any
 
 import click
 
+from convlens.client._text import readable, shown
 from convlens.client.cli._calls import Answer, Picture
-from convlens.client.cli._json import readable
 from convlens.client.cli._receipts import FORMAT, NAME, write_receipts
-from convlens.client.cli._rows import shown
 from convlens.client.cli._specs import short
 
 # Characters of a label that go into the name of a file.

@@ -9,10 +9,9 @@ from typing import Any, Generic, Protocol, TypeVar
 import click
 
 from convlens.client import AttackDone, Cost, ExplainDone
+from convlens.client._text import json_text, printable, shown
 from convlens.client.cli._calls import Picture, batches
 from convlens.client.cli._folder import Folder
-from convlens.client.cli._json import json_text
-from convlens.client.cli._rows import printable, shown
 
 
 class OfPicture(Protocol):

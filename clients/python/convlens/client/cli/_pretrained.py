@@ -9,7 +9,7 @@ from dataclasses import asdict
 import click
 
 from convlens.client import PretrainedWeights
-from convlens.client.cli._rows import printable
+from convlens.client._text import printable
 
 # How each order sorts: the most accurate and the cheapest first, what is not known last.
 ORDERS: Mapping[str, Callable[[PretrainedWeights], float]] = {

@@ -32,6 +32,7 @@ COMMANDS = {
     "health": "Ask whether a server answers, or one SERVICE of it.",
     "networks": "List the networks that a server has.",
     "report": "Write a page that shows pictures, answers, and what these rest on.",
+    "study": "Study what a served network has learned, over whole folders of pictures.",
     "replay": "Compute the answers of a receipt again, and compare the bits.",
     "robustness": "Measure accuracy against the size of the change that an attack may make.",
     "synthesize": "Make the pictures that a network answers to.",
@@ -129,6 +130,7 @@ def program() -> None:
       convlens robustness photos/ --attack pgd --epsilons 4/255 --out curve.html
       convlens report photos/ -o report.html
       convlens synthesize class-model --target star --out star.png
+      convlens study top-patches photos/ --layer layer3 --out patches
 
     The server's address comes from --server, or from the environment variable CONVLENS_SERVER.
     Whatever answers has --json. Exit codes: 0, 1 (something failed), 2 (wrong usage), 130 (Ctrl-C).

@@ -11,13 +11,12 @@ import click
 from google.protobuf.json_format import ParseDict, ParseError
 
 from convlens.client import ConvLensError
+from convlens.client._outcomes import error_json
+from convlens.client._text import json_text, readable, shown
 from convlens.client.cli._bits import digests_of
 from convlens.client.cli._calls import Answer, Picture
 from convlens.client.cli._files import write_whole
-from convlens.client.cli._json import json_text, readable
-from convlens.client.cli._outcomes import error_json
 from convlens.client.cli._receipt_form import check_call, check_document, check_synthesis
-from convlens.client.cli._rows import shown
 from convlens.v1 import (
     adversarial_pb2,
     explanation_pb2,

@@ -7,15 +7,14 @@ from typing import Any
 
 import click
 
+from convlens.client._picture_files import find
+from convlens.client._text import json_text, printable, shown
 from convlens.client.cli import _options as options
 from convlens.client.cli._calls import Picture, shown_progress
 from convlens.client.cli._comparison import Comparison, causes
 from convlens.client.cli._connection import connected
-from convlens.client.cli._json import json_text
-from convlens.client.cli._pictures import find
 from convlens.client.cli._receipts import Recorded, path_of, read_receipts
 from convlens.client.cli._replay_calls import asked_again
-from convlens.client.cli._rows import printable, shown
 from convlens.client.cli._tables import Column, Table, width_of
 
 # Characters of a value that are shown: of a digest, the first ones tell it from others.

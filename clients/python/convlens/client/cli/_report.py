@@ -11,17 +11,17 @@ import click
 from google.protobuf.message import Message
 
 from convlens.client import methods
+from convlens.client._picture_files import found
+from convlens.client._text import json_text, printable, shown
 from convlens.client.cli import _options as options
 from convlens.client.cli._calls import Picture
 from convlens.client.cli._connection import connected
 from convlens.client.cli._explain import FORM
 from convlens.client.cli._files import write_whole
-from convlens.client.cli._json import json_text
-from convlens.client.cli._pictures import found
 from convlens.client.cli._report_maker import TIMEOUT, Maker, check_page
 from convlens.client.cli._report_question import MOST_UNITS, UNITS, question
-from convlens.client.cli._rows import printable, shown
 from convlens.client.cli._specs import Choice
+from convlens.client.cli._study_page import study_of
 from convlens.client.cli._tally import end
 from convlens.client.cli._targets import Target
 
@@ -82,6 +82,14 @@ from convlens.client.cli._targets import Target
     metavar=FORM,
     help="How to look for a small change that fools the network; several times for several.",
 )
+@click.option(
+    "--study",
+    "studies",
+    multiple=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Show what 'convlens study' wrote there, too; several times for several.",
+)
 @click.option("--overlay", is_flag=True, help="Show maps over their pictures at first.")
 @click.option("--title", metavar="TEXT", help="The title of the page.")
 @click.option("--overwrite", is_flag=True, help="Write over a file that is there.")
@@ -109,6 +117,7 @@ def report(
     units: int,
     layer: str | None,
     attacks: tuple[Message, ...],
+    studies: tuple[Path, ...],
     overlay: bool,
     title: str | None,
     overwrite: bool,
@@ -133,12 +142,14 @@ def report(
       convlens report photo.jpg -o report.html --method grad-cam \\
           --method occlusion:window=32,stride=16 --measure deletion
       convlens report 'photos/*.png' -o report.html --units 9 --layer features.7
+      convlens report photo.jpg -o report.html --study patches --study map
       convlens report photo.jpg -o report.html --attack deepfool \\
           --attack pgd:epsilon=4/255
       convlens explain --help-methods   (lists methods and measures)
       convlens attack --help-methods    (lists attacks)
     """
     check_page(out, overwrite=overwrite)
+    sections = [study_of(folder, out.parent, n) for n, folder in enumerate(studies, 1)]
     paths = found(pictures)
     started = time.monotonic()
     with connected(server) as client:
@@ -149,7 +160,8 @@ def report(
         maker.add(map(Picture.read, paths))
     if maker.has_answers:
         command = shlex.join(["convlens", *ctx.obj])
-        write_whole(out, maker.page(title, command, overlay=overlay))
+        page = maker.page(title, command, overlay=overlay, studies=sections)
+        write_whole(out, page)
     _tell(maker, out, time.monotonic() - started, as_json)
     end(ctx, maker.tally)
 

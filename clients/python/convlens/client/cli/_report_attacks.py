@@ -9,9 +9,9 @@ from convlens.client import AttackVerdict, ClassScore
 from convlens.client._attack_drawing import amplified
 from convlens.client._attacks import STATUS_WORDS
 from convlens.client._drawing import png_of
+from convlens.client._outcomes import error_json
 from convlens.client.cli._attack_calls import AttackOutcome
 from convlens.client.cli._attack_output import UNSUCCESSFUL, about_flag, verdict_json
-from convlens.client.cli._outcomes import error_json
 from convlens.client.cli._report_drawings import shown_png
 from convlens.client.cli._report_model import Attacked
 from convlens.client.cli._report_words import number, parameters, percent

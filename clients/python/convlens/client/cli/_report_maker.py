@@ -8,18 +8,19 @@ from typing import Any
 import click
 
 from convlens.client import Classification, Client, ConvLensError, Cost, Receipt
+from convlens.client._outcomes import end_if_of_all
+from convlens.client._text import shown
 from convlens.client.cli._attack_calls import AttackCall, AttackOutcome, attacked
 from convlens.client.cli._calls import Call, Outcome, Picture, batches, explained, shown_progress
 from convlens.client.cli._classify import classification_json
 from convlens.client.cli._files import check_folder, check_new
-from convlens.client.cli._outcomes import end_if_of_all
 from convlens.client.cli._output import total
 from convlens.client.cli._receipts import answer_json, picture_json
 from convlens.client.cli._report_attacks import attack_json, attacked_of
 from convlens.client.cli._report_page import Entry, Page, entry_of, page_of
 from convlens.client.cli._report_question import Question
 from convlens.client.cli._report_sections import section_of
-from convlens.client.cli._rows import shown
+from convlens.client.cli._study_page import Section
 from convlens.client.cli._tally import AnswerTally
 from convlens.client.methods import Rendering
 from convlens.contract.rules import title_of
@@ -91,7 +92,14 @@ class Maker:
         """Whether any picture was answered, so that there is something to show."""
         return self._answered > 0
 
-    def page(self, title: str | None, command: str, *, overlay: bool = False) -> str:
+    def page(
+        self,
+        title: str | None,
+        command: str,
+        *,
+        overlay: bool = False,
+        studies: Sequence[Section] = (),
+    ) -> str:
         """The page, as HTML; `command` is what makes it again."""
         page = Page(
             title=title or f"What {self.network} answers, and what it looks at",
@@ -102,7 +110,7 @@ class Maker:
             overlay=overlay,
             has_attacks=bool(self._attacks),
         )
-        return page_of(page, self._entries)
+        return page_of(page, self._entries, studies)
 
     def _classified(self, batch: Sequence[Picture]) -> Iterator[Classification | None]:
         """The best classes of each picture; None where it has no answer."""

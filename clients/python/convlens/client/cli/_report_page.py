@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from convlens.client.cli._report_model import Section
+from convlens.client.cli._study_page import Section as Study
+from convlens.client.cli._study_page import section_html, study_style
 from convlens.client.cli._templates import rendered, text_of
 
 
@@ -41,7 +43,12 @@ def entry_of(section: Section) -> Entry:
     return Entry(html, section.anchor, section.name, label, thumbnail)
 
 
-def page_of(page: Page, entries: Sequence[Entry]) -> str:
+def page_of(page: Page, entries: Sequence[Entry], studies: Sequence[Study] = ()) -> str:
     """The whole file."""
-    style = text_of("report.css")
-    return rendered("report.html.j2", page=page, entries=entries, style=style)
+    return rendered(
+        "report.html.j2",
+        page=page,
+        entries=entries,
+        studies=[section_html(study) for study in studies],
+        style=study_style() if studies else text_of("report.css"),
+    )

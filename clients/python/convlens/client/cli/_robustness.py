@@ -10,6 +10,7 @@ import click
 
 from convlens.client import Client, Cost, InvalidRequest, LabeledImage, RobustnessPoint, methods
 from convlens.client._errors import from_status
+from convlens.client._labels import LabeledFile, check_classes, labeled_files
 from convlens.client._operations.robustness import robustness_plan
 from convlens.client.cli import _options as options
 from convlens.client.cli._connection import connected
@@ -18,7 +19,6 @@ from convlens.client.cli._method_help import method_document, method_help
 from convlens.client.cli._output import Estimate, print_estimate, total
 from convlens.client.cli._progress import progress
 from convlens.client.cli._report_maker import check_page
-from convlens.client.cli._robustness_images import LabeledFile, check_classes, labeled_files
 from convlens.client.cli._robustness_output import print_document, print_evaluation, tell_page
 from convlens.client.cli._robustness_page import robustness_page
 from convlens.client.cli._robustness_run import Evaluation, ItemTally, Run, Show
@@ -157,7 +157,7 @@ def robustness(
         raise click.UsageError("Missing argument 'FOLDER'.", ctx)
     plan = _plan(ctx, attacks, given)
     _check_files(out, checkpoint, overwrite=overwrite)
-    files = labeled_files(folder, labels)
+    files = labeled_files(folder, labels, _note)
     with connected(server) as client:
         served = [_served(client, name, files) for name in networks or ("",)]
         if estimate:
@@ -183,6 +183,10 @@ def robustness(
     elif out is not None:
         tell_page(out)
     end(ctx, tally)
+
+
+def _note(text: str) -> None:
+    click.echo(f"convlens: note: {text}", err=True)
 
 
 def _plan(ctx: click.Context, attacks: Sequence[Any], given: dict[str, Any]) -> pb.RobustnessPlan:

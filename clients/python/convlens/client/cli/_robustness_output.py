@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from convlens.client import RobustnessPoint
-from convlens.client.cli._json import json_text
+from convlens.client._text import json_text, printable, shown
 from convlens.client.cli._robustness_run import Evaluation
 from convlens.client.cli._robustness_words import (
     Curve,
@@ -20,7 +20,7 @@ from convlens.client.cli._robustness_words import (
     images_of,
     partial_sentence,
 )
-from convlens.client.cli._rows import percent, printable, shown
+from convlens.client.cli._rows import percent
 from convlens.client.cli._tables import Column, Table, width_of
 
 FORMAT = "convlens robustness, 1"

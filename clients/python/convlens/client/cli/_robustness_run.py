@@ -19,9 +19,9 @@ from convlens.client import (
     RobustnessProgress,
     Unavailable,
 )
+from convlens.client._labels import LabeledFile
+from convlens.client._outcomes import end_if_of_all, error_json
 from convlens.client._transport import Patience
-from convlens.client.cli._outcomes import end_if_of_all, error_json
-from convlens.client.cli._robustness_images import LabeledFile
 from convlens.client.cli._robustness_state import Progress, State
 from convlens.client.cli._tally import Tally
 from convlens.contract.rules import title_of

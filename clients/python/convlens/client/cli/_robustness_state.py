@@ -10,10 +10,9 @@ from typing import Any, cast
 
 import click
 
+from convlens.client._labels import LabeledFile
+from convlens.client._text import json_text, printable, shown
 from convlens.client.cli._files import write_whole
-from convlens.client.cli._json import json_text
-from convlens.client.cli._robustness_images import LabeledFile
-from convlens.client.cli._rows import printable, shown
 from convlens.contract import digest
 from convlens.v1 import adversarial_pb2 as pb
 

@@ -2,13 +2,13 @@
 
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
 from convlens.client import Classification, ClassScore
+from convlens.client._text import printable
 
 # In columns of a terminal, and of labels elsewhere, where lines may be as long as they like.
 NAME_WIDTH, LABEL_WIDTH, BAR_WIDTH = 28, 14, 10
@@ -88,16 +88,6 @@ def fitted(text: str, width: int, *, keep_start: bool = True) -> str:
 def percent(share: float | None) -> str:
     """A share of 1 as people write it: "99.7 %", and "–" where it is not known."""
     return "–" if share is None else f"{share * 100:.1f} %"
-
-
-def printable(text: str) -> str:
-    """Without what would move the cursor or change the colours of a terminal."""
-    return "".join(char if char.isprintable() else "�" for char in text)
-
-
-def shown(path: Path) -> str:
-    """A path in one line of text."""
-    return printable(str(path))
 
 
 def _said(score: ClassScore) -> str:

@@ -108,18 +108,22 @@ class Choice(ParamType):
 
 
 class Numbers(NumbersType):
-    """X,X,... of numbers, which may be fractions: 1/255,2/255."""
+    """X,X,... of numbers, which may be fractions: 1/255,2/255; of whole ones with `kind` int."""
 
     name = "numbers"
 
+    def __init__(self, kind: type[int] | type[float] = float) -> None:
+        self._kind = kind
+
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
+    ) -> tuple[Any, ...]:
         """The numbers, in their order."""
         if not isinstance(value, str):
             return value
         try:
-            return tuple(_number("a number", each.strip(), float) for each in value.split(","))
+            what = "a whole number" if self._kind is int else "a number"
+            return tuple(_number(what, each.strip(), self._kind) for each in value.split(","))
         except ValueError as error:
             self.fail(f"{value!r}: {error}.", param, ctx)
 

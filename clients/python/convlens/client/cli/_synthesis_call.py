@@ -9,11 +9,11 @@ import click
 
 from convlens.client import InvalidRequest, SynthesisDone, methods
 from convlens.client._errors import from_status
+from convlens.client._text import printable, shown
 from convlens.client.cli._calls import Picture
 from convlens.client.cli._connection import connected
 from convlens.client.cli._output import Estimate, print_estimate
 from convlens.client.cli._receipts import SYNTHESIS_FORMAT, write_receipts
-from convlens.client.cli._rows import printable, shown
 from convlens.client.cli._specs import short
 from convlens.client.cli._synthesis_files import Album
 from convlens.client.cli._synthesis_output import (

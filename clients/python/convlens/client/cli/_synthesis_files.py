@@ -11,9 +11,9 @@ import click
 from convlens.client import ConvLensError, SynthesisDone, SynthesisPreview
 from convlens.client._images import read_file
 from convlens.client._synthesis import sheet_of
+from convlens.client._text import shown
 from convlens.client.cli._files import check_folder, check_new, write_whole
 from convlens.client.cli._receipts import NAME
-from convlens.client.cli._rows import shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage

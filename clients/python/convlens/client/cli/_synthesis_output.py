@@ -8,12 +8,12 @@ from typing import Any
 import click
 
 from convlens.client import ClassScore, SynthesisDone, SynthesizedPicture, methods
+from convlens.client._outcomes import error_json
+from convlens.client._text import json_text, printable, shown
 from convlens.client.cli._bits import digests_of_picture
 from convlens.client.cli._calls import Picture
-from convlens.client.cli._json import json_text
-from convlens.client.cli._outcomes import error_json
 from convlens.client.cli._receipts import picture_json
-from convlens.client.cli._rows import fitted, percent, printable, shown
+from convlens.client.cli._rows import fitted, percent
 from convlens.client.cli._tables import Column, Table
 
 LABEL_WIDTH = 12

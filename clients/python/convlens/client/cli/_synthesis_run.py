@@ -17,9 +17,10 @@ from convlens.client import (
     Unavailable,
     methods,
 )
+from convlens.client._text import printable
 from convlens.client._transport import Patience
 from convlens.client.cli._progress import progress
-from convlens.client.cli._rows import percent, printable
+from convlens.client.cli._rows import percent
 from convlens.client.cli._synthesis_files import Album
 from convlens.contract import with_defaults
 

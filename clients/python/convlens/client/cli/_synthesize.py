@@ -10,9 +10,9 @@ import numpy as np
 from convlens.client import methods
 from convlens.client._images import read_file, to_image
 from convlens.client._operations.synthesizing import numbers_of
+from convlens.client._text import shown
 from convlens.client.cli._calls import Picture
 from convlens.client.cli._program import Commands
-from convlens.client.cli._rows import shown
 from convlens.client.cli._synthesis_call import Asked
 from convlens.client.cli._synthesis_options import making
 from convlens.client.cli._synthesis_settings import ENCODINGS

@@ -8,7 +8,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from convlens.client.cli._rows import fitted, print_line, printable
+from convlens.client._text import printable
+from convlens.client.cli._rows import fitted, print_line
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ from collections.abc import Container, Iterator
 import click
 
 from convlens.client import Attribution, ConvLensError, IntegratedGradientsDetails
+from convlens.client._text import printable
 from convlens.client.cli._calls import Outcome
-from convlens.client.cli._rows import percent, printable
+from convlens.client.cli._rows import percent
 from convlens.contract import ErrorReason
 from convlens.contract.errors import reason_name
 

@@ -7,6 +7,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from convlens.client._targets import target_of
 from convlens.v1 import target_pb2
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 else:
     # They have no type parameters before click 8.4.
     TargetType = RegionType = click.ParamType
-
-KINDS = {"index": "class_index", "label": "label", "rank": "rank"}
 
 
 class Target(TargetType):
@@ -30,17 +29,10 @@ class Target(TargetType):
         """The contract's target."""
         if isinstance(value, target_pb2.Target):
             return value
-        prefix, separator, rest = value.partition(":")
-        kind = prefix if separator and prefix in KINDS else ""
-        text = rest if kind else value
-        if not kind:
-            kind = "index" if value.isdecimal() else "label"
         try:
-            given: Any = text if kind == "label" else int(text)
-            return target_pb2.Target(**{KINDS[kind]: given})
-        except ValueError:
-            words = f"{text!r} is no whole number from 0 to {2**32 - 1}"
-            self.fail(f"{value!r}: {words}.", param, ctx)
+            return target_of(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Region(RegionType):

@@ -1,31 +1,42 @@
-"""Finds the pictures that arguments of the command line name."""
+"""Finds the pictures that names of files and folders, and patterns, stand for."""
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
-import click
+from convlens.client._errors import InvalidRequest
+from convlens.client._text import printable
 
+#: A file, a folder or a pattern, or several of them.
+Names: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
 
 
-def find(names: Iterable[str]) -> list[Path]:
+def find(names: Names) -> list[Path]:
     """The pictures of every file, folder and pattern, in the order named.
 
     A folder gives what has the suffix of a picture, here and in all folders below, sorted. A name
     of nothing is kept as it is: whoever opens it will say so.
     """
-    return [path for name in names for path in _expand(name)]
+    return [path for name in _listed(names) for path in _expand(name)]
 
 
-def found(names: Sequence[str]) -> list[Path]:
-    """The same, or an error where there is no picture."""
+def found(names: Names) -> list[Path]:
+    """The same; raises InvalidRequest where there is no picture."""
     pictures = find(names)
     if not pictures:
         kinds = ", ".join(sorted(SUFFIXES))
-        raise click.ClickException(f"No pictures in {', '.join(names)}; looked for {kinds}.")
+        raise InvalidRequest(
+            f"No pictures in {printable(', '.join(_listed(names)))}; looked for {kinds}."
+        )
     return pictures
+
+
+def _listed(names: Names) -> list[str]:
+    single = isinstance(names, str | os.PathLike)
+    return [os.fspath(name) for name in ([names] if single else names)]
 
 
 def _expand(name: str) -> Iterator[Path]:

@@ -1,14 +1,14 @@
-"""The codes of a run that is not finished, on disk: what makes `convlens extract` resumable.
+"""What a run has found of each picture so far, on disk: what makes long runs resumable.
 
 A folder beside the file that is to be written holds the plan of the run, a journal with a line for
-each picture, and for each layer the raw numbers of the pictures that were answered. A line is
+each picture, and for each array the raw numbers of the pictures that were answered. A line is
 written after its numbers, so whatever moment the run ends at, what the journal has is whole.
 """
 
 import json
 import os
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,8 +18,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from convlens.client import ConvLensError, Features
-from convlens.client.cli._outcomes import error_json, is_own
+from convlens.client._errors import ConvLensError
+from convlens.client._outcomes import error_json, is_own
 
 PLAN, FORMS, JOURNAL, LOCK = "plan.json", "forms.json", "journal.jsonl", "lock"
 # What is to become the file, and what says that it has.
@@ -93,9 +93,7 @@ class Spool:
     when it was opened, the last `lost` pictures are computed again, for the reason `why`.
     """
 
-    def __init__(
-        self, folder: Path, plan: dict[str, Any], names: Sequence[str], *, fresh: bool = False
-    ) -> None:
+    def __init__(self, folder: Path, plan: Mapping[str, Any], *, fresh: bool = False) -> None:
         """Opens the folder, or makes it; a `fresh` one forgets what was in it.
 
         Raises SpoolError where it has another plan, is damaged, is somebody else's, or another
@@ -106,7 +104,6 @@ class Spool:
         self.done = self.answered = self.lost = 0
         self.why = ""
         self._tried: set[str] = set()
-        self._names = names
         self._files: list[BinaryIO] = []
         folder.mkdir(exist_ok=True)
         if not _is_ours(folder, plan):
@@ -147,28 +144,31 @@ class Spool:
             raise SpoolError(f"{self.folder} has more pictures: {self.done}")
         return self.done
 
-    def add(self, path: Path, result: Features | ConvLensError) -> None:
-        """One more picture is done."""
+    def add(self, path: Path, result: Mapping[str, NDArray[Any]] | ConvLensError) -> None:
+        """One more picture is done: its row of each array, or why it has none."""
         if isinstance(result, ConvLensError):
             # Once more is enough: a run must not begin again and again at the same picture.
             again = not is_own(result) and str(path) not in self._tried
             self._note(Entry.of(path, result, again))
             return
-        rows = list(self._rows(result))
-        forms = [Form(name, row.shape, row.dtype.str) for name, row in rows]
+        forms = [Form(name, row.shape, row.dtype.str) for name, row in result.items()]
         if not self.forms:
             self._begin(forms)
         elif forms != self.forms:
             raise SpoolError(f"{path} has codes of other shapes than the pictures before it")
-        for number, (_, row) in enumerate(rows):
-            with _writing(self._path(number)):
+        for number, row in enumerate(result.values()):
+            with _writing(self.path(number)):
                 self._files[number].write(row.tobytes())
                 self._files[number].flush()
         self._note(Entry.of(path))
 
+    def path(self, number: int) -> Path:
+        """The file of the rows of an array, as they lie on disk."""
+        return self.folder / f"{number}.rows"
+
     def raw(self, number: int) -> BinaryIO:
         """The rows of an array, as they lie on disk."""
-        return self._path(number).open("rb")
+        return self.path(number).open("rb")
 
     def blocks(self, number: int, size: int) -> Iterator[NDArray[Any]]:
         """The rows of an array, `size` at a time."""
@@ -218,10 +218,7 @@ class Spool:
                 if file is not None:
                     file.close()
 
-    def _path(self, number: int) -> Path:
-        return self.folder / f"{number}.rows"
-
-    def _read(self, plan: dict[str, Any]) -> None:
+    def _read(self, plan: Mapping[str, Any]) -> None:
         file = self.folder / PLAN
         if not file.exists():
             _write(file, plan)
@@ -239,7 +236,7 @@ class Spool:
             raise SpoolError(f"{self.folder} is damaged") from error
         self._open_rows()
 
-    def _check(self, found: dict[str, Any], plan: dict[str, Any]) -> None:
+    def _check(self, found: dict[str, Any], plan: Mapping[str, Any]) -> None:
         for key, value in plan.items():
             if found[key] != value:
                 raise SpoolError(f"{self.folder} is of a run with {_other(key, found, plan)}")
@@ -247,8 +244,7 @@ class Spool:
     def _cut(self) -> None:
         """Leaves what is whole: lines of the journal whose rows are all there, and no more."""
         sizes = [
-            self._path(number).stat().st_size // form.bytes
-            for number, form in enumerate(self.forms)
+            self.path(number).stat().st_size // form.bytes for number, form in enumerate(self.forms)
         ]
         rows, end = min(sizes, default=0), 0
         journal = self.folder / JOURNAL
@@ -264,7 +260,7 @@ class Spool:
                     self._lose(line, entry)
         os.truncate(journal, end)
         for number, form in enumerate(self.forms):
-            os.truncate(self._path(number), self.answered * form.bytes)
+            os.truncate(self.path(number), self.answered * form.bytes)
 
     def _is_whole(self, entry: Entry, rows: int) -> bool:
         return not entry.again and (entry.error is not None or self.answered < rows)
@@ -283,19 +279,13 @@ class Spool:
         with _writing(self.folder / FORMS):
             for number in range(len(forms)):
                 # Whatever is there has lost its form, and is not before these rows.
-                self._path(number).write_bytes(b"")
+                self.path(number).write_bytes(b"")
             _write(self.folder / FORMS, [asdict(form) for form in forms])
             self._open_rows()
 
     def _open_rows(self) -> None:
         for number in range(len(self.forms)):
-            self._files.append(self._path(number).open("ab"))
-
-    def _rows(self, result: Features) -> Iterator[tuple[str, NDArray[Any]]]:
-        for name, code in zip(self._names, result.codes, strict=True):
-            yield name, code.values
-            if code.positions is not None:
-                yield f"{name}.positions", code.positions
+            self._files.append(self.path(number).open("ab"))
 
     def _note(self, entry: Entry) -> None:
         with _writing(self.folder / JOURNAL):
@@ -314,7 +304,15 @@ def remove_finished(folder: Path) -> None:
                 _remove_own(folder)
 
 
-def _is_ours(folder: Path, plan: dict[str, Any]) -> bool:
+def forget(folder: Path) -> None:
+    """Removes what a run kept there; what another run has open, or somebody else's, stays."""
+    with suppress(Timeout, OSError):
+        if LOCK in _names(folder):
+            with FileLock(folder / LOCK, timeout=0):
+                _remove_own(folder)
+
+
+def _is_ours(folder: Path, plan: Mapping[str, Any]) -> bool:
     """Whether a spool made what is in the folder; true where nothing is.
 
     With a plan that can be read it did, whatever lies beside. A plan may also be damaged, or, when
@@ -382,7 +380,7 @@ def _writing(path: Path) -> Generator[None, None, None]:
         raise Unwritable(path, error) from error
 
 
-def _other(key: str, found: dict[str, Any], plan: dict[str, Any]) -> str:
+def _other(key: str, found: dict[str, Any], plan: Mapping[str, Any]) -> str:
     """How a plan differs, in words."""
     if key == "layers":
         before, now = (", ".join(layer["name"] for layer in each[key]) for each in (found, plan))

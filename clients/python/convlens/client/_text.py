@@ -1,7 +1,8 @@
-"""JSON that every reader takes, whatever the names of files are."""
+"""Text that terminals and readers of JSON take, whatever the names of files are."""
 
 import json
 import re
+from pathlib import Path
 
 # Python's stand-ins for bytes that are no text, which are no text either.
 _LONE = re.compile("[\ud800-\udfff]")
@@ -16,3 +17,13 @@ def json_text(document: object, *, indent: int | None = None) -> str:
     """The document as JSON, in ASCII, with all texts readable."""
     text = readable(json.dumps(document, ensure_ascii=False))
     return json.dumps(json.loads(text), indent=indent)
+
+
+def printable(text: str) -> str:
+    """Without what would move the cursor or change the colours of a terminal."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def shown(path: Path) -> str:
+    """A path in one line of text."""
+    return printable(str(path))

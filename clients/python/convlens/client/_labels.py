@@ -3,20 +3,18 @@
 import csv
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
-import click
-
-from convlens.client import Network
-from convlens.client.cli._json import readable
-from convlens.client.cli._pictures import found
-from convlens.client.cli._rows import printable, shown
-from convlens.client.cli._targets import Target
+from convlens.client._errors import InvalidRequest
+from convlens.client._picture_files import found
+from convlens.client._results import Network
+from convlens.client._targets import target_of
+from convlens.client._text import printable, readable, shown
 from convlens.contract import digest, rule_of
 from convlens.v1 import adversarial_pb2, target_pb2
 
@@ -24,6 +22,7 @@ LONGEST_ID = round(rule_of(adversarial_pb2.LabeledImage.DESCRIPTOR.fields_by_nam
 COLUMNS = ("file", "label")
 # Classes that an error lists in full.
 MOST_LISTED = 12
+Note: TypeAlias = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +51,25 @@ class LabeledFile:
     label: Label
 
 
-def labeled_files(folder: Path, labels: Path | None) -> list[LabeledFile]:
-    """The pictures of the folder, sorted; ClickException says which has no label.
+def labeled_files(folder: Path, labels: Path | None, note: Note) -> list[LabeledFile]:
+    """The pictures of the folder, sorted; InvalidRequest says which has no label.
 
-    Labels come from a file, or from the name of the folder that each picture lies in.
+    Labels come from a file, or from the name of the folder that each picture lies in. What is no
+    error, but is hardly meant, goes to `note`.
     """
     if not folder.is_dir():
-        raise click.ClickException(f"There is no folder {shown(folder)}.")
+        raise InvalidRequest(f"There is no folder {shown(folder)}.")
     paths = {_normal(path): path for path in found([str(folder)])}
     if labels is None:
         known = {key: _of_folder(path, folder) for key, path in paths.items()}
     else:
         known = _read(labels, folder)
-        _check_all(labels, known, paths)
+        _check_all(labels, known, paths, note)
     return [LabeledFile(_id(path, folder), path, known[key]) for key, path in paths.items()]
 
 
 def check_classes(network: Network, files: Sequence[LabeledFile]) -> None:
-    """Raises ClickException for the first label that the network does not have."""
+    """Raises InvalidRequest for the first label that the network does not have."""
     labels = set(network.labels)
     for file in files:
         target = file.label.target
@@ -78,7 +78,7 @@ def check_classes(network: Network, files: Sequence[LabeledFile]) -> None:
         else:
             there = target.class_index < len(network.labels)
         if not there:
-            raise click.ClickException(
+            raise InvalidRequest(
                 f"{file.label.where}: {network.name} has no class {printable(file.label.name)!r}; "
                 f"{_nearest(file.label.name, network.labels)}."
             )
@@ -94,7 +94,7 @@ def _nearest(name: str, labels: Sequence[str]) -> str:
 
 def _of_folder(path: Path, folder: Path) -> Label:
     if path.parent == folder:
-        raise click.ClickException(
+        raise InvalidRequest(
             f"{shown(path)} lies in no folder that names its class; give --labels FILE, or put it "
             f"into {shown(folder)}/CLASS."
         )
@@ -102,13 +102,13 @@ def _of_folder(path: Path, folder: Path) -> Label:
 
 
 def _read(file: Path, folder: Path) -> dict[Path, Label]:
-    """The labels that a file has, by the pictures' paths; ClickException says what is wrong."""
+    """The labels that a file has, by the pictures' paths; InvalidRequest says what is wrong."""
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise click.ClickException(f"{shown(file)} cannot be read: {error.strerror}.") from error
+        raise InvalidRequest(f"{shown(file)} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise click.ClickException(f"{shown(file)} is no text in UTF-8.") from error
+        raise InvalidRequest(f"{shown(file)} is no text in UTF-8.") from error
     entries = _of_json(file, text) if file.suffix.lower() == ".json" else _of_csv(file, text)
     known: dict[Path, Label] = {}
     for where, name, label in entries:
@@ -116,7 +116,7 @@ def _read(file: Path, folder: Path) -> dict[Path, Label]:
         new = Label(_target(label, where), where)
         if known.setdefault(key, new).target != new.target:
             words = f"{printable(name)} is {known[key].name!r} in {known[key].where} already"
-            raise click.ClickException(f"{where}: {words}.")
+            raise InvalidRequest(f"{where}: {words}.")
     return known
 
 
@@ -127,7 +127,7 @@ def _of_csv(file: Path, text: str) -> Iterator[tuple[str, str, str]]:
         header = [name.strip().lower() for name in next(rows, list[str]())]
         if not set(COLUMNS) <= set(header):
             written = ",".join(header)
-            raise click.ClickException(
+            raise InvalidRequest(
                 f"{shown(file)}, line 1: the header is {printable(written)!r}; it must have the "
                 "columns file and label."
             )
@@ -138,52 +138,53 @@ def _of_csv(file: Path, text: str) -> Iterator[tuple[str, str, str]]:
                 continue
             for column in COLUMNS:
                 if not values.get(column):
-                    raise click.ClickException(f"{where}: there is no {column}.")
+                    raise InvalidRequest(f"{where}: there is no {column}.")
             yield where, values["file"], values["label"]
     except csv.Error as error:
         where = f"{shown(file)}, line {rows.line_num}"
-        raise click.ClickException(f"{where}: this is no CSV: {error}.") from error
+        raise InvalidRequest(f"{where}: this is no CSV: {error}.") from error
 
 
 def _of_json(file: Path, text: str) -> Iterator[tuple[str, str, str]]:
     try:
         document: object = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise click.ClickException(f"{shown(file)} is no JSON: {error}.") from error
+        raise InvalidRequest(f"{shown(file)} is no JSON: {error}.") from error
     if not isinstance(document, dict):
-        raise click.ClickException(f"{shown(file)} must be an object: file names with labels.")
+        raise InvalidRequest(f"{shown(file)} must be an object: file names with labels.")
     for name, label in cast(Mapping[str, Any], document).items():
         where = f"{shown(file)}, {printable(name)!r}"
         if type(label) not in (str, int) or label == "":
-            raise click.ClickException(f"{where}: the label must be a text or a whole number.")
+            raise InvalidRequest(f"{where}: the label must be a text or a whole number.")
         yield where, name, str(label)
 
 
 def _target(label: str, where: str) -> target_pb2.Target:
     try:
-        target = Target().convert(label, None, None)
-    except click.BadParameter as error:
-        raise click.ClickException(f"{where}: {error.message}") from error
+        target = target_of(label)
+    except ValueError as error:
+        raise InvalidRequest(f"{where}: {error}") from error
     if target.HasField("rank"):
-        raise click.ClickException(f"{where}: a true class is a label or an index, not {label!r}.")
+        raise InvalidRequest(f"{where}: a true class is a label or an index, not {label!r}.")
     return target
 
 
-def _check_all(labels: Path, known: Mapping[Path, Label], paths: Mapping[Path, Path]) -> None:
-    """Raises ClickException where a picture has no label, and tells of labels without pictures."""
+def _check_all(
+    labels: Path, known: Mapping[Path, Label], paths: Mapping[Path, Path], note: Note
+) -> None:
+    """Raises InvalidRequest where a picture has no label, and notes labels without pictures."""
     missing = [path for key, path in paths.items() if key not in known]
     if missing:
         others = f", and {_others(missing)} have none either" if len(missing) > 1 else ""
-        raise click.ClickException(
+        raise InvalidRequest(
             f"{shown(missing[0])} has no label in {shown(labels)}{others}; each picture needs one."
         )
     unused = [path for path in known if path not in paths]
     if unused:
         others = f" and {_others(unused)}" if len(unused) > 1 else ""
-        click.echo(
-            f"convlens: note: {shown(labels)} has labels for {shown(unused[0])}{others}, which "
-            "are not among the pictures.",
-            err=True,
+        note(
+            f"{shown(labels)} has labels for {shown(unused[0])}{others}, which are not among the "
+            "pictures."
         )
 
 

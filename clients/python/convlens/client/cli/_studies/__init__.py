@@ -1,0 +1,1 @@
+"""The commands of `convlens study`, one file each."""

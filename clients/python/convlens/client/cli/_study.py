@@ -1,0 +1,49 @@
+"""`convlens study`: the group of all studies."""
+
+from importlib import import_module
+
+import click
+
+from convlens.client.cli._program import Commands
+
+# The studies and the first sentence of each; its module is imported when it is used.
+STUDIES = {
+    "top-patches": "Show what excites the maps of a layer most.",
+}
+
+
+class Studies(Commands):
+    """Imports the command of a study when it is used: the libraries take seconds."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all studies."""
+        return sorted(STUDIES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The study of that name, imported now."""
+        if cmd_name not in STUDIES:
+            return None
+        name = cmd_name.replace("-", "_")
+        return getattr(import_module(f"convlens.client.cli._studies.{name}"), name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the list of studies without importing them."""
+        with formatter.section("Studies"):
+            formatter.write_dl(sorted(STUDIES.items()))
+
+
+@click.group(cls=Studies)
+def study() -> None:
+    """Study what a served network has learned, over whole folders of pictures.
+
+    Each study writes a folder: page.html, its pictures (PNG), its tables (CSV) and study.json; with
+    'convlens report --study DIR' it becomes a part of a report. After Ctrl-C, or when the server
+    was lost, the same command goes on where it was. A picture that cannot be read is reported and
+    listed, the others go on, and the exit code is 1.
+
+    \b
+    Examples:
+      convlens study top-patches photos/ --layer layer3 --out patches
+
+    They need some libraries more: pip install "convlens-client[studies]".
+    """

@@ -1,0 +1,68 @@
+"""Draws what excites maps: patches beside their projections, map by map."""
+
+from collections.abc import Mapping, Sequence
+from math import ceil
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from convlens.client.studies._charts import FAINT, INK, sheet
+from convlens.client.studies._top_patches import Patch
+
+# In pixels: of a patch, between groups, and above each of them.
+SIDE, SPACE, HEAD = 64, 26, 20
+# Maps beside each other, and patches in a row of one.
+ACROSS, SQUARE = 3, 3
+
+
+def patch_sheet(patches: Mapping[int, Sequence[Patch]]) -> Image.Image:
+    """For each map its patches and, left of them, their projections on the map's own scale."""
+    groups = [(index, _group(found)) for index, found in patches.items()]
+    height = max(group.shape[0] for _, group in groups) + HEAD
+    width = max(group.shape[1] for _, group in groups)
+    rows = ceil(len(groups) / ACROSS)
+    columns = min(ACROSS, len(groups))
+    size = (columns * (width + SPACE) + SPACE, rows * (height + SPACE) + SPACE)
+    made = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(made)
+    font = ImageFont.load_default(13)
+    for number, (index, group) in enumerate(groups):
+        left = SPACE + number % ACROSS * (width + SPACE)
+        top = SPACE + number // ACROSS * (height + SPACE)
+        draw.text((left, top), f"map {index}", INK, font)
+        best = f"strongest {patches[index][0].activation:.3g}"
+        draw.text((left + width, top), best, FAINT, font, anchor="ra")
+        made.paste(Image.fromarray(group), (left, top + HEAD))
+    return made
+
+
+def _group(found: Sequence[Patch]) -> NDArray[np.uint8]:
+    projections = [one.projection for one in found if one.projection is not None]
+    scale = max((float(np.abs(one).max()) for one in projections if one.size), default=0.0)
+    lines: list[list[NDArray[np.uint8]]] = []
+    for start in range(0, len(found), SQUARE):
+        row = found[start : start + SQUARE]
+        blank = [np.full((8, 8, 3), 255, np.uint8)] * (SQUARE - len(row))
+        down = [_signed(one.projection, scale) for one in row]
+        lines.append([*down, *blank, *(_plain(one.pixels) for one in row), *blank])
+    return sheet(lines, side=SIDE)
+
+
+def _signed(values: NDArray[Any] | None, scale: float) -> NDArray[np.uint8]:
+    """Grey is nothing, as Zeiler & Fergus draw projections."""
+    if values is None or not values.size:
+        return np.full((8, 8, 3), 128, np.uint8)
+    return _bytes(0.5 + 0.5 * values / (scale or 1))
+
+
+def _plain(values: NDArray[Any] | None) -> NDArray[np.uint8]:
+    if values is None or not values.size:
+        return np.full((8, 8, 3), 255, np.uint8)
+    return _bytes(values)
+
+
+def _bytes(shares: NDArray[Any]) -> NDArray[np.uint8]:
+    pixels = np.rint(255 * np.clip(shares, 0, 1)).astype(np.uint8)
+    return pixels.repeat(3, 2) if pixels.shape[2] == 1 else pixels
