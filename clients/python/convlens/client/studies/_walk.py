@@ -103,6 +103,7 @@ def gathered(
             if each.error is not None
         ]
         if not good:
+            spool.remove()
             raise InvalidRequest(f"No picture has an answer; the first: {skipped[0].message}")
         yield Gathered(good, skipped, spool)
 

@@ -99,7 +99,8 @@ def _made(make: Callable[..., "Study"], run: Run, given: dict[str, Any]) -> "Stu
         words = f"Studies need the library {error.name}: {EXTRA}."
         raise click.ClickException(words) from error
     except BaseException:
-        if run.state.is_dir() and any(run.state.iterdir()):
+        _remove_empty(run.state)
+        if run.state.is_dir():
             words = f"what is done is kept in {shown(run.state)}; the same command goes on from it."
             click.echo(f"convlens: {words}", err=True)
         raise
@@ -113,6 +114,13 @@ def _check(out: Path, *, overwrite: bool) -> None:
         )
     if overwrite:
         _remove_state(out / STATE)
+
+
+def _remove_empty(state: Path) -> None:
+    """What was made for nothing is gone again."""
+    for folder in (state, state.parent):
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _remove_state(state: Path) -> None:
