@@ -1,5 +1,6 @@
 """The picture of the page of a load test, as a browser shows it."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,10 +12,8 @@ from PIL import Image
 
 from convlens.client.cli._embedded import EmbeddedServer, server_command
 
-# A network that takes its time, so that what is shown is the server's limit and no other, and
-# leaves a core to those who ask it.
+# A network that takes its time, so that what is shown is the server's limit and no other.
 NETWORKS = """
-pools: {inference: {threads: 1}}
 networks:
 - {name: resnet18, builder: 'torchvision:resnet18', weights: random}
 """
@@ -33,6 +32,8 @@ CHANGES = (
 def loadtest_picture() -> Image.Image:
     """The upper part of the page of an overload of ResNet-18."""
     assert BROWSER, "this needs chromium"
+    # Leaves a core to those who ask it.
+    os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as folder:
         networks, page, shot = (Path(folder, n) for n in ("networks.yaml", "p.html", "p.png"))
         networks.write_text(NETWORKS)
