@@ -6,12 +6,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from PIL import Image
 
 from convlens.client import Client
 from convlens.client.cli._program import program
-from convlens.workers.shapes.dataset import HELD_OUT, dataset
-from convlens.workers.shapes.draw import CLASSES
+from convlens.workers.shapes.folder import write_folder
 
 
 @pytest.fixture(scope="session")
@@ -33,12 +31,8 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def draw_shapes(folder: Path, count: int, first: int = 0) -> Path:
-    """So many drawn shapes in a folder, FOLDER/CLASS/0000.png."""
-    made = dataset(HELD_OUT[first : first + count])
-    for number, (pixels, label) in enumerate(zip(made.images, made.labels, strict=True)):
-        file = folder / CLASSES[label] / f"{number:04}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(file)
+    """So many drawn shapes, FOLDER/CLASS/0000.png, and factors.csv beside them."""
+    write_folder(folder, count, first)
     return folder
 
 
