@@ -101,14 +101,19 @@ def until_asked(fake: FakeServer, process: "subprocess.Popen[str]") -> None:
         time.sleep(0.02)
 
 
-def test_ctrl_c_ends_it_early_with_the_results_so_far(
-    fake: FakeServer, spawn: Spawn, scenario: Callable[..., Path], tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_early_with_the_results_so_far(
+    fake: FakeServer,
+    spawn: Spawn,
+    scenario: Callable[..., Path],
+    tmp_path: Path,
+    number: signal.Signals,
 ) -> None:
     output, page = tmp_path / "result.json", tmp_path / "page.html"
     process = spawn(*(scenario(LONG), "--server", fake.address, "--output", output, "--html", page))
     until_asked(fake, process)
     children = psutil.Process(process.pid).children()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     stdout, stderr = process.communicate(timeout=20)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr

@@ -14,6 +14,8 @@ from convlens.loadtest.generator.orders import Report, Stage, Stop
 from convlens.loadtest.results.model import Figures
 from convlens.loadtest.scenario import Phase, Scenario
 
+# What ends a run in order.
+ENDING = (signal.SIGINT, signal.SIGTERM)
 # Seconds from an order to its stage, which it must be known before.
 LEAD = 0.3
 # Seconds beyond the last deadline until all that was sent has come to its end.
@@ -74,7 +76,7 @@ class Conductor:
 
     def run(self) -> str:
         """Runs all phases; why it ended before its time, or nothing."""
-        before = signal.signal(signal.SIGINT, self._interrupt)
+        before = {number: signal.signal(number, self._interrupt) for number in ENDING}
         try:
             begin = self.epoch
             for phase in self._scenario.phases:
@@ -85,7 +87,8 @@ class Conductor:
         except Ended as error:
             why = str(error)
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
         self._stop()
         return why
 
@@ -158,7 +161,7 @@ class Conductor:
         )
 
     def _interrupt(self, *_: object) -> None:
-        """Ctrl-C: the run ends in order; a second time, it just ends."""
+        """Ctrl-C, or a cluster that ends the Job: the run ends in order; then, it just ends."""
         if self._interrupted:
             raise KeyboardInterrupt
         self._interrupted = True
