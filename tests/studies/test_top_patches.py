@@ -58,6 +58,17 @@ def test_each_patch_shows_what_its_unit_sees(client: Client, drawn: Path) -> Non
     assert map_of[patch.position] > patch.activation
 
 
+def test_a_region_lies_on_the_original_picture(client: Client, drawn: Path, tmp_path: Path) -> None:
+    small = Image.open(found(drawn)[0])
+    wide = Image.new("RGB", (512, 256), "grey")
+    wide.paste(small.resize((256, 256), Image.Resampling.NEAREST), (128, 0))
+    wide.save(tmp_path / "wide.png")
+    [patch] = studies.top_patches(client, tmp_path, LAYER, maps=[38], count=1).patches[38]
+    # The network sees the middle 256 x 256 pixels at half their size.
+    left, top, right, bottom = patch.box
+    assert patch.region == (128 + 2 * left, 2 * top, 128 + 2 * right, 2 * bottom)
+
+
 def test_without_maps_the_most_excited_ones_are_taken(client: Client, drawn: Path) -> None:
     taken = set(studies.top_patches(client, drawn, LAYER, count=1).patches)
     codes = [client.extract_features(path, LAYER, pooling="max")[LAYER] for path in found(drawn)]
@@ -131,7 +142,7 @@ def test_the_command_skips_what_cannot_be_read(run, drawn: Path, tmp_path: Path)
     assert [Path(each["picture"]).name for each in document["skipped"]] == ["broken.png"]
     assert {file.name for file in out.iterdir()} == {
         *("page.html", "patches.csv", "study.json"),
-        "strongest-patches-of-features-12.png",
+        *("strongest-patches-of-features-12.png", "where-they-excite-features-12.png"),
     }
     again = run("top-patches", folder, "--layer", LAYER, "--out", out)
     assert again.exit_code == 1 and "has a study already" in again.stderr

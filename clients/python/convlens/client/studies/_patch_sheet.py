@@ -6,13 +6,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from convlens.client.studies._charts import FAINT, INK, sheet
 from convlens.client.studies._top_patches import Patch
 
 # In pixels: of a patch, between groups, and above each of them.
 SIDE, SPACE, HEAD = 64, 26, 20
+# Between projections and patches.
+BETWEEN = 10
+# Of whole pictures: their side, between them, and left of them.
+WHOLE, GAP, MARGIN = 96, 4, 64
 # Maps beside each other, and patches in a row of one.
 ACROSS, SQUARE = 3, 3
 
@@ -47,7 +51,50 @@ def _group(found: Sequence[Patch]) -> NDArray[np.uint8]:
         blank = [np.full((8, 8, 3), 255, np.uint8)] * (SQUARE - len(row))
         down = [_signed(one.projection, scale) for one in row]
         lines.append([*down, *blank, *(_plain(one.pixels) for one in row), *blank])
-    return sheet(lines, side=SIDE)
+    projected = sheet([line[:SQUARE] for line in lines], side=SIDE)
+    between = np.full((len(projected), BETWEEN, 3), 255, np.uint8)
+    return np.hstack([projected, between, sheet([line[SQUARE:] for line in lines], side=SIDE)])
+
+
+def region_sheet(patches: Mapping[int, Sequence[Patch]]) -> Image.Image:
+    """For each map a row of whole pictures, a box around what excites it, and how much it does."""
+    columns = max(map(len, patches.values()))
+    size = (MARGIN + columns * (WHOLE + GAP), len(patches) * (WHOLE + GAP))
+    made = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(made)
+    font = ImageFont.load_default(13)
+    for row, (index, found) in enumerate(patches.items()):
+        top = row * (WHOLE + GAP)
+        draw.text((0, top + WHOLE // 2), f"map {index}", INK, font, anchor="lm")
+        for column, patch in enumerate(found):
+            made.paste(_boxed(patch), (MARGIN + column * (WHOLE + GAP), top))
+    return made
+
+
+def _boxed(patch: Patch) -> Image.Image:
+    """A picture in a square, with its region and activation; white on black is seen everywhere."""
+    tile = Image.new("RGB", (WHOLE, WHOLE), "white")
+    with Image.open(patch.picture) as image:
+        picture = ImageOps.exif_transpose(image).convert("RGB")
+    scale = WHOLE / max(picture.size)
+    left, top = ((WHOLE - round(scale * side)) // 2 for side in picture.size)
+    tile.paste(picture.resize([max(1, round(scale * side)) for side in picture.size]), (left, top))
+    draw = ImageDraw.Draw(tile)
+    if patch.region is not None:
+        corners = [scale * edge for edge in patch.region]
+        shifted = [left + corners[0], top + corners[1], left + corners[2] - 1, top + corners[3] - 1]
+        draw.rectangle(shifted, outline="black", width=3)
+        draw.rectangle(shifted, outline="white", width=1)
+    draw.text(
+        (3, WHOLE - 2),
+        f"{patch.activation:.3g}",
+        "white",
+        ImageFont.load_default(13),
+        anchor="ls",
+        stroke_width=2,
+        stroke_fill="black",
+    )
+    return tile
 
 
 def _signed(values: NDArray[Any] | None, scale: float) -> NDArray[np.uint8]:

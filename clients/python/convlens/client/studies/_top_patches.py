@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlens.client import methods
+from convlens.client._attributions import MapGeometry
 from convlens.client._client import Client
 from convlens.client._details import DeconvnetDetails, DeconvnetPatch
 from convlens.client._errors import FailedPrecondition, InvalidRequest, NotFound
 from convlens.client._features import LayerSelection
 from convlens.client._picture_files import Names, found
 from convlens.client._quality import Box
-from convlens.client._results import Network
+from convlens.client._results import InputGeometry, Network
 from convlens.client._text import printable
 from convlens.client.studies._study import Facts, Study
 from convlens.client.studies._walk import (
@@ -46,15 +47,17 @@ BLOCK = 256
 class Patch:
     """One place that excites a map: a unit of the layer on one picture.
 
-    `position` is the unit's (row, column), `box` what it sees, in pixels of the network's input.
-    `pixels` [height, width, channels] in [0, 1] and `projection` of the same shape, signed, are cut
-    to that; they are None where the layer cannot be projected down, as `TopPatches.note` says.
+    `position` is the unit's (row, column). `box` is what it sees, in pixels of the network's input,
+    and `region` the same in pixels of the original picture. `pixels` [height, width, channels] in
+    [0, 1] and `projection` of the same shape, signed, are cut to that. All but the position is None
+    where the layer cannot be projected down, as `TopPatches.note` says.
     """
 
     picture: Path
     activation: float
     position: tuple[int, int]
     box: Box | None = None
+    region: Box | None = None
     pixels: NDArray[Any] | None = None
     projection: NDArray[Any] | None = None
 
@@ -107,11 +110,16 @@ class TopPatches(Study):
         return {"Patches": DataFrame(rows)}
 
     def figures(self) -> "Mapping[str, Image]":
-        """Patches and projections side by side, map by map; one scale for each map."""
-        from convlens.client.studies._patch_sheet import patch_sheet
+        """Patches beside their projections, and where they lie with their activations."""
+        from convlens.client.studies._patch_sheet import patch_sheet, region_sheet
 
         drawn = {index: found for index, found in self.patches.items() if found[0].box}
-        return {f"Strongest patches of {self.layer}": patch_sheet(drawn)} if drawn else {}
+        if not drawn:
+            return {}
+        return {
+            f"Strongest patches of {self.layer}": patch_sheet(drawn),
+            f"Where they excite {self.layer}": region_sheet(drawn),
+        }
 
 
 def top_patches(
@@ -252,11 +260,24 @@ def _seen(client: Client, served: Network, layer: str, index: int, patch: Patch)
     assert isinstance(found.details, DeconvnetDetails)
     [shown] = found.details.parts
     assert isinstance(shown, DeconvnetPatch)
-    return Patch(
-        patch.picture,
-        patch.activation,
-        patch.position,
-        shown.receptive_field,
-        shown.input_patch,
-        shown.reconstruction,
+    return replace(
+        patch,
+        box=shown.receptive_field,
+        region=_on_original(shown.receptive_field, found.geometry, served.input),
+        pixels=shown.input_patch,
+        projection=shown.reconstruction,
+    )
+
+
+def _on_original(box: Box, lies: MapGeometry | None, seen: InputGeometry) -> Box | None:
+    """A box of the network's input on the original picture."""
+    if lies is None:
+        return None
+    crop = lies.crop
+    across, down = (crop.right - crop.left) / seen.width, (crop.bottom - crop.top) / seen.height
+    return Box(
+        crop.left + box.left * across,
+        crop.top + box.top * down,
+        crop.left + box.right * across,
+        crop.top + box.bottom * down,
     )
