@@ -53,6 +53,7 @@ class LayerHealth:
     pictures_on: NDArray[np.float64]
     dead: tuple[int, ...]
     always_on: tuple[int, ...]
+    broken: tuple[int, ...]
     density: float
     densities: NDArray[np.float64]
     histogram: NDArray[np.int64]
@@ -131,10 +132,12 @@ def reduced(layers: Sequence[NDArray[np.float32]]) -> Row:
     [layers, BINS + 1] with the count of zeros at its end.
     """
     flat = [layer.reshape(len(layer), -1) for layer in layers]
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean = np.concatenate([layer.mean(1, np.float64) for layer in flat]).astype(np.float32)
     return {
         "maximum": np.concatenate([layer.max(1) for layer in flat]),
-        "positive": np.concatenate([(layer > 0).mean(1) for layer in flat]),
-        "mean": np.concatenate([layer.mean(1, np.float64) for layer in flat]),
+        "positive": np.concatenate([(layer > 0).mean(1, np.float32) for layer in flat]),
+        "mean": mean,
         "histogram": np.stack([_counted(layer.ravel()) for layer in flat]),
     }
 
@@ -171,6 +174,7 @@ def layers_of(rows: Gathered, layers: Sequence[str], served: Network) -> list[La
                 shown[own] / number,
                 tuple(map(int, np.flatnonzero(maximum[own] <= 0))),
                 tuple(map(int, np.flatnonzero(least[own] == 1))),
+                tuple(map(int, np.flatnonzero(~np.isfinite(maximum[own] + mean[own])))),
                 float(1 - counts[index, -1] / counts[index].sum()),
                 each[:, index],
                 counts[index, :-1],

@@ -103,7 +103,7 @@ class Evolution(Study):
             said.append(
                 f"From {first.network} to {last.network} the strongest activation of the "
                 f"{len(self.maps)} maps of {self.layer} changed by a factor of "
-                f"{np.median(grown):.2g} in the median."
+                f"{_times(float(np.median(grown)))} in the median."
             )
         jumps = sum(map(len, self.jumps().values()))
         steps = len(self.maps) * (len(self.checkpoints) - 1)
@@ -156,7 +156,7 @@ class Evolution(Study):
                 }
             strengths = [patch.activation for patch in one.patches.values()]
             row["median strongest activation"] = float(np.median(strengths))
-            rows.append({**row, "digest": one.network_digest})
+            rows.append(row)
         return {"Checkpoints": DataFrame(rows), "Strongest patches": DataFrame(self._patches())}
 
     def _patches(self) -> list[dict[str, Any]]:
@@ -288,6 +288,10 @@ def _looked(
 def _ratio(first: Checkpoint, last: Checkpoint, index: int) -> float:
     before = first.patches[index].activation
     return last.patches[index].activation / before if before > 0 else float("nan")
+
+
+def _times(factor: float) -> str:
+    return f"{factor:.0f}" if factor >= 10 else f"{factor:.2g}"
 
 
 def _facts(

@@ -3,19 +3,10 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib import rc_context
 from PIL import Image, ImageDraw, ImageFont
 
-from convlens.client.studies._charts import (
-    FAINT,
-    INK,
-    STYLE,
-    new_figure,
-    picture_of,
-    sheet,
-    style_of,
-)
-from convlens.client.studies._health_charts import filter_tiles
+from convlens.client.studies._charts import FAINT, INK, new_figure, picture_of, sheet, style_of
+from convlens.client.studies._health_charts import TITLE, filter_tiles
 from convlens.client.studies._patch_sheet import plain_pixels, signed_pixels
 
 if TYPE_CHECKING:
@@ -81,7 +72,6 @@ def filters(study: "Evolution") -> Image.Image:
     return made
 
 
-@rc_context(STYLE)
 def curves(study: "Evolution") -> Image.Image:
     """The strongest activation of each map, and how far the first filters are from the last."""
     changes = study.filter_changes()
@@ -92,10 +82,10 @@ def curves(study: "Evolution") -> Image.Image:
     for number, index in enumerate(study.maps):
         values = [one.patches[index].activation for one in study.checkpoints]
         left.plot(places, values, marker="o", markersize=3, label=index, **style_of(number))
-    left.set_title(f"Strongest activation, {study.layer}")
+    left.set_title(f"Strongest activation, {study.layer}", **TITLE)
     left.set_ylim(bottom=min(0.0, left.get_ylim()[0]))
     if len(study.maps) <= 16:
-        left.legend(title="map", fontsize=7, ncols=2)
+        left.legend(title="map", fontsize=7, title_fontsize=8, ncols=2, frameon=False)
     if changes:
         right = axes[0][1]
         for number, (values, words) in enumerate(
@@ -103,10 +93,10 @@ def curves(study: "Evolution") -> Image.Image:
         ):
             percent = [100 * value for value in values]
             right.plot(places, percent, marker="o", label=words, clip_on=False, **style_of(number))
-        right.set_title("Distance of the first filters")
+        right.set_title("Distance of the first filters", **TITLE)
         right.set_ylabel("% of the last filters' length")
         right.set_ylim(bottom=0)
-        right.legend(fontsize=8)
+        right.legend(fontsize=8, frameon=False)
     for axis in axes[0]:
         axis.set_xticks(places, names, rotation=30, ha="right")
     return picture_of(figure)
@@ -126,9 +116,5 @@ def _cut(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
     """The text, or as much of its end as fits."""
     if font.getlength(text) <= width:
         return text
-    start = next(
-        at
-        for at in range(len(text) + 1)
-        if font.getlength(f"\N{HORIZONTAL ELLIPSIS}{text[at:]}") <= width
-    )
-    return f"\N{HORIZONTAL ELLIPSIS}{text[start:]}"
+    ends = (f"\N{HORIZONTAL ELLIPSIS}{text[at:]}" for at in range(len(text)))
+    return next((end for end in ends if font.getlength(end) <= width), "")

@@ -13,6 +13,7 @@ from convlens.client._client import Client
 from convlens.client._features import LayerSelection
 from convlens.client._results import InputGeometry, Network
 from convlens.client.studies._walk import name_of
+from convlens.v1.explanation_methods_pb2 import ChannelReduction
 
 #: Scores of one class for pictures [height, width, channels] in [0, 1].
 Score = Callable[[Sequence[NDArray[np.float32]]], NDArray[np.float64]]
@@ -56,7 +57,7 @@ def checks_of(
     """Checks the gradient of the predicted class's score for one picture; raises ConvLensError."""
     pixels = framed(picture, served.input)
     network = name_of(served)
-    asked = methods.Saliency(reduction="CHANNEL_REDUCTION_NONE")
+    asked = methods.Saliency(reduction=ChannelReduction.CHANNEL_REDUCTION_NONE)
     [found] = client.explain(pixels, asked, network=network, geometry="as_is").attributions
     gradient = found.map.reshape(pixels.shape).astype(np.float64)
     assert found.target is not None

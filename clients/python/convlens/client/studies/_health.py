@@ -65,6 +65,8 @@ class HealthStudy(Study):
     def findings(self) -> Sequence[str]:
         """Units, filters, gradients, and what could not be looked at."""
         said = [_of_units(self.layers, self.facts.pictures), _of_density(self.layers)]
+        if broken := {layer.layer: len(layer.broken) for layer in self.layers if layer.broken}:
+            said.insert(0, f"{_count(broken, 'broken').capitalize()}: infinite, or no number.")
         if self.filters is not None:
             said.append(_of_filters(self.filters))
         if self.gradients:
@@ -101,7 +103,9 @@ class HealthStudy(Study):
             "Activations of each layer": charts.histograms(self.layers),
         }
         if self.filters is not None:
-            drawn[f"Filters of {self.filters.layer}"] = charts.filter_sheet(self.filters)
+            drawn[f"Filters of {self.filters.layer}, each on its own scale"] = charts.filter_sheet(
+                self.filters
+            )
             drawn["How alike the filters are"] = charts.correlations(self.filters)
         return drawn
 
@@ -111,6 +115,7 @@ def health(
     pictures: Names,
     *,
     layers: Sequence[str] | None = None,
+    checked: int = CHECKED,
     network: str = "",
     state: Path | None = None,
     progress: Progress = unheard,
@@ -119,12 +124,14 @@ def health(
 
     `pictures` are files, folders and patterns; `layers` are those whose activations are looked at,
     by default all that rectify. Whole layers are sent once for each picture, and only a row of
-    fixed size is kept of it on disk. The gradient is checked on the first 3 pictures. Raises
-    NotFound where there is no such layer, InvalidRequest where it cannot be read or no picture has
-    an answer.
+    fixed size is kept of it on disk. The gradient is checked on the first `checked` pictures that
+    can be read; 0 leaves it out. Raises NotFound where there is no such layer, InvalidRequest where
+    it cannot be read or no picture has an answer.
     """
     started = time.monotonic()
     paths = found(pictures)
+    if checked < 0:
+        raise InvalidRequest(f"checked is {checked}; it must be at least 0.")
     served = client.network(network)
     names = chosen_layers(served, layers)
     ask = asking_reduced(client, served, names, progress)
@@ -133,7 +140,7 @@ def health(
     with gathered(paths, plan, ask, state=state, progress=progress, what="looking") as rows:
         units = layers_of(rows, names, served)
         filters = first_filters(client, served, rows.pictures[0])
-        gradients, notes = _gradients(client, served, rows.pictures[:CHECKED], progress)
+        gradients, notes = _gradients(client, served, rows.pictures[:checked], progress)
         if isinstance(filters, str):
             notes = [filters, *notes]
         facts = rows.facts(served, time.monotonic() - started)
@@ -174,7 +181,7 @@ def _count(found: Mapping[str, int], state: str) -> str:
     if not total:
         return f"none is {state}"
     most = max(found, key=lambda name: found[name])
-    part = "" if len(found) == 1 else f"{'most' if 2 * found[most] > total else found[most]} "
+    part = "" if len(found) == 1 else f"{found[most]} of them "
     return f"{total} {'is' if total == 1 else 'are'} {state} ({part}in {most})"
 
 
@@ -191,10 +198,13 @@ def _of_density(layers: Sequence[LayerHealth]) -> str:
 
 def _of_filters(filters: FilterHealth) -> str:
     silent = f", {len(filters.silent)} of them silent" if filters.silent else ""
+    spread = "spread as white noise is"
+    if filters.told_apart > 0:
+        far = f"{filters.told_apart:.1f} of its standard deviations"
+        spread = f"less spread than white noise by {far}"
     said = "look fine" if not filters.verdicts else f"are: {filters.verdict}"
     return (
         f"The {len(filters.weights)} filters of {printable(filters.layer)}{silent} {said}. "
         f"{max(0.0, filters.smooth):.0%} of their energy is smooth, where white noise has none; "
-        f"{filters.twins:.0%} have a twin; and they are less spread over frequencies and colours "
-        f"than white noise by {filters.told_apart:.1f} of its standard deviations."
+        f"{filters.twins:.0%} have a twin; and over frequencies and colours they are {spread}."
     )

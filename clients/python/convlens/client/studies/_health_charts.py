@@ -5,21 +5,12 @@ from math import ceil, sqrt
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
 from numpy.typing import NDArray
 from PIL import Image
 
 from convlens.client._drawing import drawn
 from convlens.client.studies._activations import EDGES, HIGHEST, LOWEST, PER_DECADE, LayerHealth
-from convlens.client.studies._charts import (
-    COLOURS,
-    FAINT,
-    INK,
-    STYLE,
-    new_figure,
-    picture_of,
-    sheet,
-)
+from convlens.client.studies._charts import COLOURS, FAINT, INK, new_figure, picture_of, sheet
 from convlens.client.studies._filters import FilterHealth
 
 # Layers that a chart has room for; of more, these many are taken evenly.
@@ -27,10 +18,11 @@ MOST_LAYERS = 40
 # How high a histogram is, in rows of the chart.
 HEIGHT = 0.85
 WIDTH = 8.6
+# Of an axis.
+TITLE: Any = {"loc": "left", "fontsize": 10, "fontweight": "bold", "color": INK}
 _BLUE, _RED, _GREEN = COLOURS[0], COLOURS[1], COLOURS[2]
 
 
-@rc_context(STYLE)
 def units(layers: Sequence[LayerHealth]) -> Image.Image:
     """Per layer, from the first one above: density with its range over pictures; units' states."""
     shown = _spread(layers)
@@ -44,11 +36,9 @@ def units(layers: Sequence[LayerHealth]) -> Image.Image:
     left.barh(places, density, 0.62, color=_BLUE)
     left.hlines(places, least, most, color=INK, linewidth=1)
     left.set(xlim=(0, 100), xlabel="% of activations that are not 0; line: least to most")
-    left.set_title("Density")
-    dead, always = (
-        100 * np.array([len(found(layer)) / layer.units for layer in shown])
-        for found in (lambda layer: layer.dead, lambda layer: layer.always_on)
-    )
+    left.set_title("Density", **TITLE)
+    dead = 100 * np.array([len(layer.dead) / layer.units for layer in shown])
+    always = 100 * np.array([len(layer.always_on) / layer.units for layer in shown])
     right.barh(places, dead, 0.62, color=_RED, label="dead")
     right.barh(places, always, 0.62, left=dead, color=_GREEN, label="always on")
     widest = max(float((dead + always).max()), 5.0)
@@ -57,18 +47,17 @@ def units(layers: Sequence[LayerHealth]) -> Image.Image:
         end = dead[place] + always[place] + widest / 60
         right.text(end, place, words, va="center", fontsize=7, color=FAINT)
     right.set(xlim=(0, widest * 1.9), xlabel="% of units")
-    right.set_title("Units that never change")
+    right.set_title("Units that never change", **TITLE)
     right.set_xticks([tick for tick in right.get_xticks() if tick <= min(100, widest * 1.05)])
     for one in (left, right):
         one.set_yticks(places, [layer.layer for layer in shown])
         one.set_ylim(len(shown) - 0.4, -0.6)
         one.grid(visible=False, axis="y")
     right.set_yticklabels([])
-    figure.legend(loc="outside lower right", ncols=2, fontsize=8)
+    figure.legend(loc="outside lower right", ncols=2, fontsize=8, frameon=False)
     return picture_of(figure)
 
 
-@rc_context(STYLE)
 def histograms(layers: Sequence[LayerHealth]) -> Image.Image:
     """Per layer, how many activations have which size; those below 0 hang down.
 
@@ -79,11 +68,12 @@ def histograms(layers: Sequence[LayerHealth]) -> Image.Image:
     [axis] = axes[0]
     edges = np.logspace(LOWEST, HIGHEST, PER_DECADE * (HIGHEST - LOWEST) + 1)
     sides = [_sides(layer) for layer in shown]
-    there = np.flatnonzero(sum(up + down for up, down in sides))
+    total: NDArray[Any] = np.stack([up + down for up, down in sides]).sum(0)
+    there = np.flatnonzero(total)
     first, last = (int(there[0]), int(there[-1])) if there.size else (0, len(edges) - 2)
     # A handful of tiny activations would squeeze all others.
-    total = np.cumsum(sum(up + down for up, down in sides))
-    first = max(first, int(np.searchsorted(total, 0.001 * total[-1])))
+    grown = np.cumsum(total)
+    first = max(first, int(np.searchsorted(grown, 0.001 * grown[-1])))
     below = any(down.any() for _, down in sides)
     for place, ((up, down), layer) in enumerate(zip(sides, shown, strict=True)):
         high = max(up.max(), down.max(), 1) / (HEIGHT / (2 if below else 1))
@@ -123,13 +113,12 @@ def filter_tiles(
     ]
     across = columns or max(1, min(12, ceil(sqrt(2 * len(tiles)))))
     rows = [tiles[start : start + across] for start in range(0, len(tiles), across)]
-    return sheet(rows, side=side)
+    return sheet(rows, side=side, gap=max(4, side // 8))
 
 
-@rc_context(STYLE)
 def correlations(filters: FilterHealth) -> Image.Image:
     """The cosines between all filters: red is alike, blue opposite."""
-    figure, axes = new_figure(5.6, 4.7)
+    figure, axes = new_figure(4.6, 3.8)
     [axis] = axes[0]
     shown = axis.imshow(filters.cosines, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
     axis.grid(visible=False)

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pandas import DataFrame
+from pandas import DataFrame, concat
 
 from convlens.client.studies import _filters
-from convlens.client.studies._activations import EDGES
+from convlens.client.studies._activations import EDGES, LayerHealth
 from convlens.client.studies._filters import FilterHealth
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def _layers(study: "HealthStudy") -> DataFrame:
                 "units": layer.units,
                 "dead": len(layer.dead),
                 "always on": len(layer.always_on),
+                "broken": len(layer.broken),
                 "density": layer.density,
                 "sparsity": 1 - layer.density,
                 "least dense picture": layer.densities.min(),
@@ -85,17 +86,24 @@ def _units(study: "HealthStudy") -> DataFrame:
                 "mean": layer.mean,
                 "places on": layer.places_on,
                 "pictures on": layer.pictures_on,
-                "state": [
-                    "dead" if unit in layer.dead else "always on" if unit in layer.always_on else ""
-                    for unit in range(layer.units)
-                ],
+                "state": _states(layer),
             }
         )
         for layer in study.layers
     ]
-    import pandas
+    return concat(made, ignore_index=True)
 
-    return pandas.concat(made, ignore_index=True)
+
+def _states(layer: LayerHealth) -> list[str]:
+    states = [""] * layer.units
+    for word, units in (
+        ("dead", layer.dead),
+        ("always on", layer.always_on),
+        ("broken", layer.broken),
+    ):
+        for unit in units:
+            states[unit] = word
+    return states
 
 
 def _histograms(study: "HealthStudy") -> DataFrame:
