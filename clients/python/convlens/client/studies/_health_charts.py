@@ -20,7 +20,7 @@ HEIGHT = 0.85
 WIDTH = 8.6
 # Of an axis.
 TITLE: Any = {"loc": "left", "fontsize": 10, "fontweight": "bold", "color": INK}
-_BLUE, _RED, _GREEN = COLOURS[0], COLOURS[1], COLOURS[2]
+_BLUE, _ORANGE, _GREEN = COLOURS[0], COLOURS[1], COLOURS[2]
 
 
 def units(layers: Sequence[LayerHealth]) -> Image.Image:
@@ -39,7 +39,7 @@ def units(layers: Sequence[LayerHealth]) -> Image.Image:
     left.set_title("Density", **TITLE)
     dead = 100 * np.array([len(layer.dead) / layer.units for layer in shown])
     always = 100 * np.array([len(layer.always_on) / layer.units for layer in shown])
-    right.barh(places, dead, 0.62, color=_RED, label="dead")
+    right.barh(places, dead, 0.62, color=_ORANGE, label="dead")
     right.barh(places, always, 0.62, left=dead, color=_GREEN, label="always on")
     widest = max(float((dead + always).max()), 5.0)
     for place, layer in enumerate(shown):
@@ -73,11 +73,11 @@ def histograms(layers: Sequence[LayerHealth]) -> Image.Image:
     first, last = (int(there[0]), int(there[-1])) if there.size else (0, len(edges) - 2)
     # A handful of tiny activations would squeeze all others.
     grown = np.cumsum(total)
-    first = max(first, int(np.searchsorted(grown, 0.001 * grown[-1])))
+    first = max(first, int((grown < 0.001 * float(grown[-1])).sum()))
     below = any(down.any() for _, down in sides)
     for place, ((up, down), layer) in enumerate(zip(sides, shown, strict=True)):
         high = max(up.max(), down.max(), 1) / (HEIGHT / (2 if below else 1))
-        for counts, sign, colour in ((up, -1, _BLUE), (down, 1, _RED)):
+        for counts, sign, colour in ((up, -1, _BLUE), (down, 1, _ORANGE)):
             if counts.any():
                 axis.stairs(
                     place + sign * counts / high,
@@ -94,7 +94,7 @@ def histograms(layers: Sequence[LayerHealth]) -> Image.Image:
     axis.set_xlim(edges[first], edges[last + 1])
     axis.set_yticks(range(len(shown)), [layer.layer for layer in shown])
     axis.set_ylim(len(shown) - (0.4 if below else 0.8), -1.05)
-    axis.set_xlabel("size of an activation" + ("; below 0: hanging, red" if below else ""))
+    axis.set_xlabel("size of an activation" + ("; below 0: hanging, orange" if below else ""))
     return picture_of(figure)
 
 
