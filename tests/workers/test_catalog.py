@@ -13,7 +13,7 @@ from convlens.v1 import receipt_pb2
 from convlens.workers.catalog import load_network
 from convlens.workers.config import ConfigError, NetworkEntry
 from convlens.workers.network import ServedNetwork
-from convlens.workers.shapes.network import LABELS
+from convlens.workers.shapes.network import CHECKPOINTS, LABELS
 
 
 def load(**keys: Any) -> ServedNetwork:
@@ -173,6 +173,15 @@ def test_bundled_networks_take_weights_but_no_arguments(
     random = load(weights="random")
     assert random.facts.digest == load(weights="random").facts.digest != plain.facts.digest
     assert "shapes@1: arguments: a bundled network takes none" in refusal(arguments={"a": 1})
+
+
+@pytest.mark.parametrize("visits", [704, 2176, 7168, 21632])
+def test_the_checkpoints_of_shapes_have_names(visits: int, pixels: torch.Tensor) -> None:
+    named = load(weights=f"visits-{visits}")
+    from_file = load(weights=CHECKPOINTS / f"visits-{visits:06}.safetensors")
+    assert torch.equal(named.logits(pixels), from_file.logits(pixels))
+    assert named.facts.digest == from_file.facts.digest
+    assert not named.facts.accuracies
 
 
 def test_nobody_elses_randomness_is_touched() -> None:

@@ -175,6 +175,8 @@ netwoks: []
         ("name: shapes, weights: x.bin", "is 'x.bin'; a file must end in .safetensors, .pth, .pt"),
         ("name: shapes, weights: gone.pth", "gone.pth; relative paths begin at the file's folder"),
         ("name: shapes, weights: V1", "leave it out for the bundled weights of shapes"),
+        ("name: shapes, weights: visits-1", "visits-704, visits-2176, visits-7168, visits-21632"),
+        ("name: shapes-robust, weights: visits-704", "(.safetensors, .pth, .pt), or random"),
         ("name: a, builder: 'mine:f', weights: V1", "for mine:f it must be a file (.safetensors"),
         ("name: shapes, labels: gone.txt", "labels: there is no file"),
         ("name: shapes, labels: [a, no]", "labels: entry 1 is False; must be text, in quotes"),

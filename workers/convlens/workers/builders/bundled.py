@@ -30,11 +30,15 @@ class Bundled(Builder):
             )
 
     def check_weights(self, name: str, weights: str | None) -> None:
-        """Bundled weights have no names: there is one set for each network."""
-        if weights is not None and weights != RANDOM and not is_file_name(weights):
+        """Knows the checkpoints that a network's training kept; its last weights have no name."""
+        if weights in (None, RANDOM) or is_file_name(weights or ""):
+            return
+        kept = CHECKPOINTS.get(name, {})
+        if weights not in kept:
+            of_training = f", {', '.join(kept)} for a moment of its training" if kept else ""
             raise ValueError(
                 f"is {weights!r}; leave it out for the bundled weights of {name}, or name a file "
-                "(.safetensors, .pth, .pt) or random"
+                f"(.safetensors, .pth, .pt){of_training}, or random"
             )
 
     def fetch(self, name: str, weights: str) -> None:
@@ -73,6 +77,12 @@ BUNDLED: Mapping[str, Callable[[Order], Built]] = {
     "shapes-shortcut": _shapes_shortcut,
     "shapes-robust": _shapes_robust,
 }
+# What the training of a network kept on its way: its weights after so many pictures, and the files.
+CHECKPOINTS: Mapping[str, Mapping[str, str]] = {
+    "shapes": {
+        f"visits-{visits}": f"visits-{visits:06}.safetensors" for visits in (704, 2176, 7168, 21632)
+    }
+}
 
 
 def _drawn(order: Order, weights: Path, accuracies: Callable[[], list[Accuracy]]) -> Built:
@@ -83,7 +93,8 @@ def _drawn(order: Order, weights: Path, accuracies: Callable[[], list[Accuracy]]
     with seeded():
         body = network.build()
     if order.weights != RANDOM:
-        load_into(body, order.file or weights)
+        kept = CHECKPOINTS.get(order.name, {}).get(order.weights or "")
+        load_into(body, order.file or (network.CHECKPOINTS / kept if kept else weights))
     return Built(
         body,
         network_pb2.InputGeometry(

@@ -8,6 +8,8 @@ from convlens.client.cli._program import Commands
 
 # The studies and the first sentence of each; its module is imported when it is used.
 STUDIES = {
+    "evolution": "Show how units and filters changed over a training.",
+    "health": "Look for dead units, noise in the filters, wrong gradients.",
     "top-patches": "Show what excites the maps of a layer most.",
 }
 
@@ -43,6 +45,8 @@ def study() -> None:
 
     \b
     Examples:
+      convlens study evolution photos/ --networks ep1,ep9,ep90 --layer layer3 --out evolution
+      convlens study health photos/ --out health
       convlens study top-patches photos/ --layer layer3 --out patches
 
     They need some libraries more: pip install "convlens-client[studies]".

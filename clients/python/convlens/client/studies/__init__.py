@@ -9,12 +9,40 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from convlens.client.studies._activations import LayerHealth
+    from convlens.client.studies._evolution import Checkpoint, Evolution, evolution
+    from convlens.client.studies._filters import FilterHealth
+    from convlens.client.studies._gradients import GradientCheck
+    from convlens.client.studies._health import HealthStudy, health
     from convlens.client.studies._study import Facts, Skipped, Study
     from convlens.client.studies._top_patches import Patch, TopPatches, top_patches
 
-__all__ = ["Facts", "Patch", "Skipped", "Study", "TopPatches", "top_patches"]
+__all__ = [
+    "Checkpoint",
+    "Evolution",
+    "Facts",
+    "FilterHealth",
+    "GradientCheck",
+    "HealthStudy",
+    "LayerHealth",
+    "Patch",
+    "Skipped",
+    "Study",
+    "TopPatches",
+    "evolution",
+    "health",
+    "top_patches",
+]
 
-HOMES = ("_study", "_top_patches")
+HOMES = (
+    "_activations",
+    "_evolution",
+    "_filters",
+    "_gradients",
+    "_health",
+    "_study",
+    "_top_patches",
+)
 
 
 def __getattr__(name: str) -> object:

@@ -49,8 +49,8 @@ def _group(found: Sequence[Patch]) -> NDArray[np.uint8]:
     for start in range(0, len(found), SQUARE):
         row = found[start : start + SQUARE]
         blank = [np.full((8, 8, 3), 255, np.uint8)] * (SQUARE - len(row))
-        down = [_signed(one.projection, scale) for one in row]
-        lines.append([*down, *blank, *(_plain(one.pixels) for one in row), *blank])
+        down = [signed_pixels(one.projection, scale) for one in row]
+        lines.append([*down, *blank, *(plain_pixels(one.pixels) for one in row), *blank])
     projected = sheet([line[:SQUARE] for line in lines], side=SIDE)
     between = np.full((len(projected), BETWEEN, 3), 255, np.uint8)
     return np.hstack([projected, between, sheet([line[SQUARE:] for line in lines], side=SIDE)])
@@ -97,14 +97,15 @@ def _boxed(patch: Patch) -> Image.Image:
     return tile
 
 
-def _signed(values: NDArray[Any] | None, scale: float) -> NDArray[np.uint8]:
-    """Grey is nothing, as Zeiler & Fergus draw projections."""
+def signed_pixels(values: NDArray[Any] | None, scale: float) -> NDArray[np.uint8]:
+    """A projection as a picture; grey is nothing, as Zeiler & Fergus draw them."""
     if values is None or not values.size:
         return np.full((8, 8, 3), 128, np.uint8)
     return _bytes(0.5 + 0.5 * values / (scale or 1))
 
 
-def _plain(values: NDArray[Any] | None) -> NDArray[np.uint8]:
+def plain_pixels(values: NDArray[Any] | None) -> NDArray[np.uint8]:
+    """Pixels in [0, 1] as a picture; white where there are none."""
     if values is None or not values.size:
         return np.full((8, 8, 3), 255, np.uint8)
     return _bytes(values)

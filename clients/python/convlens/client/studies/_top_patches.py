@@ -143,8 +143,8 @@ def top_patches(
     started = time.monotonic()
     paths = found(pictures)
     served = client.network(network)
-    channels = _channels(served, layer)
-    _check_maps(maps, channels, layer)
+    channels = channels_of(served, layer)
+    check_maps(maps, channels, layer)
     if count < 1:
         raise InvalidRequest(f"count is {count}; it must be at least 1.")
     wanted = [LayerSelection(layer, "max")]
@@ -158,7 +158,7 @@ def top_patches(
             order = np.argsort(-best.values[0], kind="stable")[:MAPS]
             chosen = sorted(int(index) for index in order)
         bare = {index: best.patches(index, rows.pictures) for index in chosen}
-        done, note = _projected(client, served, layer, bare, progress)
+        done, note = projected(client, served, layer, bare, progress)
         return TopPatches(rows.facts(served, time.monotonic() - started), layer, done, note)
 
 
@@ -206,7 +206,8 @@ def strongest(rows: Gathered, layer: str, count: int) -> Strongest:
     return kept
 
 
-def _channels(served: Network, name: str) -> int:
+def channels_of(served: Network, name: str) -> int:
+    """How many maps a layer has; NotFound or InvalidRequest where there are none to read."""
     known = {layer.name: layer for layer in served.anatomy.layers}
     if name not in known:
         raise NotFound(
@@ -218,7 +219,8 @@ def _channels(served: Network, name: str) -> int:
     return shape[0]
 
 
-def _check_maps(maps: Sequence[int] | None, channels: int, layer: str) -> None:
+def check_maps(maps: Sequence[int] | None, channels: int, layer: str) -> None:
+    """Raises InvalidRequest for indices that the layer does not have."""
     if maps is not None and not maps:
         raise InvalidRequest("No map is named; leave them out for those that are excited most.")
     for index in maps or ():
@@ -226,21 +228,27 @@ def _check_maps(maps: Sequence[int] | None, channels: int, layer: str) -> None:
             raise InvalidRequest(f"{layer} has no map {index}; it has 0 to {channels - 1}.")
 
 
-def _projected(
+def projected(
     client: Client,
     served: Network,
     layer: str,
     bare: Mapping[int, Sequence[Patch]],
     progress: Progress,
 ) -> tuple[dict[int, list[Patch]], str]:
-    """The patches with what they see, and why they lack it where the layer does not allow it."""
+    """The patches with what they see, and why all lack it where the layer does not allow it.
+
+    Those of units that are not above 0 lack it always.
+    """
     total, count = sum(map(len, bare.values())), 0
     done: dict[int, list[Patch]] = {}
     try:
         for index, patches in bare.items():
             done[index] = []
             for patch in patches:
-                done[index].append(_seen(client, served, layer, index, patch))
+                # What excites nothing has nothing that could be projected.
+                active = patch.activation > 0
+                seen = _seen(client, served, layer, index, patch) if active else patch
+                done[index].append(seen)
                 count += 1
                 progress("projecting", count, total)
     except FailedPrecondition as error:
