@@ -45,13 +45,14 @@ def test_links_are_there(page: Page) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_their_commands_are_commands(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    commands = re.findall(r"^convlens (.+?)(?:  +#.*)?$", page.blocks("bash"), re.MULTILINE)
+    blocks = page.blocks("bash").replace("\\\n", " ")
+    commands = re.findall(r"^convlens (.+?)(?:  +#.*)?$", blocks, re.MULTILINE)
     assert commands
     # Files that a command wants to be there are those of the commands before it.
     monkeypatch.setattr(click.Path, "convert", lambda self, value, param, ctx: Path(value))
     for line in commands:
         context = click.Context(program, info_name="convlens")
-        words = shlex.split(line.replace("\\\n", " "))
+        words = shlex.split(line)
         command: click.Command | None = program
         while isinstance(command, click.Group) and words:
             name, *words = words
