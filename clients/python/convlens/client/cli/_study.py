@@ -8,7 +8,9 @@ from convlens.client.cli._program import Commands
 
 # The studies and the first sentence of each; its module is imported when it is used.
 STUDIES = {
+    "invariance": "Show what moving, enlarging and turning pictures changes.",
     "top-patches": "Show what excites the maps of a layer most.",
+    "variations": "Show what codes vary with: position, pose, colour, class and the rest.",
 }
 
 
@@ -43,7 +45,9 @@ def study() -> None:
 
     \b
     Examples:
+      convlens study invariance photos/ --layers features.2,cnn-code --out invariance
       convlens study top-patches photos/ --layer layer3 --out patches
+      convlens study variations drawn/ --layers features.2,cnn-code --out variations
 
     They need some libraries more: pip install "convlens-client[studies]".
     """

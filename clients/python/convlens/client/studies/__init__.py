@@ -9,12 +9,41 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from convlens.client.studies._factor_variance import Part, Parts
+    from convlens.client.studies._factors import Factor
+    from convlens.client.studies._invariance import Curves, Invariance, invariance
     from convlens.client.studies._study import Facts, Skipped, Study
     from convlens.client.studies._top_patches import Patch, TopPatches, top_patches
+    from convlens.client.studies._transforms import Change
+    from convlens.client.studies._variations import Variations, variations
 
-__all__ = ["Facts", "Patch", "Skipped", "Study", "TopPatches", "top_patches"]
+__all__ = [
+    "Change",
+    "Curves",
+    "Factor",
+    "Facts",
+    "Invariance",
+    "Part",
+    "Parts",
+    "Patch",
+    "Skipped",
+    "Study",
+    "TopPatches",
+    "Variations",
+    "invariance",
+    "top_patches",
+    "variations",
+]
 
-HOMES = ("_study", "_top_patches")
+HOMES = (
+    "_factor_variance",
+    "_factors",
+    "_invariance",
+    "_study",
+    "_top_patches",
+    "_transforms",
+    "_variations",
+)
 
 
 def __getattr__(name: str) -> object:
