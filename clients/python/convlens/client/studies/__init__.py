@@ -11,37 +11,56 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from convlens.client.studies._activations import LayerHealth
     from convlens.client.studies._evolution import Checkpoint, Evolution, evolution
+    from convlens.client.studies._factor_variance import Part, Parts
+    from convlens.client.studies._factors import Factor
     from convlens.client.studies._filters import FilterHealth
     from convlens.client.studies._gradients import GradientCheck
     from convlens.client.studies._health import HealthStudy, health
+    from convlens.client.studies._invariance import Curves, Invariance, invariance
     from convlens.client.studies._study import Facts, Skipped, Study
     from convlens.client.studies._top_patches import Patch, TopPatches, top_patches
+    from convlens.client.studies._transforms import Change
+    from convlens.client.studies._variations import Variations, variations
 
 __all__ = [
+    "Change",
     "Checkpoint",
+    "Curves",
     "Evolution",
+    "Factor",
     "Facts",
     "FilterHealth",
     "GradientCheck",
     "HealthStudy",
+    "Invariance",
     "LayerHealth",
+    "Part",
+    "Parts",
     "Patch",
     "Skipped",
     "Study",
     "TopPatches",
+    "Variations",
     "evolution",
     "health",
+    "invariance",
     "top_patches",
+    "variations",
 ]
 
 HOMES = (
     "_activations",
     "_evolution",
+    "_factor_variance",
+    "_factors",
     "_filters",
     "_gradients",
     "_health",
+    "_invariance",
     "_study",
     "_top_patches",
+    "_transforms",
+    "_variations",
 )
 
 

@@ -36,6 +36,8 @@ STYLE: Any = {
     "figure.facecolor": PAPER,
     "axes.facecolor": PAPER,
 }
+#: For functions that draw: titles and legends take their style when they are made.
+in_style: Any = rc_context(STYLE)
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
