@@ -209,7 +209,8 @@ def test_a_row_does_not_depend_on_the_others() -> None:
 
 
 def test_what_is_read_of_a_removed_layer_is_what_goes_on() -> None:
-    network_, pixels = own(small_chain()), pictures(2, 32)
+    chain = small_chain()
+    network_, pixels = own(chain), pictures(2, 32)
     known = Layers(network_)
     names = ["0", "1", "2", "3"]
     selected = [known.select(feature_pb2.LayerSelection(layer=name)) for name in names]
@@ -218,10 +219,10 @@ def test_what_is_read_of_a_removed_layer_is_what_goes_on() -> None:
         torch.stack([row[index].values for row in rows]) for index in range(4)
     )
     with torch.inference_mode():
-        assert torch.allclose(first, network_.module.body[0](pixels), atol=1e-6)
+        assert torch.allclose(first, chain[0](pixels), atol=1e-6)
         assert torch.equal(second, first)
         assert third.shape == (2, 4, 16, 16) and not third.any()
-        assert torch.allclose(last, network_.module.body[3](third), atol=1e-6)
+        assert torch.allclose(last, chain[3](third), atol=1e-6)
 
 
 def small_chain() -> nn.Sequential:
