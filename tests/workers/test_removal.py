@@ -15,12 +15,12 @@ from torch.nn import functional as F
 from convlens.contract import Failure
 from convlens.contract.errors import reason_name
 from convlens.internal.v1.job_pb2 import Job
-from convlens.v1 import feature_pb2, image_pb2, tensor_pb2
+from convlens.v1 import feature_pb2, image_pb2, network_pb2, tensor_pb2
 from convlens.v1.image_pb2 import Image
 from convlens.workers.anatomy import Reading, removal, trace
 from convlens.workers.features import extract, extractor
 from convlens.workers.jobs import Ticket
-from convlens.workers.network import ServedNetwork
+from convlens.workers.network import Computation, ServedNetwork
 from convlens.workers.selection import Layers
 from convlens.workers.shapes.network import load
 from tests.workers.networks import small
@@ -206,6 +206,28 @@ def test_a_row_does_not_depend_on_the_others() -> None:
     together, _ = scores(body, names, pixels)
     mixed, _ = scores(body, names, torch.stack([torch.rand(3, 128, 128), pixels[1]]))
     assert torch.allclose(together[1], mixed[1], atol=1e-6)
+
+
+def test_layers_are_removed_in_bfloat16_too() -> None:
+    body, pixels = network("shapes")
+    facts = network_pb2.Network(
+        name="own",
+        version="1",
+        input=network_pb2.InputGeometry(
+            height=128, width=128, channels=3, mean=[0, 0, 0], std=[1, 1, 1]
+        ),
+    )
+    half = ServedNetwork(
+        copy.deepcopy(body), facts, torch.device("cpu"), Computation(bfloat16=True)
+    )
+    half.dissect()
+    removed = {"features.8": IDENTITY, "classifier.3": IDENTITY}
+    known = Layers(half)
+    selected = [known.select(feature_pb2.LayerSelection(layer="logits"))]
+    rows = extract(half, selected, pixels, known.remove(list(removed)))
+    found = torch.stack([row[0].values for row in rows])
+    expected = reference(body, removed, pixels)
+    assert (found - expected).abs().max() < 0.02 * expected.abs().max()
 
 
 def test_what_is_read_of_a_removed_layer_is_what_goes_on() -> None:
