@@ -131,6 +131,8 @@ def test_groups_are_those_of_the_lectures() -> None:
         *(("conv2", "conv4"), ("fc6", "fc7")),
         *(("conv2", "conv4", "fc6", "fc7"), ("conv2", "conv4", "fc7")),
     ]
+    alex.update(block="identity", other="zeros", last="identity")
+    assert lecture_groups(layers, alex)[-1] == ("block", "last")
     assert lecture_groups(layers_of(("fc", "Linear")), {"fc": "zeros"}) == []
 
 

@@ -33,17 +33,19 @@ def likely_layers(layers: Sequence[Layer]) -> list[str]:
 
 
 def lecture_groups(layers: Sequence[Layer], single: Mapping[str, Removal]) -> list[tuple[str, ...]]:
-    """The middle convolutions, the fully connected layers but the last, and both.
+    """The middle convolutions, the fully connected layers but the last, both, and blocks.
 
     The convolutions are two that keep their shape, from the middle between the first and the last
     one; where there are no two, the two before the last, which the lectures remove. Where fully
-    connected layers change their shape, both comes once more without these. `single` says what
-    stands for each layer that can be removed.
+    connected layers change their shape, both comes once more without these. The blocks are all that
+    keep their shape. `single` says what stands for each layer that can be removed.
     """
     convolutions = _middle(_of(layers, single, CONVOLUTION), single)
     linear = _of(layers, single, LINEAR)[:-1]
     alike = [name for name in linear if single[name] == "identity"]
-    found = [convolutions, linear, [*convolutions, *linear], [*convolutions, *alike]]
+    plain = {layer.name for layer in layers}
+    blocks = [name for name in single if name not in plain and single[name] == "identity"]
+    found = [convolutions, linear, [*convolutions, *linear], [*convolutions, *alike], blocks]
     several = [tuple(group) for group in found if len(group) > 1]
     return list(dict.fromkeys(several))
 

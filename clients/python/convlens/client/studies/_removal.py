@@ -156,10 +156,11 @@ def removal(
 
     `folder` has labelled pictures, FOLDER/CLASS/..., or `labels` is a file of their classes.
     `layers` are all that can be removed of the kinds convolution, pooling, linear and residual
-    block; `groups` are those of the lectures: the middle convolutions, the fully connected layers,
-    and both; with `layers` named, none. What a removed layer takes goes on in its place where it
-    has the shape of what it gives, zeros else: as `ExtractFeaturesRequest.removed_layers` says.
-    Zeiler & Fergus 2013, arXiv:1311.2901, table 3, train again; this does not.
+    block; `groups` are those of the lectures (the middle convolutions, the fully connected layers,
+    and both) and all residual blocks that keep their shape; with `layers` named, none. What a
+    removed layer takes goes on in its place where it has the shape of what it gives, zeros else: as
+    `ExtractFeaturesRequest.removed_layers` says. Zeiler & Fergus 2013, arXiv:1311.2901, table 3,
+    train again; this does not.
 
     Each picture takes one pass for the whole network, each layer and each group. Raises NotFound
     where there is no such layer, FailedPrecondition where one cannot be removed, and InvalidRequest

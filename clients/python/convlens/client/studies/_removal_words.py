@@ -78,7 +78,7 @@ def _zeroed(study: "RemovalStudy", zeroed: Sequence["Without"]) -> str:
 
 
 def _shape(study: "RemovalStudy") -> str:
-    """Whether single layers cost little, and groups more than their layers do one by one."""
+    """Whether single layers cost little, and the largest group more than its layers added up."""
     alike = [each for each in study.single if each.passes_on]
     groups = [each for each in study.groups if each.passes_on]
     if not alike or not groups:
@@ -91,7 +91,7 @@ def _shape(study: "RemovalStudy") -> str:
     group = max(groups, key=lambda each: len(each.how))
     parts = [study.lost(each) for each in alike if each.title in group.how]
     few = 2 * len(cheap) > len(alike)
-    disaster = study.lost(group) > max([LITTLE, *(2 * part for part in parts)])
+    disaster = study.lost(group) > max(LITTLE, sum(parts))
     singles = (
         f"{len(cheap)} of the {len(alike)} layers whose input can go on in their place cost at "
         f"most {_points(LITTLE)} alone"

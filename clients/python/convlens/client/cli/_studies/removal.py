@@ -39,7 +39,8 @@ def removal(
 
     By default these are all convolutions, poolings, fully connected layers and residual blocks, one
     by one, and in groups two convolutions of the middle, the fully connected layers but the last,
-    and both. Each costs a pass of the network for each picture: name --layers where there are many.
+    both, and all blocks that keep their shape. Each costs a pass of the network for each picture:
+    name --layers where there are many.
 
     \b
     Examples:
