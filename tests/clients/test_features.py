@@ -57,6 +57,53 @@ def test_what_is_sent(connect: Any, server: FakeServer) -> None:
     assert sent.message.images[0].encoded == b"x"
 
 
+def test_layers_to_remove(connect: Any, server: FakeServer) -> None:
+    client = connect(server.address)
+    assert client.call("extract_features", b"x", "a").removed == {}
+    found = client.call("extract_features", b"x", "a", removed_layers=["b", "c"])
+    assert found.removed == {"b": "identity", "c": "identity"}
+    [one] = client.call("extract_features", [b"x"], "a", removed_layers="b")
+    assert one.removed == {"b": "identity"}
+    sent = [list(request.message.removed_layers) for request in server.requests]
+    assert sent == [[], ["b", "c"], ["b"]]
+
+
+@pytest.mark.parametrize(
+    ("removed", "words"),
+    [
+        (5, "removed_layers is a int; it must be a name, or a list of names"),
+        (["a", 5], "A layer is a int"),
+        (["\ud800"], "which is no text"),
+    ],
+)
+def test_what_is_no_layer_to_remove(
+    connect: Any, server: FakeServer, removed: Any, words: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        connect(server.address).call("extract_features", b"x", "a", removed_layers=removed)
+
+
+@pytest.mark.parametrize(
+    ("removed", "words"),
+    [
+        ([], r"removed 0 of 1 layers; it may be an old one"),
+        ([feature_pb2.RemovedLayer(layer="b")], "in a way that has the number 0"),
+    ],
+)
+def test_a_server_that_does_not_remove_layers(
+    connect: Any, server: FakeServer, removed: Any, words: str
+) -> None:
+    code = feature_pb2.LayerCode(
+        layer="a", values=tensor_pb2.Tensor(dtype=tensor_pb2.DATA_TYPE_FLOAT32, shape=[0])
+    )
+    result = feature_pb2.ExtractFeaturesResult(features=feature_pb2.Features(codes=[code]))
+    server.answers["ExtractFeatures"] = feature_pb2.ExtractFeaturesResponse(
+        results=[result], removed_layers=removed
+    )
+    with pytest.raises(Internal, match=words):
+        connect(server.address).call("extract_features", b"x", "a", removed_layers=["b"])
+
+
 def test_half_precision(connect: Any, server: FakeServer) -> None:
     found = connect(server.address).call("extract_features", b"x", "a", dtype="float16")
     assert found[0].dtype == np.float16 and found[0].tolist() == [0, 1, 2, 3]

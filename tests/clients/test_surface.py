@@ -87,6 +87,7 @@ PUBLIC = [
     "Receipt",
     "ReceptiveField",
     "Region",
+    "Removal",
     "RobustnessDone",
     "RobustnessEvent",
     "RobustnessItem",

@@ -47,6 +47,14 @@ def test_every_number_of_a_list_is_in_its_range() -> None:
     assert told(plan)["epsilons[1]"].startswith("is 0; must be greater than 0 and at most 1")
 
 
+def test_every_text_of_a_list_has_its_length() -> None:
+    layers = [LayerSelection(layer="a")]
+    request = ExtractFeaturesRequest(
+        images=[IMAGE], layers=layers, removed_layers=["a", "b" * 201, "c" * 200]
+    )
+    assert told(request) == {"removed_layers[1]": "is 201 long; must be at most 200"}
+
+
 def test_items_are_left_to_themselves() -> None:
     broken = Image()
     assert told(ClassifyRequest(images=[broken])) == {}

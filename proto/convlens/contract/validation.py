@@ -87,6 +87,10 @@ def _walk(message: Message, path: str) -> Iterator[Violation]:
             for index, value in enumerate(getattr(message, field.name)):
                 if text := _wrong_number(float(value), rule):
                     yield Violation(field=f"{path}{field.name}[{index}]", description=text)
+        if field.is_repeated and field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+            for index, value in enumerate(getattr(message, field.name)):
+                if text := _wrong_length(value, rule):
+                    yield Violation(field=f"{path}{field.name}[{index}]", description=text)
     yield from _unknown_enums(message, path)
     for field in message_fields(kind):
         if rule_of(field).per_item:

@@ -29,7 +29,7 @@ from convlens.v1 import tensor_pb2 as convlens_dot_v1_dot_tensor__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63onvlens/v1/feature.proto\x12\x0b\x63onvlens.v1\x1a\x17\x63onvlens/v1/image.proto\x1a\x19\x63onvlens/v1/options.proto\x1a\x19\x63onvlens/v1/receipt.proto\x1a\x18\x63onvlens/v1/tensor.proto\x1a\x17google/rpc/status.proto\"\xe0\x01\n\x0eLayerSelection\x12\x18\n\x05layer\x18\x01 \x01(\tB\t\xaa\x9d\"\x05\x08\x01P\xc8\x01\x12\x39\n\x07pooling\x18\x02 \x01(\x0e\x32\x14.convlens.v1.PoolingB\x12\xaa\x9d\"\x0e\x12\x0cPOOLING_NONE\x12\x63\n\x05\x64type\x18\x03 \x01(\x0e\x32\x15.convlens.v1.DataTypeB=\xaa\x9d\"9\x12\x11\x44\x41TA_TYPE_FLOAT32j\x11\x44\x41TA_TYPE_FLOAT32j\x11\x44\x41TA_TYPE_FLOAT16\x12\x14\n\x0cl2_normalize\x18\x04 \x01(\x08\"\x9a\x01\n\x16\x45xtractFeaturesRequest\x12\x18\n\x07network\x18\x01 \x01(\tB\x07\xaa\x9d\"\x03P\xc8\x01\x12.\n\x06images\x18\x02 \x03(\x0b\x32\x12.convlens.v1.ImageB\n\xaa\x9d\"\x06@\x01H@X\x01\x12\x36\n\x06layers\x18\x03 \x03(\x0b\x32\x1b.convlens.v1.LayerSelectionB\t\xaa\x9d\"\x05@\x01H\x80\x02\"u\n\x17\x45xtractFeaturesResponse\x12\x33\n\x07results\x18\x01 \x03(\x0b\x32\".convlens.v1.ExtractFeaturesResult\x12%\n\x07receipt\x18\x02 \x01(\x0b\x32\x14.convlens.v1.Receipt\"r\n\x15\x45xtractFeaturesResult\x12)\n\x08\x66\x65\x61tures\x18\x01 \x01(\x0b\x32\x15.convlens.v1.FeaturesH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"1\n\x08\x46\x65\x61tures\x12%\n\x05\x63odes\x18\x01 \x03(\x0b\x32\x16.convlens.v1.LayerCode\"g\n\tLayerCode\x12\r\n\x05layer\x18\x01 \x01(\t\x12#\n\x06values\x18\x02 \x01(\x0b\x32\x13.convlens.v1.Tensor\x12&\n\tpositions\x18\x03 \x01(\x0b\x32\x13.convlens.v1.Tensor\"h\n\x1c\x45xtractFeaturesStreamRequest\x12\n\n\x02id\x18\x01 \x01(\x03\x12<\n\x07request\x18\x02 \x01(\x0b\x32#.convlens.v1.ExtractFeaturesRequestB\x06\xaa\x9d\"\x02\x08\x01\"\x95\x01\n\x1d\x45xtractFeaturesStreamResponse\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x38\n\x08response\x18\x02 \x01(\x0b\x32$.convlens.v1.ExtractFeaturesResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome*k\n\x07Pooling\x12\x17\n\x13POOLING_UNSPECIFIED\x10\x00\x12\x10\n\x0cPOOLING_NONE\x10\x01\x12\x0f\n\x0bPOOLING_AVG\x10\x02\x12\x0f\n\x0bPOOLING_MAX\x10\x03\x12\x13\n\x0fPOOLING_FLATTEN\x10\x04\x32\xec\x01\n\x0e\x46\x65\x61tureService\x12\x61\n\x0f\x45xtractFeatures\x12#.convlens.v1.ExtractFeaturesRequest\x1a$.convlens.v1.ExtractFeaturesResponse\"\x03\x90\x02\x01\x12w\n\x15\x45xtractFeaturesStream\x12).convlens.v1.ExtractFeaturesStreamRequest\x1a*.convlens.v1.ExtractFeaturesStreamResponse\"\x03\x90\x02\x01(\x01\x30\x01\x42\x1e\x42\x0c\x46\x65\x61tureProtoP\x01\xaa\x02\x0b\x43onvlens.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63onvlens/v1/feature.proto\x12\x0b\x63onvlens.v1\x1a\x17\x63onvlens/v1/image.proto\x1a\x19\x63onvlens/v1/options.proto\x1a\x19\x63onvlens/v1/receipt.proto\x1a\x18\x63onvlens/v1/tensor.proto\x1a\x17google/rpc/status.proto\"\xe0\x01\n\x0eLayerSelection\x12\x18\n\x05layer\x18\x01 \x01(\tB\t\xaa\x9d\"\x05\x08\x01P\xc8\x01\x12\x39\n\x07pooling\x18\x02 \x01(\x0e\x32\x14.convlens.v1.PoolingB\x12\xaa\x9d\"\x0e\x12\x0cPOOLING_NONE\x12\x63\n\x05\x64type\x18\x03 \x01(\x0e\x32\x15.convlens.v1.DataTypeB=\xaa\x9d\"9\x12\x11\x44\x41TA_TYPE_FLOAT32j\x11\x44\x41TA_TYPE_FLOAT32j\x11\x44\x41TA_TYPE_FLOAT16\x12\x14\n\x0cl2_normalize\x18\x04 \x01(\x08\"D\n\x0cRemovedLayer\x12\r\n\x05layer\x18\x01 \x01(\t\x12%\n\x07removal\x18\x02 \x01(\x0e\x32\x14.convlens.v1.Removal\"\xbe\x01\n\x16\x45xtractFeaturesRequest\x12\x18\n\x07network\x18\x01 \x01(\tB\x07\xaa\x9d\"\x03P\xc8\x01\x12.\n\x06images\x18\x02 \x03(\x0b\x32\x12.convlens.v1.ImageB\n\xaa\x9d\"\x06@\x01H@X\x01\x12\x36\n\x06layers\x18\x03 \x03(\x0b\x32\x1b.convlens.v1.LayerSelectionB\t\xaa\x9d\"\x05@\x01H\x80\x02\x12\"\n\x0eremoved_layers\x18\x04 \x03(\tB\n\xaa\x9d\"\x06H\x80\x02P\xc8\x01\"\xa8\x01\n\x17\x45xtractFeaturesResponse\x12\x33\n\x07results\x18\x01 \x03(\x0b\x32\".convlens.v1.ExtractFeaturesResult\x12%\n\x07receipt\x18\x02 \x01(\x0b\x32\x14.convlens.v1.Receipt\x12\x31\n\x0eremoved_layers\x18\x03 \x03(\x0b\x32\x19.convlens.v1.RemovedLayer\"r\n\x15\x45xtractFeaturesResult\x12)\n\x08\x66\x65\x61tures\x18\x01 \x01(\x0b\x32\x15.convlens.v1.FeaturesH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"1\n\x08\x46\x65\x61tures\x12%\n\x05\x63odes\x18\x01 \x03(\x0b\x32\x16.convlens.v1.LayerCode\"g\n\tLayerCode\x12\r\n\x05layer\x18\x01 \x01(\t\x12#\n\x06values\x18\x02 \x01(\x0b\x32\x13.convlens.v1.Tensor\x12&\n\tpositions\x18\x03 \x01(\x0b\x32\x13.convlens.v1.Tensor\"h\n\x1c\x45xtractFeaturesStreamRequest\x12\n\n\x02id\x18\x01 \x01(\x03\x12<\n\x07request\x18\x02 \x01(\x0b\x32#.convlens.v1.ExtractFeaturesRequestB\x06\xaa\x9d\"\x02\x08\x01\"\x95\x01\n\x1d\x45xtractFeaturesStreamResponse\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x38\n\x08response\x18\x02 \x01(\x0b\x32$.convlens.v1.ExtractFeaturesResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome*k\n\x07Pooling\x12\x17\n\x13POOLING_UNSPECIFIED\x10\x00\x12\x10\n\x0cPOOLING_NONE\x10\x01\x12\x0f\n\x0bPOOLING_AVG\x10\x02\x12\x0f\n\x0bPOOLING_MAX\x10\x03\x12\x13\n\x0fPOOLING_FLATTEN\x10\x04*K\n\x07Removal\x12\x17\n\x13REMOVAL_UNSPECIFIED\x10\x00\x12\x14\n\x10REMOVAL_IDENTITY\x10\x01\x12\x11\n\rREMOVAL_ZEROS\x10\x02\x32\xec\x01\n\x0e\x46\x65\x61tureService\x12\x61\n\x0f\x45xtractFeatures\x12#.convlens.v1.ExtractFeaturesRequest\x1a$.convlens.v1.ExtractFeaturesResponse\"\x03\x90\x02\x01\x12w\n\x15\x45xtractFeaturesStream\x12).convlens.v1.ExtractFeaturesStreamRequest\x1a*.convlens.v1.ExtractFeaturesStreamResponse\"\x03\x90\x02\x01(\x01\x30\x01\x42\x1e\x42\x0c\x46\x65\x61tureProtoP\x01\xaa\x02\x0b\x43onvlens.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,30 +49,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXTRACTFEATURESREQUEST'].fields_by_name['images']._serialized_options = b'\252\235\"\006@\001H@X\001'
   _globals['_EXTRACTFEATURESREQUEST'].fields_by_name['layers']._loaded_options = None
   _globals['_EXTRACTFEATURESREQUEST'].fields_by_name['layers']._serialized_options = b'\252\235\"\005@\001H\200\002'
+  _globals['_EXTRACTFEATURESREQUEST'].fields_by_name['removed_layers']._loaded_options = None
+  _globals['_EXTRACTFEATURESREQUEST'].fields_by_name['removed_layers']._serialized_options = b'\252\235\"\006H\200\002P\310\001'
   _globals['_EXTRACTFEATURESSTREAMREQUEST'].fields_by_name['request']._loaded_options = None
   _globals['_EXTRACTFEATURESSTREAMREQUEST'].fields_by_name['request']._serialized_options = b'\252\235\"\002\010\001'
   _globals['_FEATURESERVICE'].methods_by_name['ExtractFeatures']._loaded_options = None
   _globals['_FEATURESERVICE'].methods_by_name['ExtractFeatures']._serialized_options = b'\220\002\001'
   _globals['_FEATURESERVICE'].methods_by_name['ExtractFeaturesStream']._loaded_options = None
   _globals['_FEATURESERVICE'].methods_by_name['ExtractFeaturesStream']._serialized_options = b'\220\002\001'
-  _globals['_POOLING']._serialized_start=1205
-  _globals['_POOLING']._serialized_end=1312
+  _globals['_POOLING']._serialized_start=1363
+  _globals['_POOLING']._serialized_end=1470
+  _globals['_REMOVAL']._serialized_start=1472
+  _globals['_REMOVAL']._serialized_end=1547
   _globals['_LAYERSELECTION']._serialized_start=173
   _globals['_LAYERSELECTION']._serialized_end=397
-  _globals['_EXTRACTFEATURESREQUEST']._serialized_start=400
-  _globals['_EXTRACTFEATURESREQUEST']._serialized_end=554
-  _globals['_EXTRACTFEATURESRESPONSE']._serialized_start=556
-  _globals['_EXTRACTFEATURESRESPONSE']._serialized_end=673
-  _globals['_EXTRACTFEATURESRESULT']._serialized_start=675
-  _globals['_EXTRACTFEATURESRESULT']._serialized_end=789
-  _globals['_FEATURES']._serialized_start=791
-  _globals['_FEATURES']._serialized_end=840
-  _globals['_LAYERCODE']._serialized_start=842
-  _globals['_LAYERCODE']._serialized_end=945
-  _globals['_EXTRACTFEATURESSTREAMREQUEST']._serialized_start=947
-  _globals['_EXTRACTFEATURESSTREAMREQUEST']._serialized_end=1051
-  _globals['_EXTRACTFEATURESSTREAMRESPONSE']._serialized_start=1054
-  _globals['_EXTRACTFEATURESSTREAMRESPONSE']._serialized_end=1203
-  _globals['_FEATURESERVICE']._serialized_start=1315
-  _globals['_FEATURESERVICE']._serialized_end=1551
+  _globals['_REMOVEDLAYER']._serialized_start=399
+  _globals['_REMOVEDLAYER']._serialized_end=467
+  _globals['_EXTRACTFEATURESREQUEST']._serialized_start=470
+  _globals['_EXTRACTFEATURESREQUEST']._serialized_end=660
+  _globals['_EXTRACTFEATURESRESPONSE']._serialized_start=663
+  _globals['_EXTRACTFEATURESRESPONSE']._serialized_end=831
+  _globals['_EXTRACTFEATURESRESULT']._serialized_start=833
+  _globals['_EXTRACTFEATURESRESULT']._serialized_end=947
+  _globals['_FEATURES']._serialized_start=949
+  _globals['_FEATURES']._serialized_end=998
+  _globals['_LAYERCODE']._serialized_start=1000
+  _globals['_LAYERCODE']._serialized_end=1103
+  _globals['_EXTRACTFEATURESSTREAMREQUEST']._serialized_start=1105
+  _globals['_EXTRACTFEATURESSTREAMREQUEST']._serialized_end=1209
+  _globals['_EXTRACTFEATURESSTREAMRESPONSE']._serialized_start=1212
+  _globals['_EXTRACTFEATURESSTREAMRESPONSE']._serialized_end=1361
+  _globals['_FEATURESERVICE']._serialized_start=1550
+  _globals['_FEATURESERVICE']._serialized_end=1786
 # @@protoc_insertion_point(module_scope)

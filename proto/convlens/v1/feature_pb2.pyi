@@ -55,6 +55,30 @@ POOLING_FLATTEN: Pooling.ValueType  # 4
 """The maps as one vector, [channels * height * width]."""
 Global___Pooling: _TypeAlias = Pooling  # noqa: Y015
 
+class _Removal:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RemovalEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Removal.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REMOVAL_UNSPECIFIED: _Removal.ValueType  # 0
+    """Never sent."""
+    REMOVAL_IDENTITY: _Removal.ValueType  # 1
+    """What the layer takes, which has the shape of what it gives."""
+    REMOVAL_ZEROS: _Removal.ValueType  # 2
+    """Zeros, as what it takes has another shape."""
+
+class Removal(_Removal, metaclass=_RemovalEnumTypeWrapper):
+    """What goes on in the place of a layer that was removed."""
+
+REMOVAL_UNSPECIFIED: Removal.ValueType  # 0
+"""Never sent."""
+REMOVAL_IDENTITY: Removal.ValueType  # 1
+"""What the layer takes, which has the shape of what it gives."""
+REMOVAL_ZEROS: Removal.ValueType  # 2
+"""Zeros, as what it takes has another shape."""
+Global___Removal: _TypeAlias = Removal  # noqa: Y015
+
 @_typing.final
 class LayerSelection(_message.Message):
     """One layer to read."""
@@ -93,6 +117,32 @@ class LayerSelection(_message.Message):
 Global___LayerSelection: _TypeAlias = LayerSelection  # noqa: Y015
 
 @_typing.final
+class RemovedLayer(_message.Message):
+    """A layer that the network ran without."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAYER_FIELD_NUMBER: _builtins.int
+    REMOVAL_FIELD_NUMBER: _builtins.int
+    layer: _builtins.str
+    """Name of the layer, with aliases resolved."""
+    removal: Global___Removal.ValueType
+    """What went on in its place."""
+    def __init__(
+        self,
+        *,
+        layer: _builtins.str = ...,
+        removal: Global___Removal.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["layer", b"layer", "removal", b"removal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemovedLayer: _TypeAlias = RemovedLayer  # noqa: Y015
+
+@_typing.final
 class ExtractFeaturesRequest(_message.Message):
     """Images and the layers to read."""
 
@@ -101,6 +151,7 @@ class ExtractFeaturesRequest(_message.Message):
     NETWORK_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
     LAYERS_FIELD_NUMBER: _builtins.int
+    REMOVED_LAYERS_FIELD_NUMBER: _builtins.int
     network: _builtins.str
     """A served network, as "name" or "name@version"; empty for the server's default."""
     @_builtins.property
@@ -111,16 +162,25 @@ class ExtractFeaturesRequest(_message.Message):
     def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___LayerSelection]:
         """The layers."""
 
+    @_builtins.property
+    def removed_layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Layers that the network runs without, as GetNetwork lists them, or blocks of these ("layer1.0"), each
+        once; they must take one tensor and give one. What they take goes on unchanged where it has the shape of
+        what they give, and zeros else. Read, a removed layer gives what goes on in its place. Zeiler & Fergus
+        2013, arXiv:1311.2901, table 3, without training again.
+        """
+
     def __init__(
         self,
         *,
         network: _builtins.str = ...,
         images: _abc.Iterable[_image_pb2.Image] | None = ...,
         layers: _abc.Iterable[Global___LayerSelection] | None = ...,
+        removed_layers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "layers", b"layers", "network", b"network"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "layers", b"layers", "network", b"network", "removed_layers", b"removed_layers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -134,6 +194,7 @@ class ExtractFeaturesResponse(_message.Message):
 
     RESULTS_FIELD_NUMBER: _builtins.int
     RECEIPT_FIELD_NUMBER: _builtins.int
+    REMOVED_LAYERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExtractFeaturesResult]:
         """As many as images were sent."""
@@ -142,15 +203,20 @@ class ExtractFeaturesResponse(_message.Message):
     def receipt(self) -> _receipt_pb2.Receipt:
         """How the answer came about."""
 
+    @_builtins.property
+    def removed_layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___RemovedLayer]:
+        """What became of each removed layer, in the order of the request."""
+
     def __init__(
         self,
         *,
         results: _abc.Iterable[Global___ExtractFeaturesResult] | None = ...,
         receipt: _receipt_pb2.Receipt | None = ...,
+        removed_layers: _abc.Iterable[Global___RemovedLayer] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "removed_layers", b"removed_layers", "results", b"results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from convlens.contract import ErrorReason, Failure, with_defaults
 from convlens.v1 import feature_pb2, tensor_pb2
 from convlens.v1.receipt_pb2 import Cost
-from convlens.workers.anatomy import Reading, Tap, Unsteady
+from convlens.workers.anatomy import Reading, Removal, Tap, Unsteady
 from convlens.workers.jobs import Ticket
 from convlens.workers.network import ServedNetwork
 from convlens.workers.passes import ROWS, ImageJob, Passes
@@ -40,12 +40,15 @@ def extractor(network: ServedNetwork, executor: ThreadPoolExecutor) -> Passes:
 
 
 def extract(
-    network: ServedNetwork, selected: Sequence[Selected], pixels: Tensor
+    network: ServedNetwork,
+    selected: Sequence[Selected],
+    pixels: Tensor,
+    removed: Sequence[Removal] = (),
 ) -> Iterator[list[Code]]:
     """The codes of each row of pixels [n, channels, height, width], without their first dimension.
 
-    One forward pass that stops after the deepest layer. Each layer is reduced as soon as it is
-    there, so that whole maps are kept only where they are asked for.
+    One forward pass, without the layers `removed`, that stops after the deepest layer. Each layer
+    is reduced as soon as it is there, so that whole maps are kept only where they are asked for.
     """
     found: dict[int, Code] = {}
 
@@ -61,7 +64,8 @@ def extract(
         calls.setdefault(layer.call, []).append(index)
     taps = {call: tap(asked) for call, asked in calls.items()}
     with torch.inference_mode():
-        Reading(network.trace, taps).run(network.module, network.place(pixels))
+        reading = Reading(network.trace, taps, removed=removed)
+        reading.run(network.module, network.place(pixels))
     for row in range(len(pixels)):
         yield [found[index].of(row) for index in range(len(selected))]
 
@@ -76,16 +80,17 @@ class FeatureJob(ImageJob[list[Code]]):
         )
         self._request.network = f"{network.facts.name}@{network.facts.version}"
         self.selected = tuple(layers.select(layer) for layer in self._request.layers)
+        self.removed = layers.remove(self._request.removed_layers)
         images = self._request.images
-        _check_size(self.selected, len(images), ticket.job.max_response_bytes)
+        _check_size(self.selected, self.removed, len(images), ticket.job.max_response_bytes)
         kept = sum(layer.bytes() for layer in self.selected)
         rows = max(1, min(ROWS, PASS_BYTES // max(1, kept)))
-        super().__init__(ticket, images, key=self.selected, rows=rows)
+        super().__init__(ticket, images, key=(self.selected, frozenset(self.removed)), rows=rows)
 
     def compute(self, pixels: Tensor) -> Iterable[list[Code]]:
         """The codes of each row; raises Failure where the network went another way for one."""
         try:
-            return list(extract(self._network, self.selected, pixels))
+            return list(extract(self._network, self.selected, pixels, self.removed))
         except Unsteady as error:
             reason = ErrorReason.ERROR_REASON_LAYER_NOT_APPLICABLE
             network, layer = self._request.network, repr(self.selected[0].name)
@@ -96,11 +101,14 @@ class FeatureJob(ImageJob[list[Code]]):
         answered = sum(not isinstance(outcome, Failure) for outcome in outcomes)
         request = self._request
         parameters = feature_pb2.ExtractFeaturesRequest(
-            network=request.network, layers=request.layers
+            network=request.network,
+            layers=request.layers,
+            removed_layers=request.removed_layers,
         )
         response = feature_pb2.ExtractFeaturesResponse(
             results=map(self._result, outcomes),
             receipt=receipt(self._network, request, parameters, Cost(forward_passes=answered)),
+            removed_layers=map(_removed, self.removed),
         )
         return response.SerializeToString()
 
@@ -118,6 +126,11 @@ class FeatureJob(ImageJob[list[Code]]):
         return feature_pb2.ExtractFeaturesResult(features=feature_pb2.Features(codes=codes))
 
 
+def _removed(each: Removal) -> feature_pb2.RemovedLayer:
+    how = feature_pb2.REMOVAL_IDENTITY if each.identity else feature_pb2.REMOVAL_ZEROS
+    return feature_pb2.RemovedLayer(layer=each.layer, removal=how)
+
+
 def _tensor(values: Tensor) -> tensor_pb2.Tensor:
     return tensor_pb2.Tensor(
         dtype=TYPES[values.dtype],
@@ -126,10 +139,13 @@ def _tensor(values: Tensor) -> tensor_pb2.Tensor:
     )
 
 
-def _check_size(selected: Sequence[Selected], images: int, limit: int) -> None:
+def _check_size(
+    selected: Sequence[Selected], removed: Sequence[Removal], images: int, limit: int
+) -> None:
     """Raises Failure RESPONSE_TOO_LARGE where the codes could not be sent."""
     extra = sum(_frame(layer) for layer in selected)
-    fixed = RECEIPT_BYTES + sum(2 * len(layer.name) + 16 for layer in selected)
+    names = [*(layer.name for layer in selected), *(each.layer for each in removed)]
+    fixed = RECEIPT_BYTES + sum(2 * len(name) + 16 for name in names)
 
     def size(count: int, pooling: int | None = None, half: bool | None = None) -> int:
         codes = extra + sum(layer.bytes(pooling, half) for layer in selected)

@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from convlens.contract import ErrorReason, Failure
+from convlens.contract.validation import Violation, invalid
 from convlens.v1 import feature_pb2, tensor_pb2
-from convlens.workers.anatomy import INPUT, Node, Trace, Value
+from convlens.workers.anatomy import INPUT, Node, Removal, Trace, Value, removal
 from convlens.workers.anatomy.fields import Map, maps
 from convlens.workers.mistakes import nearest
 from convlens.workers.network import ServedNetwork
@@ -121,6 +122,28 @@ class Layers:
                 name, f"its output {shape} {what}; ask for POOLING_NONE or POOLING_FLATTEN"
             )
         return selected
+
+    def remove(self, layers: Sequence[str]) -> tuple[Removal, ...]:
+        """How a pass goes on without each of the layers.
+
+        Raises Failure LAYER_NOT_FOUND with the nearest names, LAYER_NOT_APPLICABLE, and
+        INVALID_REQUEST where one is named twice.
+        """
+        removed = tuple(self._without(self.node(layer).name) for layer in layers)
+        places: dict[str, int] = {}
+        for place, each in enumerate(removed):
+            if (first := places.setdefault(each.layer, place)) != place:
+                words = f"is {each.layer!r}, as removed_layers[{first}] is; name each layer once"
+                field = f"removed_layers[{place}]"
+                raise invalid([Violation(field=field, description=words)])
+        return removed
+
+    def _without(self, name: str) -> Removal:
+        try:
+            return removal(self._trace, name)
+        except ValueError as error:
+            words = f"it {error}, and only what takes one tensor and gives one can be removed"
+            raise self.unfit(name, words) from None
 
     def node(self, layer: str) -> Node:
         """What a request means by the name of a layer, whether its output can be read or not.

@@ -69,6 +69,7 @@ if TYPE_CHECKING:
         LayerCode,
         LayerSelection,
         Pooling,
+        Removal,
         features_table,
     )
     from convlens.client._images import ArrayLike, Geometry, ImageInput
@@ -184,6 +185,7 @@ __all__ = [
     "Receipt",
     "ReceptiveField",
     "Region",
+    "Removal",
     "RobustnessDone",
     "RobustnessEvent",
     "RobustnessItem",

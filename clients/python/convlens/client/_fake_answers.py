@@ -58,7 +58,10 @@ def _classify(
 def _extract_features(
     request: feature_pb2.ExtractFeaturesRequest,
 ) -> feature_pb2.ExtractFeaturesResponse:
-    """The numbers 0 to 3 at every layer, whatever is done to it; that is LAYER for the aliases."""
+    """The numbers 0 to 3 at every layer, whatever is done to it; that is LAYER for the aliases.
+
+    What is removed changes nothing, and what it takes goes on.
+    """
     check_network(request.network)
     numbers = np.arange(4)
     codes: list[feature_pb2.LayerCode] = []
@@ -87,7 +90,11 @@ def _extract_features(
         result(features=answer) if has_pixels(image) else result(error=EMPTY)
         for image in request.images
     ]
-    return feature_pb2.ExtractFeaturesResponse(results=results)
+    identity = feature_pb2.REMOVAL_IDENTITY
+    removed = [
+        feature_pb2.RemovedLayer(layer=layer, removal=identity) for layer in request.removed_layers
+    ]
+    return feature_pb2.ExtractFeaturesResponse(results=results, removed_layers=removed)
 
 
 _CODE_TYPES = {tensor_pb2.DATA_TYPE_FLOAT32: "<f4", tensor_pb2.DATA_TYPE_FLOAT16: "<f2"}

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from convlens.client._errors import ConvLensError, Internal, InvalidRequest
 from convlens.client._results import Receipt, receipt_of
 from convlens.client._tensors import ARRAYS, array_of
-from convlens.v1 import feature_pb2, receipt_pb2, tensor_pb2
+from convlens.v1 import feature_pb2, tensor_pb2
 
 Pooling: TypeAlias = Literal["none", "avg", "max", "flatten"]
 CodeType: TypeAlias = Literal["float32", "float16"]
+Removal: TypeAlias = Literal["identity", "zeros"]
 POOLINGS = {
     "none": feature_pb2.POOLING_NONE,
     "avg": feature_pb2.POOLING_AVG,
@@ -24,6 +25,10 @@ POOLINGS = {
 CODE_TYPES = {
     "float32": tensor_pb2.DATA_TYPE_FLOAT32,
     "float16": tensor_pb2.DATA_TYPE_FLOAT16,
+}
+REMOVALS: dict[feature_pb2.Removal.ValueType, Removal] = {
+    feature_pb2.REMOVAL_IDENTITY: "identity",
+    feature_pb2.REMOVAL_ZEROS: "zeros",
 }
 CODES = {kind: array for kind, array in ARRAYS.items() if kind != tensor_pb2.DATA_TYPE_UINT8}
 
@@ -65,11 +70,15 @@ class Features:
     `features["layer4"]` is the array of the layer that was selected under this name, and
     `features[0]` that of the first one. A name that was not selected is looked for among those
     that aliases stand for.
+
+    `removed` are the layers that the network ran without, and what went on in the place of each:
+    what it takes ("identity"), or "zeros" where that has another shape.
     """
 
     codes: tuple[LayerCode, ...]
     selected: tuple[str, ...]
     receipt: Receipt = field(repr=False)
+    removed: Mapping[str, Removal] = field(default_factory=dict[str, Removal])
 
     def __getitem__(self, key: str | SupportsIndex) -> NDArray[Any]:
         if not isinstance(key, str):
@@ -114,15 +123,23 @@ def selections_of(
     return [_selection(layer, pooling, dtype, l2_normalize) for layer in _listed(layers)]
 
 
-def _listed(layers: object) -> Iterable[object]:
+def removed_of(layers: str | Sequence[str]) -> list[str]:
+    """The names of the layers to remove; raises InvalidRequest where one is none."""
+    names = _listed(layers, "removed_layers", "a name, or a list of names")
+    return [_name(name) for name in names]
+
+
+def _listed(
+    layers: object,
+    what: str = "layers",
+    kinds: str = "a name, a LayerSelection, or a list of those",
+) -> Iterable[object]:
     if isinstance(layers, str | LayerSelection):
         return [layers]
     # Both can be gone through, and give what nobody meant.
     if isinstance(layers, bytes | Mapping) or not isinstance(layers, Iterable):
         kind = type(cast(object, layers)).__name__
-        raise InvalidRequest(
-            f"layers is a {kind}; it must be a name, a LayerSelection, or a list of those."
-        )
+        raise InvalidRequest(f"{what} is a {kind}; it must be {kinds}.")
     return cast(Iterable[object], layers)
 
 
@@ -166,9 +183,12 @@ def _truth(name: str, value: object) -> bool:
 
 
 def features(
-    message: feature_pb2.Features, receipt: receipt_pb2.Receipt, selected: tuple[str, ...]
+    message: feature_pb2.Features,
+    response: feature_pb2.ExtractFeaturesResponse,
+    selected: tuple[str, ...],
+    removed: int,
 ) -> Features:
-    """One image's codes, with the receipt of the call that brought them."""
+    """One image's codes, from the response that brought them; it is without `removed` layers."""
     codes = tuple(
         LayerCode(
             code.layer,
@@ -179,7 +199,17 @@ def features(
     )
     if len(codes) != len(selected):
         raise Internal(f"The server answered {len(codes)} of {len(selected)} layers.")
-    return Features(codes, selected, receipt_of(receipt))
+    gone = {each.layer: _removal(each.removal) for each in response.removed_layers}
+    if len(gone) != removed:
+        # A server that is older than the field does not see it, and removes nothing.
+        raise Internal(f"The server removed {len(gone)} of {removed} layers; it may be an old one.")
+    return Features(codes, selected, receipt_of(response.receipt), gone)
+
+
+def _removal(number: feature_pb2.Removal.ValueType) -> Removal:
+    if number not in REMOVALS:
+        raise Internal(f"The server removed a layer in a way that has the number {number}.")
+    return REMOVALS[number]
 
 
 def features_table(

@@ -6,6 +6,7 @@ of some of them from a later pass.
 
 from convlens.workers.anatomy.describe import describe
 from convlens.workers.anatomy.reading import Reading, Tap, Unsteady, is_steady, read
+from convlens.workers.anatomy.removal import Removal, removal
 from convlens.workers.anatomy.trace import trace
 from convlens.workers.anatomy.values import INPUT, Call, Node, Trace, Value
 
@@ -14,6 +15,7 @@ __all__ = [
     "Call",
     "Node",
     "Reading",
+    "Removal",
     "Tap",
     "Trace",
     "Unsteady",
@@ -21,5 +23,6 @@ __all__ = [
     "describe",
     "is_steady",
     "read",
+    "removal",
     "trace",
 ]

@@ -34,6 +34,8 @@ class Span:
     stop: int = 0
     call: int | None = None
     obstacle: str = ""
+    entry: tuple[int, int] | None = None
+    bound: str = ""
 
 
 class Naming:
@@ -86,6 +88,8 @@ class Naming:
                 span.call,
                 span.obstacle,
                 self._parameters(span, trained),
+                span.entry,
+                span.bound,
             )
             for name, span in zip(names, self.spans, strict=True)
         }
@@ -98,18 +102,21 @@ class Naming:
             kind = type(module).__name__
             self._open.append(Span(None if hidden else path, kind, is_leaf(module), start))
 
-        def leave(_: nn.Module, __: object, output: Any) -> None:
+        def leave(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             self._name_calls()
             span = self._open.pop()
             span.stop = self._recorder.count
             span.call, span.obstacle = self._found(output)
+            span.entry, span.bound = self._bounds(span, (args, kwargs), output)
             if span.path == "":
                 self.result = span
             elif span.path is not None:
                 self.spans.append(span)
 
-        self._hooks.callback(module.register_forward_pre_hook(enter).remove)
-        self._hooks.callback(module.register_forward_hook(leave).remove)
+        before = module.register_forward_pre_hook(enter)
+        after = module.register_forward_hook(leave, with_kwargs=True)
+        self._hooks.callback(before.remove)
+        self._hooks.callback(after.remove)
 
     def _name_calls(self) -> None:
         """Names the calls since the last look by the innermost module that is open."""
@@ -138,6 +145,23 @@ class Naming:
         if record.function == SETITEM:
             return None, "returns a tensor that was assigned to"
         return source, ""
+
+    def _bounds(self, span: Span, given: Any, output: Any) -> tuple[tuple[int, int] | None, str]:
+        """Where a module begins to use what it takes, or why nothing can stand in for it."""
+        if span.call is None:
+            return None, span.obstacle
+        if span.call < span.start:
+            return None, "computes nothing"
+        if self._recorder.gave(output) != span.call:
+            return None, "returns a tensor of which another view was written to"
+        taken = {id(tensor) for tensor in leaves(Tensor, given)}
+        if len(taken) != 1:
+            return None, "takes several tensors" if taken else "takes no tensor"
+        for record in self._recorder.records[span.start : span.stop]:
+            for place, tensor in enumerate(record.taken):
+                if tensor in taken:
+                    return (record.index, place), ""
+        return None, "does not use what it takes"
 
     def _parameters(self, span: Span, trained: frozenset[str]) -> tuple[str, ...]:
         records = self._recorder.records[span.start : span.stop]

@@ -9,6 +9,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from convlens.workers.anatomy.names import gives_tensors, plain_name
+from convlens.workers.anatomy.removal import Detour, Removal
 from convlens.workers.anatomy.values import Call, Trace
 
 Tap = Callable[[Tensor], None]
@@ -28,6 +29,8 @@ class Reading(TorchFunctionMode):
 
     `edges` has, after the pass, where a gradient reaches the outputs of the calls `watched`: it is
     that of the output itself, also where a later call overwrites it.
+
+    The pass goes on without the layers `removed`; their outputs are handed over as they go on.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Reading(TorchFunctionMode):
         *,
         watched: Collection[int] = (),
         stop: bool = True,
+        removed: Sequence[Removal] = (),
     ) -> None:
         super().__init__()
         self.edges: dict[int, GradientEdge] = {}
@@ -47,6 +51,7 @@ class Reading(TorchFunctionMode):
         self._end = self._last if stop else len(trace.calls)
         self._stop = stop
         self._count = 0
+        self._detour = Detour(trace, removed) if removed else None
 
     def run(self, module: nn.Module, pixels: Tensor) -> Tensor | None:
         """Runs the module; gives its output, or None where the pass was stopped before it.
@@ -72,6 +77,8 @@ class Reading(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
+        if self._detour:
+            args, kwargs = self._detour.taking(self._count, func, args, kwargs)
         out = func(*args, **kwargs) if kwargs else func(*args)
         if gives_tensors(func, out):
             index = self._count
@@ -82,6 +89,8 @@ class Reading(TorchFunctionMode):
                     f"call {index} of this forward pass is {plain_name(func)}; when the network "
                     f"was traced, it was {known}"
                 )
+            if self._detour:
+                out = self._detour.giving(index, out, args, kwargs or {})
             if index in self._watched:
                 self.edges[index] = get_gradient_edge(out)
             if index in self._taps:

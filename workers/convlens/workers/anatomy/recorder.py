@@ -26,13 +26,17 @@ _KERNELS = ("torch._meta_registrations", "torch._refs", "torch._decomp", "torch.
 
 @dataclass(slots=True)
 class Record:
-    """A call as it was made; the Values in it have the shapes of the batch that ran."""
+    """A call as it was made; the Values in it have the shapes of the batch that ran.
+
+    `taken` are the identities of the operands.
+    """
 
     index: int
     function: str
     args: tuple[object, ...]
     kwargs: Mapping[str, object]
     operands: tuple[Value, ...]
+    taken: tuple[int, ...] = ()
     outputs: tuple[Value, ...] = ()
     plural: bool = False
     overwritten: int | None = None
@@ -73,6 +77,10 @@ class Recorder(TorchFunctionMode):
             return made
         return max(memory.written, INPUT if made is None else made)
 
+    def gave(self, tensor: Tensor) -> int | None:
+        """The last call that gave this very tensor, and not another one of the same memory."""
+        return self._made.get(id(tensor), (tensor, None))[1]
+
     def __torch_function__(
         self,
         func: Callable[..., Any],
@@ -107,7 +115,8 @@ class Recorder(TorchFunctionMode):
     ) -> Record:
         taken, named = mapped(self._described, (args, kwargs))
         operands = tuple(leaves(Value, (taken, named)))
-        return Record(self.count, plain_name(func), taken, named, operands)
+        identities = tuple(map(id, leaves(Tensor, (args, kwargs))))
+        return Record(self.count, plain_name(func), taken, named, operands, identities)
 
     def _add(self, record: Record, given: object, taken: list[Tensor], *, written: bool) -> None:
         self.records.append(record)

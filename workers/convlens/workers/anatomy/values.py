@@ -90,6 +90,10 @@ class Node:
     cannot be read; `obstacle` says why, as the end of a sentence: "returns a tuple". A `leaf` is
     not looked into; other modules contain nodes of their own. `parameters` are the names of those
     that it uses.
+
+    `entry` is the call, and the place among its operands, where the only tensor that a module takes
+    is used first; `bound` says why nothing can stand in for a module, where so, as the end of a
+    sentence. Both are empty for a functional call.
     """
 
     name: str
@@ -99,6 +103,8 @@ class Node:
     call: int | None
     obstacle: str
     parameters: tuple[str, ...]
+    entry: tuple[int, int] | None = None
+    bound: str = ""
 
 
 @dataclass(frozen=True, slots=True)

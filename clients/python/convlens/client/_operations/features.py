@@ -13,6 +13,7 @@ from convlens.client._features import (
     LayerSelection,
     Pooling,
     features,
+    removed_of,
     selections_of,
 )
 from convlens.client._images import Geometry, ImageInput
@@ -33,6 +34,7 @@ def extract_features(
     pooling: Pooling | None = None,
     dtype: CodeType | None = None,
     l2_normalize: bool = False,
+    removed_layers: str | Sequence[str] = (),
     network: str = "",
     geometry: Geometry = "network",
     timeout: float | None = None,
@@ -46,6 +48,7 @@ def extract_features(
     pooling: Pooling | None = None,
     dtype: CodeType | None = None,
     l2_normalize: bool = False,
+    removed_layers: str | Sequence[str] = (),
     network: str = "",
     geometry: Geometry = "network",
     on_error: Literal["raise"] = "raise",
@@ -60,6 +63,7 @@ def extract_features(
     pooling: Pooling | None = None,
     dtype: CodeType | None = None,
     l2_normalize: bool = False,
+    removed_layers: str | Sequence[str] = (),
     network: str = "",
     geometry: Geometry = "network",
     on_error: Literal["return"],
@@ -73,6 +77,7 @@ def extract_features(
     pooling: Pooling | None = None,
     dtype: CodeType | None = None,
     l2_normalize: bool = False,
+    removed_layers: str | Sequence[str] = (),
     network: str = "",
     geometry: Geometry = "network",
     on_error: OnError = "raise",
@@ -83,13 +88,18 @@ def extract_features(
     `layers` is a name ("features.10", "cnn-code", "logits"; `network` lists them), a
     LayerSelection, or a list of those; `pooling`, `dtype` and `l2_normalize` go for all that do not
     say it themselves, and mean what LayerSelection says. The network computes no further than the
-    deepest of them. The other parameters are those of `classify`. Raises NotFound where the network
-    has no such layer, FailedPrecondition where the layer cannot be read so, InvalidRequest where
-    the answer would be larger than a message may be.
+    deepest of them. It runs without `removed_layers`, names of layers or of blocks of them: what
+    they take goes on in their place where it has the shape of what they give, zeros else, and
+    `Features.removed` says which. The other parameters are those of `classify`. Raises NotFound
+    where the network has no such layer, FailedPrecondition where the layer cannot be read or
+    removed so, InvalidRequest where the answer would be larger than a message may be, or a layer is
+    to be removed twice.
     """
     selections = selections_of(layers, pooling, dtype, l2_normalize)
-    call = _extraction(selections).call
-    return call(settings, images, geometry, on_error, timeout, network=network, layers=selections)
+    gone = removed_of(removed_layers)
+    asked = {"network": network, "layers": selections, "removed_layers": gone}
+    call = _extraction(selections, gone).call
+    return call(settings, images, geometry, on_error, timeout, **asked)
 
 
 @overload
@@ -100,6 +110,7 @@ def extract_features_stream(
     pooling: Pooling | None = None,
     dtype: CodeType | None = None,
     l2_normalize: bool = False,
+    removed_layers: str | Sequence[str] = (),
     network: str = "",
     geometry: Geometry = "network",
     on_error: Literal["raise"] = "raise",
@@ -114,6 +125,7 @@ def extract_features_stream(
     pooling: Pooling | None = None,
     dtype: CodeType | None = None,
     l2_normalize: bool = False,
+    removed_layers: str | Sequence[str] = (),
     network: str = "",
     geometry: Geometry = "network",
     on_error: Literal["return"],
@@ -127,6 +139,7 @@ def extract_features_stream(
     pooling: Pooling | None = None,
     dtype: CodeType | None = None,
     l2_normalize: bool = False,
+    removed_layers: str | Sequence[str] = (),
     network: str = "",
     geometry: Geometry = "network",
     on_error: OnError = "raise",
@@ -135,20 +148,22 @@ def extract_features_stream(
 ) -> Stream[ImageInput, Any]:
     """Gives the codes of any number of pictures, in their order and in constant memory.
 
-    `layers` and what is done to them are as in `extract_features`; the stream behaves like
-    `classify_stream`.
+    `layers`, what is done to them and `removed_layers` are as in `extract_features`; the stream
+    behaves like `classify_stream`.
     """
     selections = selections_of(layers, pooling, dtype, l2_normalize)
-    stream = _extraction(selections).stream
-    return stream(
-        settings, geometry, on_error, in_flight, timeout, network=network, layers=selections
-    )
+    gone = removed_of(removed_layers)
+    asked = {"network": network, "layers": selections, "removed_layers": gone}
+    stream = _extraction(selections, gone).stream
+    return stream(settings, geometry, on_error, in_flight, timeout, **asked)
 
 
-def _extraction(selections: Sequence[feature_pb2.LayerSelection]) -> PerImage[Features]:
+def _extraction(
+    selections: Sequence[feature_pb2.LayerSelection], removed: Sequence[str]
+) -> PerImage[Features]:
     selected = tuple(selection.layer for selection in selections)
     return PerImage(
         SERVICE,
         "ExtractFeatures",
-        lambda message, response, _: features(message, response.receipt, selected),
+        lambda message, response, _: features(message, response, selected, len(removed)),
     )

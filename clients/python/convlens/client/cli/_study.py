@@ -11,6 +11,7 @@ STUDIES = {
     "evolution": "Show how units and filters changed over a training.",
     "health": "Look for dead units, noise in the filters, wrong gradients.",
     "invariance": "Show what moving, enlarging and turning pictures changes.",
+    "removal": "Measure what a network loses without its layers.",
     "top-patches": "Show what excites the maps of a layer most.",
     "variations": "Show what codes vary with: position, pose, colour, class and the rest.",
 }
@@ -50,6 +51,7 @@ def study() -> None:
       convlens study evolution photos/ --networks ep1,ep9,ep90 --layer layer3 --out evolution
       convlens study health photos/ --out health
       convlens study invariance photos/ --layers features.2,cnn-code --out invariance
+      convlens study removal photos/ --out removal
       convlens study top-patches photos/ --layer layer3 --out patches
       convlens study variations drawn/ --layers features.2,cnn-code --out variations
 

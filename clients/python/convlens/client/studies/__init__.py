@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from convlens.client.studies._gradients import GradientCheck
     from convlens.client.studies._health import HealthStudy, health
     from convlens.client.studies._invariance import Curves, Invariance, invariance
+    from convlens.client.studies._removal import RemovalStudy, Without, removal
     from convlens.client.studies._study import Facts, Skipped, Study
     from convlens.client.studies._top_patches import Patch, TopPatches, top_patches
     from convlens.client.studies._transforms import Change
@@ -37,13 +38,16 @@ __all__ = [
     "Part",
     "Parts",
     "Patch",
+    "RemovalStudy",
     "Skipped",
     "Study",
     "TopPatches",
     "Variations",
+    "Without",
     "evolution",
     "health",
     "invariance",
+    "removal",
     "top_patches",
     "variations",
 ]
@@ -57,6 +61,7 @@ HOMES = (
     "_gradients",
     "_health",
     "_invariance",
+    "_removal",
     "_study",
     "_top_patches",
     "_transforms",
