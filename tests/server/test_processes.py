@@ -212,6 +212,9 @@ def test_only_processes_that_share_their_networks(engine: str) -> None:
     [
         (["--health-listen", "127.0.0.1:50051"], "health_listen: is .*, as listen is"),
         (["--metrics-listen", "127.0.0.1:50051"], "metrics_listen: is .*, as listen is"),
+        (["--health-listen", "0.0.0.0:50051"], "health_listen: is 0.*, and listen 127.0.0.1:50051"),
+        (["--health-listen", "[::]:50051"], "health_listen: is .*, and listen 127.0.0.1:50051"),
+        (["--health-listen", "localhost:50051"], "health_listen: is .*, and listen 127"),
         (["--health-listen", "127.0.0.1:0", "--processes", "2"], "health_listen: must have a port"),
     ],
 )
@@ -219,6 +222,12 @@ def test_no_port_has_two_uses(flags: list[str], words: str) -> None:
     known = ["--engine", "triton", "--listen", "127.0.0.1:50051", *flags]
     with pytest.raises(SettingsError, match=words):
         load_settings(known)
+
+
+def test_two_addresses_of_a_machine_may_have_one_port() -> None:
+    for other in ("10.0.0.5:50051", "[::1]:50051"):
+        settings, _ = load_settings(["--listen", "127.0.0.1:50051", "--health-listen", other])
+        assert settings.health_listen == other
 
 
 def test_each_process_has_its_share() -> None:
