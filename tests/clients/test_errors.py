@@ -10,6 +10,7 @@ import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
+from grpc.aio import Metadata
 from grpc_health.v1.health import HealthServicer
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
@@ -28,7 +29,7 @@ from convlens.client import (
     Violation,
     _errors,
 )
-from convlens.client._errors import CLASSES, from_status
+from convlens.client._errors import CLASSES, Call, from_rpc_error, from_status
 from convlens.client.testing import FakeServer
 from convlens.contract import ErrorReason, Failure
 from convlens.contract.errors import keys_of, reason_name, rule_of
@@ -118,6 +119,18 @@ def test_a_status_without_details_is_said_in_the_words_of_the_catalogue(connect,
         "UNAVAILABLE": ("SERVER_UNREACHABLE", 1.0),
         "UNIMPLEMENTED": ("NOT_IMPLEMENTED", None),
     }
+
+
+def test_a_server_that_says_nothing_is_told_without_the_chain_of_grpc():
+    # As gRPC says it after 20 s, where a socket takes connections and nobody reads from it.
+    said = (
+        "connections to all backends failing; last error: UNKNOWN: ipv4:127.0.0.1:1: "
+        "connection attempt timed out before receiving SETTINGS frame"
+    )
+    error = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, Metadata(), Metadata(), said)
+    found = from_rpc_error(error, Call("127.0.0.1:1", METHOD))
+    assert "it takes connections and says nothing; it may be starting" in found.message
+    assert "UNKNOWN" not in found.message
 
 
 def test_an_rpc_without_a_handler_is_named(connect, aborting):

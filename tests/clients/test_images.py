@@ -94,6 +94,14 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path):
         to_image(path, max_bytes=1000)
 
 
+def test_an_array_that_is_too_large_is_not_copied():
+    # 3 TiB of one byte: a copy would not fit.
+    huge = np.broadcast_to(np.zeros(1, np.uint8), (2**20, 2**20, 3))
+    with pytest.raises(MessageTooLarge, match=rf"has {3 * 2**40} bytes of at most 1000\."):
+        to_image(huge, max_bytes=1000)
+    assert to_image(np.zeros((10, 10, 1), np.float64), max_bytes=400).tensor.data == bytes(400)
+
+
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(ImageFileNotFound, match=r"There is no file '.*cat\.png'"):
         to_image(tmp_path / "cat.png")

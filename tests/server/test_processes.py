@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from prometheus_client.mmap_dict import MmapedDict
 
 from convlens.server.engine import EngineError
+from convlens.server.metrics.shared import SharedMetrics
 from convlens.server.processes.reserve import reserve
 from convlens.server.processes.supervisor import Supervisor
 from convlens.server.settings import Address, SettingsError, load_settings
@@ -120,29 +122,69 @@ async def test_what_keeps_a_process_from_serving_is_said_once(
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_process_that_cannot_be_started_now_is_started_later(
-    triton: Holding, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refused(*_: object, **__: object) -> Any:
-        left.pop()
-        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-
-    left, folder, others = [1, 2], Folder(), children(os.getpid())
+@asynccontextmanager
+async def supervised(triton: Holding) -> AsyncGenerator[Supervisor]:
+    """Who looks after processes in front of a Triton, of which none is started yet."""
+    folder = Folder()
     flags = ["--engine", "triton", "--triton-url", triton.address, "--listen", "127.0.0.1:0"]
     settings, _ = load_settings([*flags, "--metrics-listen", "off"])
     supervisor = Supervisor(settings, folder)
     try:
+        yield supervisor
+    finally:
+        await supervisor.end()
+        folder.clear()
+
+
+def refused(*_: object, **__: object) -> Any:
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+async def test_a_process_that_cannot_be_started_now_is_started_later(
+    triton: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused_twice(*_: object, **__: object) -> Any:
+        left.pop()
+        refused()
+
+    left, others = [1, 2], children(os.getpid())
+    async with supervised(triton) as supervisor:
         assert await supervisor.start(0)
         with monkeypatch.context() as scarce:
-            scarce.setattr("asyncio.create_subprocess_exec", refused)
+            scarce.setattr("asyncio.create_subprocess_exec", refused_twice)
             [process] = children(os.getpid()) - others
             os.kill(process, signal.SIGKILL)
             await until(lambda: not left)
         await until(lambda: children(os.getpid()) - {process, *others})
         assert "Resource temporarily unavailable" in supervisor.trouble
-    finally:
         assert await supervisor.end()
-        folder.clear()
+
+
+async def test_what_keeps_one_process_from_serving_is_not_forgotten_for_another(
+    triton: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with supervised(triton) as supervisor:
+        with monkeypatch.context() as scarce:
+            scarce.setattr("asyncio.create_subprocess_exec", refused)
+            assert not await supervisor.start(0)
+        assert await supervisor.start(1)
+        assert "Resource temporarily unavailable" in supervisor.trouble
+
+
+async def test_a_process_whose_metrics_cannot_be_merged_is_started_again(
+    triton: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    others = children(os.getpid())
+    async with supervised(triton) as supervisor:
+        assert await supervisor.start(0)
+        monkeypatch.setattr(SharedMetrics, "forget", full)
+        [process] = children(os.getpid()) - others
+        os.kill(process, signal.SIGKILL)
+        await until(lambda: children(os.getpid()) - {process, *others})
+        assert await supervisor.end()
 
 
 def test_a_port_is_not_shared_with_strangers() -> None:
@@ -170,6 +212,9 @@ def test_only_processes_that_share_their_networks(engine: str) -> None:
     [
         (["--health-listen", "127.0.0.1:50051"], "health_listen: is .*, as listen is"),
         (["--metrics-listen", "127.0.0.1:50051"], "metrics_listen: is .*, as listen is"),
+        (["--health-listen", "0.0.0.0:50051"], "health_listen: is 0.*, and listen 127.0.0.1:50051"),
+        (["--health-listen", "[::]:50051"], "health_listen: is .*, and listen 127.0.0.1:50051"),
+        (["--health-listen", "localhost:50051"], "health_listen: is .*, and listen 127"),
         (["--health-listen", "127.0.0.1:0", "--processes", "2"], "health_listen: must have a port"),
     ],
 )
@@ -177,6 +222,12 @@ def test_no_port_has_two_uses(flags: list[str], words: str) -> None:
     known = ["--engine", "triton", "--listen", "127.0.0.1:50051", *flags]
     with pytest.raises(SettingsError, match=words):
         load_settings(known)
+
+
+def test_two_addresses_of_a_machine_may_have_one_port() -> None:
+    for other in ("10.0.0.5:50051", "[::1]:50051"):
+        settings, _ = load_settings(["--listen", "127.0.0.1:50051", "--health-listen", other])
+        assert settings.health_listen == other
 
 
 def test_each_process_has_its_share() -> None:

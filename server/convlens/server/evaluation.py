@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import dataclass, replace
 
 from convlens.contract import ErrorReason, Failure, check, with_defaults
@@ -93,14 +93,15 @@ class Evaluator:
             reader = spawn(evaluation.read(taken, spawn))
             spawn(evaluation.tell_the_time())
             images = 0
-            while not isinstance(event := await evaluation.events.get(), End | Late):
-                if isinstance(event, Finished):
-                    images += 1
-                    evaluation.room.leave(event.size)
-                if not plan.estimate_only:
-                    yield self._told(call, event, curve)
-            if isinstance(event, End):
-                await reader
+            with closing(evaluation.room) as room:
+                while not isinstance(event := await evaluation.events.get(), End | Late):
+                    if isinstance(event, Finished):
+                        images += 1
+                        room.leave(event.size)
+                    if not plan.estimate_only:
+                        yield self._told(call, event, curve)
+                if isinstance(event, End):
+                    await reader
             done = curve.done()
             done.is_partial = isinstance(event, Late)
             if plan.estimate_only:

@@ -27,7 +27,7 @@ from convlens.server.metrics import Metrics, MetricsPort
 from convlens.server.networks import Networks
 from convlens.server.rpc import Implementations, Onion, Streaming
 from convlens.server.settings import Address, Settings, parse_address
-from convlens.server.streams import Stream, StreamLimits
+from convlens.server.streams import Shared, Stream, StreamLimits
 from convlens.server.tracing import open_tracer
 from convlens.v1.classification_pb2 import ClassifyResponse, ClassifyStreamResponse
 from convlens.v1.feature_pb2 import ExtractFeaturesResponse, ExtractFeaturesStreamResponse
@@ -132,7 +132,10 @@ class Gateway:
             raise EngineError(f"default_network: {failure}") from None
         dispatcher = self._dispatcher(networks)
         limits = StreamLimits(
-            settings.stream_window, 2 * settings.max_message_bytes, settings.default_timeout
+            settings.stream_window,
+            2 * settings.max_message_bytes,
+            settings.default_timeout,
+            Shared(settings.of_one_process(settings.max_bytes)),
         )
 
         def stream(path: str, response: type[Message], answer: type[Message]) -> Streaming:

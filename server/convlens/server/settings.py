@@ -3,6 +3,7 @@
 import argparse
 import re
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -48,6 +49,24 @@ class Address(BaseModel):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def overlaps(self, other: "Address") -> bool:
+        """Whether a connection may be meant for both."""
+        if self.port != other.port:
+            return False
+        one, two = _machine_addresses(self.host), _machine_addresses(other.host)
+        return one is None or two is None or bool(one & two)
+
+
+def _machine_addresses(host: str) -> set[str] | None:
+    """What a host stands for; None where that is all there are, or nobody knows."""
+    if host == "localhost":
+        return {"127.0.0.1", "::1"}
+    try:
+        found = ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    return None if found.is_unspecified else {str(found)}
 
 
 def parse_address(text: str) -> Address:
@@ -287,13 +306,16 @@ class Settings(BaseSettings):
     def _check_ports(self) -> None:
         """Refuses two uses of one port, which several processes would share without a word."""
         names = ("listen", "metrics_listen", "health_listen")
-        used: dict[str, str] = {}
+        used: dict[str, Address] = {}
         for name in names:
-            address = getattr(self, name)
-            if address == "off" or parse_address(address).port == 0:
+            text = getattr(self, name)
+            if text == "off" or (address := parse_address(text)).port == 0:
                 continue
-            if (other := used.setdefault(address, name)) != name:
-                raise ValueError(f"{name}: is {address}, as {other} is; give each its own port")
+            for other, taken in used.items():
+                if address.overlaps(taken):
+                    as_other = f"as {other} is" if address == taken else f"and {other} {taken}"
+                    raise ValueError(f"{name}: is {address}, {as_other}; give each its own port")
+            used[name] = address
         if self.processes > 1 and self.health_listen.endswith(":0"):
             raise ValueError(
                 "health_listen: must have a port of its own number with several processes, each "

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -29,27 +29,75 @@ class Spawn(Protocol):
 
 @dataclass(frozen=True)
 class StreamLimits:
-    """Requests in flight on a stream and their bytes; seconds for each to be answered."""
+    """Requests in flight on a stream and their bytes; seconds for each to be answered.
+
+    `shared` are the bytes of all streams of the server's process.
+    """
 
     window: int
     window_bytes: int
     timeout: float
+    shared: "Shared"
+
+
+class Shared:
+    """Bytes that all streams together may have read before their answers have gone out."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+        self._waiting: set[asyncio.Event] = set()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether only those streams may read that have nothing under way."""
+        return self._left < 1
+
+    def take(self, size: int) -> None:
+        """So many bytes more were read; fewer where `size` is below 0."""
+        self._left -= size
+        if size < 0:
+            for changed in self._waiting:
+                changed.set()
+
+    @contextmanager
+    def told(self, changed: asyncio.Event) -> Generator[None]:
+        """Has an event set whenever there is more room, while the block runs."""
+        self._waiting.add(changed)
+        try:
+            yield
+        finally:
+            self._waiting.discard(changed)
 
 
 class Room:
-    """What may still be read of a stream before its answers have gone out."""
+    """What may still be read of a stream before its answers have gone out.
+
+    Closing it lets go of what is under way, for other streams.
+    """
 
     def __init__(self, limits: StreamLimits) -> None:
         self._inside = 0
         self._requests = limits.window
         self._bytes = limits.window_bytes
+        self._held = 0
+        self._shared = limits.shared
         self._changed = asyncio.Event()
 
+    def close(self) -> None:
+        """The stream has ended, however; what still comes of it is no other's affair."""
+        self._shared.take(-self._held)
+        self._shared = Shared(0)
+
     async def wait(self) -> None:
-        """Waits until one more request may be read, whatever its size."""
-        while self._requests < 1 or self._bytes < 1:
-            self._changed.clear()
-            await self._changed.wait()
+        """Waits until one more request may be read, whatever its size.
+
+        Where streams together hold too much, each may have a single one, so that none waits for
+        the callers of others.
+        """
+        with self._shared.told(self._changed):
+            while self._requests < 1 or self._bytes < 1 or (self._inside and self._shared.is_full):
+                self._changed.clear()
+                await self._changed.wait()
 
     async def wait_until_empty(self) -> None:
         """Waits until every answer has gone out."""
@@ -62,12 +110,16 @@ class Room:
         self._inside += 1
         self._requests -= 1
         self._bytes -= size
+        self._held += size
+        self._shared.take(size)
 
     def leave(self, size: int) -> None:
         """Its answer has gone out."""
         self._inside -= 1
         self._requests += 1
         self._bytes += size
+        self._held -= size
+        self._shared.take(-size)
         self._changed.set()
 
 
@@ -100,14 +152,14 @@ class Stream:
     async def run(self, call: Call, requests: AsyncIterator[Any]) -> AsyncGenerator[Message, None]:
         """Yields the responses in the order of the requests."""
         answers: Answers = asyncio.Queue()
-        room = Room(self._limits)
-        async with tasks() as spawn:
-            reader = spawn(self._read(call, requests, answers, room, spawn))
-            while entry := await answers.get():
-                answer, size = entry
-                yield await answer
-                room.leave(size)
-            await reader
+        with closing(Room(self._limits)) as room:
+            async with tasks() as spawn:
+                reader = spawn(self._read(call, requests, answers, room, spawn))
+                while entry := await answers.get():
+                    answer, size = entry
+                    yield await answer
+                    room.leave(size)
+                await reader
 
     async def _read(
         self,

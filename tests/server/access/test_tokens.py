@@ -1,6 +1,7 @@
 """The file of tokens, its mistakes, and the command that makes an entry."""
 
 import hashlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +44,12 @@ WRONG = {
     "no YAML": ("- {name: lab\n- x", ":2: expected ',' or '}', but got"),
     "no text": (b"\xff\xfe\x00", ": no text in UTF-8"),
     "a control character": ("- a\n- \x07", ": no YAML"),
-    "a word": ("- lab\n", ":1: Input should be a valid dictionary"),
+    "a word": ("- lab\n", ":1: must be an entry with name, sha256 and scopes"),
+    "an alias": ("- name: *convlens_secret\n", ":1: found undefined alias"),
+    "a tag": ("- !convlens_secret x\n", ":1: could not determine a constructor for the tag"),
+    "one scope": (GOOD.replace("[classify]", "classify"), ":1: scopes: must be a list of one or"),
+    "a number as hash": (GOOD.replace(A, "12"), ":1: sha256: must be a SHA-256 in 64 small"),
+    "a number as name": (GOOD.replace("lab", "5"), ":1: name: must be 1 to 64 letters, digits"),
     "no hash": ("- name: lab\n  scopes: [admin]", ":1: sha256: Field required"),
     "a token as hash": (
         "- name: lab\n  sha256: convlens_secret\n  scopes: [admin]",
@@ -53,12 +59,12 @@ WRONG = {
         f'- name: lab\n  sha256: "{A}\\n"\n  scopes: [admin]',
         ":2: sha256: must be a SHA-256",
     ),
-    "no hashes": ("- {name: lab, sha256: [], scopes: [admin]}", ":1: sha256: "),
+    "no hashes": ("- {name: lab, sha256: [], scopes: [admin]}", ":1: sha256: must be a SHA-256"),
     "an unknown scope": (
         GOOD + f"- name: b\n  sha256: {B}\n  scopes:\n  - root\n",
         ":5: scopes: Input should be 'classify', ",
     ),
-    "no scopes": (f"- name: b\n  sha256: {B}\n  scopes: []\n", ":3: scopes: "),
+    "no scopes": (f"- name: b\n  sha256: {B}\n  scopes: []\n", ":3: scopes: must be a list of one"),
     "an unknown key": (
         GOOD.replace("}", ", scope: all}"),
         ":1: has a key that is none; they are name, ",
@@ -111,6 +117,7 @@ def test_mistakes_name_the_line_and_the_key_and_never_what_stands_there(
     said = str(caught.value)
     assert said.startswith(f"tokens: {tmp_path}/tokens.yaml{words}")
     assert "convlens_secret" not in said
+    assert not re.search("frozen|tuple|dictionary|instance", said)
     assert len(said.splitlines()) == 1
 
 

@@ -209,15 +209,32 @@ def test_a_micro_batch_has_the_rows_that_memory_holds(
     assert sorted(shapes) == [1, 2, 2, 4]
 
 
-def test_there_is_room_again_when_a_job_has_ended(runner: Runner) -> None:
-    big, small = Asked(endless([]), cost=11), Asked(scored(picture(0)))
-    runner.submit(big)
-    runner.submit(small)
+def has_room(runner: Runner, seconds: float) -> bool:
+    """Whether the runner takes more jobs within a time."""
     waiting = threading.Thread(target=runner.wait_for_room)
     waiting.start()
+    waiting.join(seconds)
+    return not waiting.is_alive()
+
+
+def test_there_is_room_again_when_a_job_has_ended(runner: Runner) -> None:
+    long, small = [Asked(endless([])) for _ in range(11)], Asked(scored(picture(0)))
+    for job in (*long, small):
+        runner.submit(job)
     assert small.wait() == "done"
-    waiting.join(0.05)
-    assert waiting.is_alive(), "12 passes are over the budget of 10"
-    big.left.set()
-    waiting.join(10)
-    assert not waiting.is_alive()
+    assert not has_room(runner, 0.05), "11 passes are over the budget of 10"
+    long[0].left.set()
+    assert has_room(runner, 10)
+    for job in long:
+        job.left.set()
+
+
+def test_a_few_long_jobs_keep_no_others_out(network: ServedNetwork) -> None:
+    with running(network, budget=1000) as runner:
+        long, small = [Asked(endless([]), cost=1000) for _ in range(5)], Asked(scored(picture(0)))
+        for job in (*long, small):
+            runner.submit(job)
+            assert has_room(runner, 10)
+        assert small.wait() == "done"
+        for job in long:
+            job.left.set()

@@ -27,7 +27,8 @@ class PoolConfig(Part):
     queue_size: int = Field(default=256, ge=1, le=100_000)
     # Bytes of requests that may wait; a single larger one is taken when nothing else waits.
     queue_bytes: int = Field(default=512 * 2**20, ge=2**20)
-    # Passes under way above which an analysis pool takes no more jobs; what comes then, waits.
+    # Passes under way above which an analysis pool takes no more jobs; what comes then, waits. Of a
+    # long job a hundredth of the budget counts.
     budget: int = Field(default=100_000, ge=1)
     # Bytes that a micro-batch of an analysis pool may take; 0 for 4 GiB on a CPU, and for 40 % of a
     # GPU's memory.

@@ -219,10 +219,13 @@ CLASSES_OF_REASONS: dict[str, type[ConvLensError]] = {
 }
 
 
-# What gRPC says where two sides cannot agree on TLS, and what it means.
-OF_TLS = {
+# What gRPC says where two sides cannot come together, and what it means.
+MEANINGS = {
     re.compile("CERTIFICATE_VERIFY_FAILED"): "its certificate is of no authority that is trusted",
     re.compile("Hostname Verification"): "its certificate is for another name than this address",
+    re.compile("before receiving SETTINGS frame"): (
+        "it takes connections and says nothing; it may be starting, very busy, or no server of this"
+    ),
     re.compile("WRONG_VERSION_NUMBER"): "it speaks no TLS there",
     re.compile("connections to all backends failing.*Socket closed"): (
         "it hung up at once; it may want TLS, or a certificate of yours"
@@ -341,8 +344,8 @@ def _without_details(code: grpc.StatusCode, text: str, call: Call) -> Status:
 
 
 def _short(text: str) -> str:
-    """The cause in gRPC's chain: "Connection refused (111)", or what of TLS went wrong."""
-    for sign, words in OF_TLS.items():
+    """The cause in gRPC's chain: "Connection refused (111)", or what went wrong."""
+    for sign, words in MEANINGS.items():
         if sign.search(text):
             return words
     match = re.search(r"(?:Failed to connect to remote host|connect): ([^:]*)$", text)

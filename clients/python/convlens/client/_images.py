@@ -110,31 +110,34 @@ def to_image(
     or [height, width, 3]; torch tensors also with the channels first. A PIL image of mode F goes as
     an array does, and so does what a .npy file holds. A vector of floating point, [features], is
     for a network of kind linear. Raises InvalidImage where `source` is no such thing,
-    ImageFileError where its file cannot be read, MessageTooLarge where that has more than
-    `max_bytes`.
+    ImageFileError where its file cannot be read, MessageTooLarge where that or the numbers of an
+    array have more than `max_bytes`.
     """
     if geometry not in GEOMETRIES:
         raise InvalidImage(f"geometry is {geometry!r}; it must be 'network' or 'as_is'.")
     chosen = GEOMETRIES[geometry]
     if isinstance(source, str | os.PathLike):
-        return _of_file(read_file(Path(source), max_bytes), chosen)
+        return _of_file(read_file(Path(source), max_bytes), chosen, max_bytes)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _of_file(bytes(source), chosen)
+        return _of_file(bytes(source), chosen, max_bytes)
     if _is_pil(source):
-        return _of_pil(source, chosen)
+        return _of_pil(source, chosen, max_bytes)
     if _is_torch(source):
-        return image_pb2.Image(tensor=_tensor(_channels_last(_numbers(source))), geometry=chosen)
+        pixels = _channels_last(_numbers(source))
+        return image_pb2.Image(tensor=_tensor(pixels, max_bytes), geometry=chosen)
     if isinstance(source, ArrayLike):
-        return image_pb2.Image(tensor=_tensor(np.asarray(source)), geometry=chosen)
+        return image_pb2.Image(tensor=_tensor(np.asarray(source), max_bytes), geometry=chosen)
     if isinstance(source, Readable):
-        return _of_file(_read_open(source), chosen)
+        return _of_file(_read_open(source), chosen, max_bytes)
     raise InvalidImage(
         f"An image cannot be a {type(source).__name__}; give a path, bytes, an open file, a PIL "
         "image, a numpy array or a torch tensor, or a list of those."
     )
 
 
-def _of_file(data: bytes, geometry: image_pb2.Geometry.ValueType) -> image_pb2.Image:
+def _of_file(
+    data: bytes, geometry: image_pb2.Geometry.ValueType, max_bytes: int
+) -> image_pb2.Image:
     """What a file holds: a picture, which the server decodes, or an array of numpy's."""
     if not data.startswith(NPY):
         return image_pb2.Image(encoded=data, geometry=geometry)
@@ -142,7 +145,7 @@ def _of_file(data: bytes, geometry: image_pb2.Geometry.ValueType) -> image_pb2.I
         array = np.load(BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError, OSError, MemoryError) as error:
         raise InvalidImage(f"The .npy file cannot be read: {error}.") from error
-    return image_pb2.Image(tensor=_tensor(array), geometry=geometry)
+    return image_pb2.Image(tensor=_tensor(array, max_bytes), geometry=geometry)
 
 
 def read_file(path: Path, max_bytes: int = MOST_BYTES) -> bytes:
@@ -153,9 +156,7 @@ def read_file(path: Path, max_bytes: int = MOST_BYTES) -> bytes:
         if odd := ODD_FILES.get(stat.S_IFMT(status.st_mode)):
             raise ImageFileError(f"The file {name} is {odd}; give a regular file.")
         if status.st_size > max_bytes:
-            detail = f"the file {name} has {status.st_size} bytes of at most {max_bytes}"
-            reason = ErrorReason.ERROR_REASON_MESSAGE_TOO_LARGE
-            raise local(MessageTooLarge, Failure(reason, detail=detail))
+            raise _too_large(f"the file {name} has {status.st_size} bytes of at most {max_bytes}")
         return path.read_bytes()
     except InvalidRequest:
         raise
@@ -186,9 +187,11 @@ def _is_pil(source: object) -> "TypeGuard[PILImage]":
     return any(cls.__module__ == "PIL.Image" for cls in type(source).__mro__)
 
 
-def _of_pil(image: "PILImage", geometry: image_pb2.Geometry.ValueType) -> image_pb2.Image:
+def _of_pil(
+    image: "PILImage", geometry: image_pb2.Geometry.ValueType, max_bytes: int
+) -> image_pb2.Image:
     if image.mode == "F":
-        return image_pb2.Image(tensor=_tensor(_shares(image)), geometry=geometry)
+        return image_pb2.Image(tensor=_tensor(_shares(image), max_bytes), geometry=geometry)
     return image_pb2.Image(encoded=_png(image), geometry=geometry)
 
 
@@ -254,13 +257,19 @@ def _channels_last(pixels: NDArray[Any]) -> NDArray[Any]:
     return np.moveaxis(pixels, 0, -1) if first else pixels
 
 
-def _tensor(pixels: NDArray[Any]) -> tensor_pb2.Tensor:
+def _tensor(pixels: NDArray[Any], max_bytes: int) -> tensor_pb2.Tensor:
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     is_vector = pixels.ndim == 1 and np.issubdtype(pixels.dtype, np.floating)
     is_picture = pixels.ndim == 3 and pixels.shape[2] in (1, 3)
     if not (is_vector or is_picture) or not pixels.size:
         raise _no_image(f"its shape is {list(pixels.shape)}{_advice(pixels.shape)}")
+    size = pixels.size * (1 if pixels.dtype == np.uint8 else 4)
+    if size > max_bytes:
+        # Before it is copied, which takes half a minute of one that is large enough.
+        raise _too_large(
+            f"an array of {list(pixels.shape)} has {size} bytes of at most {max_bytes}"
+        )
     if pixels.dtype == np.uint8:
         dtype, data = tensor_pb2.DATA_TYPE_UINT8, pixels.tobytes()
     elif np.issubdtype(pixels.dtype, np.floating):
@@ -278,6 +287,11 @@ def _advice(shape: tuple[int, ...]) -> str:
     if len(shape) == 3 and shape[0] in (1, 3):
         return "; move the channels last, as numpy.moveaxis(array, 0, -1) does"
     return ""
+
+
+def _too_large(detail: str) -> Exception:
+    reason = ErrorReason.ERROR_REASON_MESSAGE_TOO_LARGE
+    return local(MessageTooLarge, Failure(reason, detail=detail))
 
 
 def _no_image(detail: str) -> Exception:

@@ -1,6 +1,7 @@
 """The file of tokens: who may call, and what; it has hashes and never the tokens themselves."""
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -19,13 +20,21 @@ from pydantic_core import ErrorDetails
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from convlens.server.access.files import Unusable
-from convlens.server.access.scopes import Scope
+from convlens.server.access.scopes import SCOPES, Scope
 
-# What a pattern that does not match is told as: pydantic's words would be the pattern itself.
-PATTERNS = {
-    "name": "must be 1 to 64 letters, digits, '.', '-' or '_'",
-    "sha256": "must be a SHA-256 in 64 small hexadecimal digits, as convlens-server token writes",
+# What is allowed: pydantic's words would be the pattern itself, or of Python's types.
+ALLOWED = {
+    "": "must be an entry with name, sha256 and scopes, as convlens-server token writes",
+    "name": "must be 1 to 64 letters, digits, '.', '-' or '_'; a number in quotes",
+    "sha256": "must be a SHA-256 in 64 small hexadecimal digits, as convlens-server token writes, "
+    "or a list of them",
+    "scopes": f"must be a list of one or more of {', '.join(SCOPES)}",
 }
+OF_PYTHON = re.compile(
+    r"string_(type|pattern_mismatch)|(tuple|frozen_set|model|dict)_type|too_short"
+)
+# In PyYAML's words: what of the file they repeat.
+QUOTED = re.compile(r" '[^'<]{2,}'")
 
 
 def hash_of(token: str) -> str:
@@ -122,7 +131,7 @@ def _problem(error: yaml.YAMLError) -> str:
     mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
     if not isinstance(error, yaml.MarkedYAMLError) or mark is None:
         return ": no YAML"
-    return f":{mark.line + 1}: {error.problem or 'no YAML'}"
+    return f":{mark.line + 1}: {QUOTED.sub('', error.problem or 'no YAML')}"
 
 
 def _mistakes(path: Path, root: Node, error: ValidationError) -> Iterator[str]:
@@ -138,8 +147,8 @@ def in_words(mistake: ErrorDetails, place: Sequence[str | int]) -> str:
         # The key itself may be a token that was put in the wrong place.
         return f"has a key that is none; they are {', '.join(Token.model_fields)}"
     text = mistake["msg"].removeprefix("Value error, ")
-    if mistake["type"] == "string_pattern_mismatch":
-        text = PATTERNS[str(place[0])]
+    if OF_PYTHON.fullmatch(mistake["type"]):
+        text = ALLOWED["".join(map(str, place))]
     return ": ".join([*map(str, place), text])
 
 

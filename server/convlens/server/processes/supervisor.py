@@ -49,11 +49,17 @@ class Supervisor:
         self._over = asyncio.Event()
         self._live: dict[int, Process] = {}
         self._kept: list[asyncio.Task[int]] = []
-        self.trouble = ""
+        # By number, why a process does not serve.
+        self._troubles: dict[int, str] = {}
         self._shared = SharedMetrics(metrics, self._pids)
         self.registry = Registry()
         self.registry.register(self._shared)
         self._metrics = ProcessMetrics(self.registry, lambda: len(self._live))
+
+    @property
+    def trouble(self) -> str:
+        """Why a process does not serve, in the words of the first of those; empty where all do."""
+        return next(iter(self._troubles.values()), "")
 
     def _pids(self) -> list[int]:
         return [process.pid for process in self._live.copy().values()]
@@ -83,8 +89,8 @@ class Supervisor:
             pause = PAUSES[min(tries, len(PAUSES) - 1)]
             tries += 1
             self._metrics.restarts.inc()
-            told = {"process": number, "code": code, "again_in": pause, "error": self.trouble}
-            log.error("server process ended", **told)
+            told = {"process": number, "code": code, "again_in": pause}
+            log.error("server process ended", error=self._troubles.get(number, ""), **told)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._over.wait(), pause)
                 return 0
@@ -94,7 +100,7 @@ class Supervisor:
             process = await self._started(number)
         except OSError as error:
             # No memory or no number for it now; there may be later.
-            self.trouble = f"cannot start a process: {error.strerror}"
+            self._troubles[number] = f"cannot start a process: {error.strerror}"
             return 1
         assert process.stdin and process.stdout
         self._live[number] = process
@@ -107,12 +113,18 @@ class Supervisor:
         said = await process.stdout.readline()
         if said == SERVING:
             serving.set()
-            self.trouble = ""
+            self._troubles.pop(number, None)
         else:
-            self.trouble = (said + await process.stdout.read()).decode().strip()
+            said += await process.stdout.read()
+            words = said.decode(errors="replace").strip()
+            self._troubles[number] = words or "a process of the server ended before it served"
         code = await process.wait()
         del self._live[number]
-        await asyncio.to_thread(self._shared.forget, process.pid)
+        try:
+            await asyncio.to_thread(self._shared.forget, process.pid)
+        except OSError as error:
+            # The process is started again all the same.
+            log.error("metrics of a process not merged", process=number, error=error.strerror)
         return code
 
     async def _started(self, number: int) -> Process:
@@ -185,7 +197,7 @@ async def _serve(
     well = await supervisor.end()
     await starting
     if failed:
-        raise EngineError(trouble or "a process of the server ended before it served")
+        raise EngineError(trouble)
     log.info("stopped")
     return 0 if well else 1
 

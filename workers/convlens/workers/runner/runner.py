@@ -27,6 +27,9 @@ from convlens.workers.runner.rounds import (
 
 # A pass of so many full micro-batches does not hold up the other methods of its job.
 LONG_PASS = 8
+# A job counts for this part of the budget at most: long ones take turns with short ones, and a few
+# of them shall not keep these out.
+MOST_OF_BUDGET = 100
 
 
 class Runner:
@@ -35,7 +38,8 @@ class Runner:
     `rows` are those of a full micro-batch, or fewer where `memory` bytes hold no more. With
     `share`, what a job leaves over is computed in that shape too, with other jobs' and padded; else
     one row at a time. `budget` is the cost, in passes, above which `wait_for_room` holds its caller
-    back. Jobs are prepared and answered in `executor`, which its owner ends after the runner.
+    back; of a long job a part counts. Jobs are prepared and answered in `executor`, which its owner
+    ends after the runner.
     """
 
     def __init__(
@@ -64,7 +68,7 @@ class Runner:
     def submit(self, job: AnalysisJob[Any]) -> None:
         """Takes a job; any thread may call."""
         with self._changed:
-            self._resident += job.cost
+            self._resident += self._weight(job)
         self._executor.submit(self._prepare, job)
 
     def _prepare(self, job: AnalysisJob[Any]) -> None:
@@ -236,8 +240,12 @@ class Runner:
 
     def _release(self, job: AnalysisJob[Any]) -> None:
         with self._changed:
-            self._resident -= job.cost
+            self._resident -= self._weight(job)
             self._changed.notify_all()
+
+    def _weight(self, job: AnalysisJob[Any]) -> int:
+        """What a job takes of the budget while it is under way."""
+        return min(job.cost, max(1, self._budget // MOST_OF_BUDGET))
 
     def _deliver(self, item: Item, outcome: Answer | Exception) -> None:
         if item.over:
