@@ -9,12 +9,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from convlens.client.studies._code_map import CodeMap, Kept, code_map
     from convlens.client.studies._study import Facts, Skipped, Study
     from convlens.client.studies._top_patches import Patch, TopPatches, top_patches
 
-__all__ = ["Facts", "Patch", "Skipped", "Study", "TopPatches", "top_patches"]
+__all__ = [
+    "CodeMap",
+    "Facts",
+    "Kept",
+    "Patch",
+    "Skipped",
+    "Study",
+    "TopPatches",
+    "code_map",
+    "top_patches",
+]
 
-HOMES = ("_study", "_top_patches")
+HOMES = ("_code_map", "_study", "_top_patches")
 
 
 def __getattr__(name: str) -> object:
