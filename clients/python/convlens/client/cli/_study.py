@@ -8,6 +8,7 @@ from convlens.client.cli._program import Commands
 
 # The studies and the first sentence of each; its module is imported when it is used.
 STUDIES = {
+    "human": "Label pictures yourself, and see who is right more often.",
     "map": "Lay pictures out so that those whose codes are alike lie together.",
     "top-patches": "Show what excites the maps of a layer most.",
 }
@@ -44,6 +45,7 @@ def study() -> None:
 
     \b
     Examples:
+      convlens study human photos/ --open --out me
       convlens study map photos/ --out map
       convlens study top-patches photos/ --layer layer3 --out patches
 

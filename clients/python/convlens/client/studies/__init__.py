@@ -10,22 +10,27 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from convlens.client.studies._code_map import CodeMap, Kept, code_map
+    from convlens.client.studies._human import Answered, HumanStudy, Share, human
     from convlens.client.studies._study import Facts, Skipped, Study
     from convlens.client.studies._top_patches import Patch, TopPatches, top_patches
 
 __all__ = [
+    "Answered",
     "CodeMap",
     "Facts",
+    "HumanStudy",
     "Kept",
     "Patch",
+    "Share",
     "Skipped",
     "Study",
     "TopPatches",
     "code_map",
+    "human",
     "top_patches",
 ]
 
-HOMES = ("_code_map", "_study", "_top_patches")
+HOMES = ("_code_map", "_human", "_study", "_top_patches")
 
 
 def __getattr__(name: str) -> object:
