@@ -10,7 +10,9 @@ from convlens.client.cli._program import Commands
 STUDIES = {
     "evolution": "Show how units and filters changed over a training.",
     "health": "Look for dead units, noise in the filters, wrong gradients.",
+    "human": "Label pictures yourself, and see who is right more often.",
     "invariance": "Show what moving, enlarging and turning pictures changes.",
+    "map": "Lay pictures out so that those whose codes are alike lie together.",
     "removal": "Measure what a network loses without its layers.",
     "top-patches": "Show what excites the maps of a layer most.",
     "variations": "Show what codes vary with: position, pose, colour, class and the rest.",
@@ -50,7 +52,9 @@ def study() -> None:
     Examples:
       convlens study evolution photos/ --networks ep1,ep9,ep90 --layer layer3 --out evolution
       convlens study health photos/ --out health
+      convlens study human photos/ --open --out me
       convlens study invariance photos/ --layers features.2,cnn-code --out invariance
+      convlens study map photos/ --out map
       convlens study removal photos/ --out removal
       convlens study top-patches photos/ --layer layer3 --out patches
       convlens study variations drawn/ --layers features.2,cnn-code --out variations

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from convlens.client.studies._activations import LayerHealth
+    from convlens.client.studies._code_map import CodeMap, Kept, code_map
     from convlens.client.studies._evolution import Checkpoint, Evolution, evolution
     from convlens.client.studies._factor_variance import Part, Parts
     from convlens.client.studies._factors import Factor
     from convlens.client.studies._filters import FilterHealth
     from convlens.client.studies._gradients import GradientCheck
     from convlens.client.studies._health import HealthStudy, health
+    from convlens.client.studies._human import Answered, HumanStudy, Share, human
     from convlens.client.studies._invariance import Curves, Invariance, invariance
     from convlens.client.studies._removal import RemovalStudy, Without, removal
     from convlens.client.studies._study import Facts, Skipped, Study
@@ -24,8 +26,10 @@ if TYPE_CHECKING:
     from convlens.client.studies._variations import Variations, variations
 
 __all__ = [
+    "Answered",
     "Change",
     "Checkpoint",
+    "CodeMap",
     "Curves",
     "Evolution",
     "Factor",
@@ -33,19 +37,24 @@ __all__ = [
     "FilterHealth",
     "GradientCheck",
     "HealthStudy",
+    "HumanStudy",
     "Invariance",
+    "Kept",
     "LayerHealth",
     "Part",
     "Parts",
     "Patch",
     "RemovalStudy",
+    "Share",
     "Skipped",
     "Study",
     "TopPatches",
     "Variations",
     "Without",
+    "code_map",
     "evolution",
     "health",
+    "human",
     "invariance",
     "removal",
     "top_patches",
@@ -54,12 +63,14 @@ __all__ = [
 
 HOMES = (
     "_activations",
+    "_code_map",
     "_evolution",
     "_factor_variance",
     "_factors",
     "_filters",
     "_gradients",
     "_health",
+    "_human",
     "_invariance",
     "_removal",
     "_study",
