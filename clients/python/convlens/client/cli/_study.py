@@ -8,6 +8,7 @@ from convlens.client.cli._program import Commands
 
 # The studies and the first sentence of each; its module is imported when it is used.
 STUDIES = {
+    "neighbours": "Find the pictures that are most alike to the network.",
     "top-patches": "Show what excites the maps of a layer most.",
 }
 
@@ -43,6 +44,7 @@ def study() -> None:
 
     \b
     Examples:
+      convlens study neighbours photos/ --query cat.jpg --out alike
       convlens study top-patches photos/ --layer layer3 --out patches
 
     They need some libraries more: pip install "convlens-client[studies]".

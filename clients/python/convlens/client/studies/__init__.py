@@ -9,12 +9,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from convlens.client.studies._indexing import CodesIndexed, index_pictures
+    from convlens.client.studies._neighbours import (
+        Neighbour,
+        NeighboursOf,
+        NeighboursStudy,
+        neighbours,
+    )
     from convlens.client.studies._study import Facts, Skipped, Study
     from convlens.client.studies._top_patches import Patch, TopPatches, top_patches
 
-__all__ = ["Facts", "Patch", "Skipped", "Study", "TopPatches", "top_patches"]
+__all__ = [
+    "CodesIndexed",
+    "Facts",
+    "Neighbour",
+    "NeighboursOf",
+    "NeighboursStudy",
+    "Patch",
+    "Skipped",
+    "Study",
+    "TopPatches",
+    "index_pictures",
+    "neighbours",
+    "top_patches",
+]
 
-HOMES = ("_study", "_top_patches")
+HOMES = ("_indexing", "_neighbours", "_study", "_top_patches")
 
 
 def __getattr__(name: str) -> object:
