@@ -21,8 +21,12 @@ SAME, OTHER = COLOURS[0], COLOURS[1]
 
 
 def neighbour_sheet(queries: Sequence[NeighboursOf]) -> Image.Image:
-    """A row for each of the first queries: at the left, then what is most similar to it."""
-    shown = queries[:SHOWN]
+    """A row for each query: at the left, then what is most similar to it.
+
+    Of many queries some are shown, evenly from the first to the last.
+    """
+    numbers = np.linspace(0, len(queries) - 1, min(SHOWN, len(queries))).round().astype(int)
+    shown = [queries[number] for number in numbers]
     columns = max(1, min(MOST, max(len(each.neighbours) for each in shown)))
     row = SIDE + FOOT + STEP
     width = 2 * EDGE + SIDE + APART + columns * (SIDE + GAP)

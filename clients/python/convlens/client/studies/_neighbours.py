@@ -100,10 +100,10 @@ class NeighboursStudy(Study):
             )
         same = [each for each in self.queries if each.neighbours and _is_same(each.neighbours[0])]
         if same:
+            one = same[0]
             said.append(
                 f"{self.layer} does not tell {len(same)} of the queries from another picture: "
-                f"{printable(same[0].query.name)} from "
-                f"{printable(same[0].neighbours[0].picture.name)}, for one."
+                f"{_short(one.query)} from {_short(one.neighbours[0].picture)}, for one."
             )
         return said
 
@@ -129,10 +129,10 @@ class NeighboursStudy(Study):
         return tables
 
     def figures(self) -> "Mapping[str, Image]":
-        """The first queries, each with its neighbours by rank."""
+        """Queries from the first to the last, each with its neighbours by rank."""
         from convlens.client.studies._neighbour_sheet import SHOWN, neighbour_sheet
 
-        some = f", the first {SHOWN} queries" if len(self.queries) > SHOWN else ""
+        some = f", {SHOWN} of {len(self.queries)} queries" if len(self.queries) > SHOWN else ""
         return {f"Neighbours by {self.layer}{some}": neighbour_sheet(self.queries)}
 
     def _classes(self) -> list[str]:
@@ -142,11 +142,11 @@ class NeighboursStudy(Study):
         share = float(np.mean([each.share for each in known]))
         chance = float(np.mean([each.chance for each in known]))
         first = float(np.mean([each.neighbours[0].label == each.label for each in known]))
-        many = f"{len(known)} queries" if len(known) > 1 else "query"
+        many = f"the {len(known)} queries" if len(known) > 1 else "the query"
         return [
-            f"Of the neighbours of the {many}, {share:.1%} are of the query's class; any other "
-            f"pictures of the index would be for {chance:.1%}.",
-            f"The nearest neighbour is of the query's class for {first:.1%}.",
+            f"Of the neighbours of {many}, {100 * share:.1f} % are of the query's class; chance "
+            f"would give {100 * chance:.1f} %.",
+            f"The very nearest is of the query's class for {100 * first:.1f} %.",
         ]
 
     def _nearest(self) -> list[str]:
@@ -156,8 +156,8 @@ class NeighboursStudy(Study):
         best = max(some, key=lambda each: each.neighbours[0].similarity)
         near = best.neighbours[0]
         return [
-            f"Most alike to {self.layer} are {printable(best.query.name)} and "
-            f"{printable(near.picture.name)}: a similarity of {near.similarity:.3f}."
+            f"Most alike to {self.layer} are {_short(best.query)} and {_short(near.picture)}: a "
+            f"similarity of {near.similarity:.3f}."
         ]
 
     def _by_class(self) -> list[dict[str, Any]]:
@@ -256,3 +256,7 @@ def _search(
 
 def _is_same(near: Neighbour) -> bool:
     return near.similarity >= SAME
+
+
+def _short(path: Path) -> str:
+    return printable(f"{path.parent.name}/{path.name}")
