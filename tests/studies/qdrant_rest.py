@@ -16,7 +16,7 @@ from qdrant_client import QdrantClient, models
 
 @contextmanager
 def qdrant_server(key: str = "") -> Generator[str]:
-    """The URL of an empty server that wants this key; `requests` are counted nowhere."""
+    """The URL of a server that is empty, and wants this key."""
     local = QdrantClient(":memory:", force_disable_check_same_thread=True)
     turn = threading.Lock()
 
@@ -93,4 +93,5 @@ def called(local: QdrantClient, method: str, name: str, path: list[str], sent: A
         case "POST", "facet":
             asked = models.FacetRequest.model_validate(sent)
             return local.facet(name, asked.key, limit=asked.limit or 10).model_dump(mode="json")
-    raise ValueError(f"{method} {path} is not among the calls that are known here")
+        case _:
+            raise ValueError(f"{method} {path} is not among the calls that are known here")

@@ -152,7 +152,7 @@ class CodeIndex:
         if not self._is_local:
             return models.PointStruct(id=picture.id, vector=code.tolist(), payload=picture.payload)
         # A folder's file has the vectors as they are given, and all of them are read when it is
-        # opened: arrays take a quarter of the memory that lists of Python's numbers do.
+        # opened: arrays take a third of the memory that lists of Python's numbers do.
         vector: Any = {"": np.asarray(code, np.float32)}
         return models.PointStruct.model_construct(
             id=picture.id, vector=vector, payload=picture.payload

@@ -89,7 +89,8 @@ def labelled(names: Names) -> list[IndexedPicture]:
     found(names)
     listed = [names] if isinstance(names, str | os.PathLike) else names
     known: dict[str, IndexedPicture] = {}
-    for name in map(os.fspath, listed):
+    for given in listed:
+        name = os.fspath(given)
         for path in find(name):
             named = os.path.isdir(name) and path.parent != Path(name)
             each = IndexedPicture.of(path, path.parent.name if named else None)

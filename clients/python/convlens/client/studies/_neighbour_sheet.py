@@ -25,8 +25,8 @@ def neighbour_sheet(queries: Sequence[NeighboursOf]) -> Image.Image:
 
     Of many queries some are shown, evenly from the first to the last.
     """
-    numbers = np.linspace(0, len(queries) - 1, min(SHOWN, len(queries))).round().astype(int)
-    shown = [queries[number] for number in numbers]
+    count = min(SHOWN, len(queries))
+    shown = [queries[n * (len(queries) - 1) // max(1, count - 1)] for n in range(count)]
     columns = max(1, min(MOST, max(len(each.neighbours) for each in shown)))
     row = SIDE + FOOT + STEP
     width = 2 * EDGE + SIDE + APART + columns * (SIDE + GAP)

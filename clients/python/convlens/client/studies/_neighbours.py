@@ -2,12 +2,13 @@
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
+from numpy.typing import NDArray
 
 from convlens.client._client import Client
 from convlens.client._errors import InvalidRequest
@@ -139,9 +140,9 @@ class NeighboursStudy(Study):
         known = [each for each in self.queries if each.share is not None]
         if not known:
             return []
-        share = float(np.mean([each.share for each in known]))
-        chance = float(np.mean([each.chance for each in known]))
-        first = float(np.mean([each.neighbours[0].label == each.label for each in known]))
+        share = _mean(each.share for each in known)
+        chance = _mean(each.chance for each in known)
+        first = _mean(each.neighbours[0].label == each.label for each in known)
         many = f"the {len(known)} queries" if len(known) > 1 else "the query"
         return [
             f"Of the neighbours of {many}, {100 * share:.1f} % are of the query's class; chance "
@@ -170,8 +171,8 @@ class NeighboursStudy(Study):
             {
                 "class": label,
                 "queries": len(each),
-                "share of the same class": float(np.mean([one.share for one in each])),
-                "share by chance": float(np.mean([one.chance for one in each])),
+                "share of the same class": _mean(one.share for one in each),
+                "share by chance": _mean(one.chance for one in each),
             }
             for label, each in groups.items()
             if each
@@ -230,7 +231,7 @@ def neighbours(
 def _search(
     codes: CodeIndex,
     queries: Sequence[IndexedPicture],
-    blocks: Any,
+    blocks: Iterable[NDArray[Any]],
     count: int,
     progress: Progress,
 ) -> list[NeighboursOf]:
@@ -256,6 +257,10 @@ def _search(
 
 def _is_same(near: Neighbour) -> bool:
     return near.similarity >= SAME
+
+
+def _mean(shares: Iterable[float | None]) -> float:
+    return fmean(share for share in shares if share is not None)
 
 
 def _short(path: Path) -> str:
