@@ -13,6 +13,7 @@ STUDIES = {
     "human": "Label pictures yourself, and see who is right more often.",
     "invariance": "Show what moving, enlarging and turning pictures changes.",
     "map": "Lay pictures out so that those whose codes are alike lie together.",
+    "neighbours": "Find the pictures that are most alike to the network.",
     "removal": "Measure what a network loses without its layers.",
     "top-patches": "Show what excites the maps of a layer most.",
     "variations": "Show what codes vary with: position, pose, colour, class and the rest.",
@@ -55,6 +56,7 @@ def study() -> None:
       convlens study human photos/ --open --out me
       convlens study invariance photos/ --layers features.2,cnn-code --out invariance
       convlens study map photos/ --out map
+      convlens study neighbours photos/ --query cat.jpg --out alike
       convlens study removal photos/ --out removal
       convlens study top-patches photos/ --layer layer3 --out patches
       convlens study variations drawn/ --layers features.2,cnn-code --out variations

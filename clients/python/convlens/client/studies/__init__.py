@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from convlens.client.studies._gradients import GradientCheck
     from convlens.client.studies._health import HealthStudy, health
     from convlens.client.studies._human import Answered, HumanStudy, Share, human
+    from convlens.client.studies._indexing import CodesIndexed, index_pictures
     from convlens.client.studies._invariance import Curves, Invariance, invariance
+    from convlens.client.studies._neighbours import (
+        Neighbour,
+        NeighboursOf,
+        NeighboursStudy,
+        neighbours,
+    )
     from convlens.client.studies._removal import RemovalStudy, Without, removal
     from convlens.client.studies._study import Facts, Skipped, Study
     from convlens.client.studies._top_patches import Patch, TopPatches, top_patches
@@ -30,6 +37,7 @@ __all__ = [
     "Change",
     "Checkpoint",
     "CodeMap",
+    "CodesIndexed",
     "Curves",
     "Evolution",
     "Factor",
@@ -41,6 +49,9 @@ __all__ = [
     "Invariance",
     "Kept",
     "LayerHealth",
+    "Neighbour",
+    "NeighboursOf",
+    "NeighboursStudy",
     "Part",
     "Parts",
     "Patch",
@@ -55,7 +66,9 @@ __all__ = [
     "evolution",
     "health",
     "human",
+    "index_pictures",
     "invariance",
+    "neighbours",
     "removal",
     "top_patches",
     "variations",
@@ -71,7 +84,9 @@ HOMES = (
     "_gradients",
     "_health",
     "_human",
+    "_indexing",
     "_invariance",
+    "_neighbours",
     "_removal",
     "_study",
     "_top_patches",
