@@ -8,6 +8,8 @@ from convlens.client.cli._program import Commands
 
 # The studies and the first sentence of each; its module is imported when it is used.
 STUDIES = {
+    "accuracy": "Compare what networks tell with what the pictures show.",
+    "layers": "Read the classes from each layer with linear classifiers.",
     "top-patches": "Show what excites the maps of a layer most.",
 }
 
@@ -43,6 +45,8 @@ def study() -> None:
 
     \b
     Examples:
+      convlens study accuracy labelled/ --out accuracy
+      convlens study layers labelled/ --layers layer1,layer3,cnn-code --out layers
       convlens study top-patches photos/ --layer layer3 --out patches
 
     They need some libraries more: pip install "convlens-client[studies]".

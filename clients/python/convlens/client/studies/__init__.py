@@ -9,12 +9,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from convlens.client.studies._accuracy import Accuracy, accuracy
+    from convlens.client.studies._factors import Factor
+    from convlens.client.studies._layers import Layers, Probe, layers
+    from convlens.client.studies._shares import Bin, Share
     from convlens.client.studies._study import Facts, Skipped, Study
+    from convlens.client.studies._told import Told
     from convlens.client.studies._top_patches import Patch, TopPatches, top_patches
 
-__all__ = ["Facts", "Patch", "Skipped", "Study", "TopPatches", "top_patches"]
+__all__ = [
+    "Accuracy",
+    "Bin",
+    "Factor",
+    "Facts",
+    "Layers",
+    "Patch",
+    "Probe",
+    "Share",
+    "Skipped",
+    "Study",
+    "Told",
+    "TopPatches",
+    "accuracy",
+    "layers",
+    "top_patches",
+]
 
-HOMES = ("_study", "_top_patches")
+HOMES = ("_accuracy", "_factors", "_layers", "_shares", "_study", "_told", "_top_patches")
 
 
 def __getattr__(name: str) -> object:
