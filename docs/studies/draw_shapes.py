@@ -23,10 +23,10 @@ COLUMNS = ("file", "texture", "background", "radius", "marks")
 
 
 def main(folder: Path, count: int) -> None:
-    low, high = np.log(RADII)
     rows: list[tuple[object, ...]] = []
     for number, seed in enumerate(HELD_OUT[:count]):
-        radius = float(np.exp(np.random.default_rng(seed).uniform(low, high)))
+        share = np.random.default_rng(seed).random()
+        radius = RADII[0] * (RADII[1] / RADII[0]) ** share
         made = draw(seed, scale=radius)
         file = folder / CLASSES[made.label] / f"{number:04}.png"
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from convlens.client.studies._accuracy import Accuracy, accuracy
+    from convlens.client.studies._accuracy import Accuracy, Mistake, accuracy
     from convlens.client.studies._factors import Factor
     from convlens.client.studies._layers import Layers, Probe, layers
     from convlens.client.studies._shares import Bin, Share
@@ -23,6 +23,7 @@ __all__ = [
     "Factor",
     "Facts",
     "Layers",
+    "Mistake",
     "Patch",
     "Probe",
     "Share",

@@ -35,6 +35,22 @@ if TYPE_CHECKING:
 FIVE = 5
 
 
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A picture that was told wrong.
+
+    `confidence` is the probability of the class that was `told`, `truth` that of the `true` one,
+    and `rank` the place of that, from 1.
+    """
+
+    picture: Path
+    true: str
+    told: str
+    confidence: float
+    truth: float
+    rank: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Accuracy(Study):
     """What networks tell of labelled pictures.
@@ -62,8 +78,8 @@ class Accuracy(Study):
     @property
     def classes(self) -> list[Share]:
         """The classes that pictures have, the hardest first."""
-        of = [self.labels[index] for index in self.truth]
-        names = [self.labels[index] for index in np.unique(self.truth)]
+        of = [self.labels[int(index)] for index in self.truth]
+        names = [self.labels[int(index)] for index in np.unique(self.truth)]
         return sorted(shares_by(names, of, self.last.right), key=lambda each: each.share)
 
     @property
@@ -74,8 +90,8 @@ class Accuracy(Study):
         found, counts = np.unique(pairs, axis=0, return_counts=True)
         order = np.argsort(-counts, kind="stable")
         return [
-            (self.labels[found[each, 0]], self.labels[found[each, 1]], int(counts[each]))
-            for each in order
+            (self.labels[int(true)], self.labels[int(told)], int(times))
+            for (true, told), times in zip(found[order], counts[order], strict=True)
         ]
 
     @property
@@ -89,10 +105,11 @@ class Accuracy(Study):
         return calibration_error(self.bins)
 
     @property
-    def mistakes(self) -> NDArray[np.int64]:
-        """Numbers of the pictures that were told wrong, the most certain first."""
+    def mistakes(self) -> list[Mistake]:
+        """The pictures that were told wrong, the surest mistake first."""
         wrong = np.flatnonzero(~self.last.right)
-        return wrong[np.argsort(-self.last.confidence[wrong], kind="stable")]
+        order = wrong[np.argsort(-self.last.confidence[wrong], kind="stable")]
+        return [self._mistake(number) for number in order.tolist()]
 
     def top(self, count: int) -> dict[str, Share]:
         """How often the true class is among so many best ones, by each way of asking."""
@@ -101,6 +118,17 @@ class Accuracy(Study):
     def by(self, factor: Factor) -> list[Share]:
         """Accuracy by the values of a factor."""
         return shares_by(factor.values, factor.of, self.last.right)
+
+    def _mistake(self, number: int) -> Mistake:
+        told = self.last
+        return Mistake(
+            self.pictures[number],
+            self.labels[int(self.truth[number])],
+            self.labels[int(told.predicted[number])],
+            float(told.confidence[number]),
+            float(told.truth[number]),
+            int(told.rank[number]) + 1,
+        )
 
     @property
     def findings(self) -> Sequence[str]:

@@ -120,13 +120,14 @@ def calibration_chart(found: "Accuracy") -> Image:
         axes.set_xlim(0, 101)
     upper.set_ylim(0, 103)
     upper.set_ylabel("accuracy, %")
-    upper.legend(loc="upper left")
+    upper.legend(loc="upper left", frameon=False)
     middles = [50 * (each.low + each.high) for each in bins]
     counts = [each.count for each in bins]
     lower.bar(middles, counts, 100 * (bins[0].high - bins[0].low) * 0.9, color=COLOURS[5])
     # A handful of pictures would be no higher than the line beside thousands.
     lower.set_yscale("log")
     lower.set_ylim(0.6, 2 * max(counts))
+    lower.yaxis.set_major_formatter("{x:,.0f}")
     lower.set_ylabel("pictures")
     lower.set_xlabel("confidence, %")
     return picture_of(figure)

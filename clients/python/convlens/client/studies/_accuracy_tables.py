@@ -68,7 +68,7 @@ def _calibration(found: "Accuracy") -> DataFrame:
 
 
 def _confusions(found: "Accuracy") -> DataFrame:
-    counts = Counter(found.labels[index] for index in found.truth)
+    counts = Counter(found.labels[index] for index in found.truth.tolist())
     rows = [
         {
             "true": true,
@@ -82,17 +82,16 @@ def _confusions(found: "Accuracy") -> DataFrame:
 
 
 def _mistakes(found: "Accuracy") -> DataFrame:
-    told = found.last
     rows = [
-        {
-            "picture": str(found.pictures[number]),
-            "true": found.labels[found.truth[number]],
-            "told": found.labels[told.predicted[number]],
-            "told with %": _percent(told.confidence[number]),
-            "true with %": _percent(told.truth[number]),
-            "true comes": int(told.rank[number]) + 1,
-        }
-        for number in found.mistakes
+        (
+            str(each.picture),
+            each.true,
+            each.told,
+            _percent(each.confidence),
+            _percent(each.truth),
+            each.rank,
+        )
+        for each in found.mistakes
     ]
     columns = ["picture", "true", "told", "told with %", "true with %", "true comes"]
     return DataFrame(rows, columns=np.array(columns))
@@ -109,4 +108,4 @@ def _numbers(share: Share) -> dict[str, Any]:
 
 
 def _percent(share: float) -> float:
-    return round(100 * float(share), 3)
+    return round(100 * share, 3)

@@ -75,4 +75,4 @@ def _dress(axes: Any, found: "Layers") -> None:
     axes.axhline(chance, color=FAINT, linewidth=1, linestyle=(0, (2, 3)), label="chance")
     axes.set_ylabel("accuracy, %")
     axes.set_ylim(0, 102)
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)

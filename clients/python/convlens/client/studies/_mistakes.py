@@ -1,6 +1,7 @@
 """A sheet of the mistakes that a network is surest of."""
 
 from math import ceil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,29 +24,27 @@ WRONG = "#b3261e"
 
 def mistakes_sheet(found: "Accuracy") -> Image.Image:
     """The pictures, the surest mistake first, each with what was told and what is true."""
-    shown = found.mistakes[:MOST].tolist()
+    shown = found.mistakes[:MOST]
     across = min(ACROSS, len(shown))
     width, height = SIDE + SPACE, SIDE + 2 * LINE + SPACE
     size = (across * width + SPACE, ceil(len(shown) / ACROSS) * height + SPACE)
     made = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(made)
     font = ImageFont.load_default(13)
-    for place, number in enumerate(shown):
+    for place, each in enumerate(shown):
         left, top = SPACE + place % ACROSS * width, SPACE + place // ACROSS * height
-        tile = _tile(found, number)
+        tile = _tile(each.picture)
         made.paste(tile, (left + (SIDE - tile.width) // 2, top + (SIDE - tile.height) // 2))
-        told = found.labels[found.last.predicted[number]]
-        sure = f" {100 * found.last.confidence[number]:.0f} %"
-        true = found.labels[found.truth[number]]
-        words = (f"{_cut(told, font, sure)}{sure}", _cut(f"is {true}", font))
+        sure = f" {100 * each.confidence:.0f} %"
+        words = (f"{_cut(each.told, font, sure)}{sure}", _cut(f"is {each.true}", font))
         for line, (text, colour) in enumerate(zip(words, (WRONG, FAINT), strict=True)):
             draw.text((left, top + SIDE + 3 + line * LINE), text, colour, font)
     return made
 
 
-def _tile(found: "Accuracy", number: int) -> Image.Image:
+def _tile(file: Path) -> Image.Image:
     try:
-        picture = opened(found.pictures[number])
+        picture = opened(file)
     except ConvLensError:
         # It was there when it was asked for.
         picture = Image.new("RGB", (SIDE, SIDE), INK)

@@ -1,5 +1,9 @@
 """Linear classifiers on codes: trained on a part of the pictures, judged on the others."""
 
+# scikit-learn has no types.
+# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportArgumentType=false
+
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -78,7 +82,7 @@ def scores(
 def _fitted(kind: str, codes: NDArray[Any], truth: NDArray[np.int64]) -> Any:
     """The classifier with the penalty that does best on parts of the training pictures."""
     # The primal problem has one solution and needs no random order.
-    bare = LinearSVC(dual=False) if kind == SVM else LogisticRegression(max_iter=1000)
+    bare = LinearSVC(dual=False) if kind == SVM else LogisticRegression(tol=1e-6, max_iter=10_000)
     folds = min(FOLDS, int(np.bincount(truth).min()))
     with warnings.catch_warnings():
         # A penalty that is too weak to converge is one that the others beat.

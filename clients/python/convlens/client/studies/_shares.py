@@ -1,5 +1,9 @@
 """Shares of right answers: with intervals, by class and by group, and against confidence."""
 
+# scipy has no types.
+# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
