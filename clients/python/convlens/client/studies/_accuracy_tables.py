@@ -18,7 +18,8 @@ def accuracy_tables(found: "Accuracy") -> Mapping[str, DataFrame]:
     made = {"Accuracy": _ways(found), "Classes": _classes(found)}
     for factor in found.factors:
         rows = [{factor.name: each.name} | _numbers(each) for each in found.by(factor)]
-        made[f"Accuracy by {factor.name}"] = DataFrame(rows)
+        if rows:
+            made[f"Accuracy by {factor.name}"] = DataFrame(rows)
     made["Calibration"] = _calibration(found)
     made["Confusions"] = _confusions(found)
     made["Mistakes"] = _mistakes(found)

@@ -34,7 +34,8 @@ def accuracy_words(found: "Accuracy") -> list[str]:
 
 def _whole(found: "Accuracy") -> str:
     share = list(found.top(1).values())[-1]
-    words = f"{_of(share)} of {share.count} pictures are told right (95 % interval {_ends(share)})"
+    pictures = f"{share.count} pictures are" if share.count > 1 else "1 picture is"
+    words = f"{_of(share)} of {pictures} told right (95 % interval {_ends(share)})"
     if len(found.labels) <= 5:
         return f"{words}."
     five = list(found.top(5).values())[-1]
@@ -79,7 +80,7 @@ def _factor(factor: Factor, shares: Sequence[Share]) -> str:
     low, high = min(shares, key=_share), max(shares, key=_share)
     name = printable(factor.name)
     if len(shares) == 1:
-        return f"All pictures have one {name}."
+        return f"All pictures with a {name} have the same, {printable(low.name)}."
     if low.share == high.share:
         return f"By {name}: no difference."
     words = f"{_named([high])} is the easiest, {_named([low])} the hardest"
