@@ -185,9 +185,17 @@ def test_accuracy_by_what_is_known_of_pictures(report, small: Path, plain) -> No
     assert f"{shares[0].name} ({100 * shares[0].share:.0f} % of 12) the hardest" in words
 
 
-def test_crops_and_scales_are_those_of_torchvision(client: Client, small: Path, plain) -> None:
-    paths, middle, truth = plain
-    shown = studies.accuracy(client, small, crops=10, scales=(1.25, 1))
+def test_crops_and_scales_are_those_of_torchvision(
+    client: Client, small: Path, plain, tmp_path: Path
+) -> None:
+    # Each picture is looked at 22 times.
+    few = slice(None, None, 4)
+    paths, middle, truth = (each[few] for each in plain)
+    for path in paths:
+        file = tmp_path / path.relative_to(small)
+        file.parent.mkdir(exist_ok=True)
+        shutil.copy(path, file)
+    shown = studies.accuracy(client, tmp_path, crops=10, scales=(1.25, 1))
     ten = {
         scale: np.stack([softmax_of(WEIGHTS, list(TF.ten_crop(resized(path, scale), 128))).mean(0)
                          for path in paths])
@@ -205,13 +213,13 @@ def test_crops_and_scales_are_those_of_torchvision(client: Client, small: Path, 
     for title, probabilities in expected:
         told = shown.told[title]
         np.testing.assert_allclose(told.confidence, probabilities.max(1), atol=1e-5)
-        rows = np.arange(COUNT)
+        rows = np.arange(len(paths))
         np.testing.assert_allclose(told.truth, probabilities[rows, truth], atol=1e-5)
-    assert any("against" in words and "McNemar" in words for words in shown.findings)
+    assert any(" against " in words for words in shown.findings)
 
 
 def test_networks_answer_together(client: Client, small: Path, plain) -> None:
-    paths, one, _ = plain
+    paths, one, truth = plain
     other = softmax_of(ROBUST, [TF.center_crop(resized(path, 1), [128, 128]) for path in paths])
     shown = studies.accuracy(client, small, networks=("shapes", "shapes-robust"))
     assert list(shown.told) == ["shapes@1", "shapes-robust@1", "2 networks together"]
@@ -221,6 +229,10 @@ def test_networks_answer_together(client: Client, small: Path, plain) -> None:
         assert told.predicted.tolist() == probabilities.argmax(1).tolist()
         np.testing.assert_allclose(told.confidence, probabilities.max(1), atol=1e-5)
     assert shown.facts.network == "shapes@1, shapes-robust@1"
+    [words] = [words for words in shown.findings if words.startswith("2 networks together: ")]
+    before, after = one.argmax(1) == truth, expected[2].argmax(1) == truth
+    mended, made = (after & ~before).sum(), (before & ~after).sum()
+    assert mended + made and f"{mended} mistakes mended and {made} made" in words
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "I;16"])
@@ -345,12 +357,15 @@ def test_one_class_only_and_no_mistake(client, tmp_path: Path) -> None:
 def test_the_command_skips_what_cannot_be_read(address, small: Path, tmp_path: Path, crops) -> None:
     folder, out = tmp_path / "pictures", tmp_path / "out"
     shutil.copytree(small, folder)
+    for path in found(folder)[:: 2 if crops else COUNT]:
+        path.unlink()
+    count = len(found(folder))
     (folder / "ring" / "broken.png").write_bytes(b"no picture")
     given = ["accuracy", folder, "--factors", folder / "factors.csv", *crops, "--out", out]
     result = invoke(address, *given)
     assert result.exit_code == 1 and "broken.png: The image cannot be read" in result.stderr
     document = json.loads((out / "study.json").read_text())
-    assert document["pictures"] == COUNT and len(document["skipped"]) == 1
+    assert document["pictures"] == count and len(document["skipped"]) == 1
     names = {file.name for file in out.iterdir()}
     for name in ("accuracy-by-class", "accuracy-by-texture", "confusion", "worst-mistakes"):
         assert f"{name}.png" in names

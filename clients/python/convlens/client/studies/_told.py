@@ -158,11 +158,10 @@ def ways_of(asking: Asking) -> list[Way]:
             found.append(Way(f"{name}{words}", [number], [scale], False))
             if many:
                 found.append(Way(f"{name}{words}, 10 crops", [number], [scale], True))
-        if len(asking.scales) > 1:
-            words = f", {len(asking.scales)} scales{', 10 crops' if many else ''}"
-            found.append(Way(f"{name_of(served)}{words}", [number], numbers, True))
+        if len(numbers) > 1:
+            found.append(Way(f"{name_of(served)}{_all(asking)}", [number], numbers, True))
     if len(asking.networks) > 1:
-        words = f"{len(asking.networks)} networks together"
+        words = f"{len(asking.networks)} networks together{_all(asking)}"
         found.append(Way(words, range(len(asking.networks)), numbers, True))
     return found
 
@@ -184,6 +183,12 @@ def check_asking(asking: Asking) -> None:
     for served in asking.networks:
         if not asking.is_plain:
             check_scales(asking.scales, served.input, name_of(served))
+
+
+def _all(asking: Asking) -> str:
+    """All scales and crops, in words."""
+    scales = f", {len(asking.scales)} scales" if len(asking.scales) > 1 else ""
+    return scales + (", 10 crops" if asking.crops > 1 else "")
 
 
 def _is_own(asking: Asking) -> bool:
