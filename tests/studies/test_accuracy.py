@@ -223,9 +223,8 @@ def test_networks_answer_together(client: Client, small: Path, plain) -> None:
     other = softmax_of(ROBUST, [TF.center_crop(resized(path, 1), [128, 128]) for path in paths])
     shown = studies.accuracy(client, small, networks=("shapes", "shapes-robust"))
     assert list(shown.told) == ["shapes@1", "shapes-robust@1", "2 networks together"]
-    for told, probabilities in zip(
-        shown.told.values(), (one, other, (one + other) / 2), strict=True
-    ):
+    expected = (one, other, (one + other) / 2)
+    for told, probabilities in zip(shown.told.values(), expected, strict=True):
         assert told.predicted.tolist() == probabilities.argmax(1).tolist()
         np.testing.assert_allclose(told.confidence, probabilities.max(1), atol=1e-5)
     assert shown.facts.network == "shapes@1, shapes-robust@1"
