@@ -37,10 +37,10 @@ def factors_of(file: Path, folder: Path, pictures: Sequence[Path]) -> list[Facto
     table, names a picture twice, or none of these.
     """
     frame = _read(file)
-    names = [str((folder / name).absolute()) for name in frame[FILE]]
-    if twice := sorted({name for name in names if names.count(name) > 1} if _twice(names) else []):
+    names = [str((folder / str(name)).absolute()) for name in frame[FILE]]
+    frame = frame.set_axis(names)
+    if twice := [names[place] for place in frame.index.duplicated().nonzero()[0]]:
         raise InvalidRequest(f"{shown(file)} has {printable(twice[0])} twice; name it once.")
-    frame.index = names  # pyright: ignore[reportAttributeAccessIssue]
     wanted = [str(path.absolute()) for path in pictures]
     if not frame.index.isin(wanted).any():
         raise InvalidRequest(
@@ -72,10 +72,6 @@ def _read(file: Path) -> "DataFrame":
             "file and at least one more, such as texture."
         )
     return frame
-
-
-def _twice(names: Sequence[str]) -> bool:
-    return len(set(names)) < len(names)
 
 
 def _factor(name: str, column: "Series[str]") -> Factor:

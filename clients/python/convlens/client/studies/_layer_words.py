@@ -20,7 +20,7 @@ def layer_words(found: "Layers") -> list[str]:
     splits = len(best.accuracies)
     count = len(found.classes)
     said = [
-        f"{_name(best)} reads the classes best: {_share(best)} of the other pictures, from "
+        f"{_name(best)} tells the classes best, by {_kind(best)}: {_share(best)} of the other pictures, from "
         f"{found.per_class} of each of {count} classes; {_splits(splits)}, and chance is "
         f"{100 / count:.3g} %."
     ]
@@ -104,6 +104,10 @@ def _apart(one: "Probe", other: "Probe", *, signed: bool = False) -> bool:
     gap = one.mean - other.mean
     width = max(LEAST, one.deviation, other.deviation)
     return gap > width if signed else abs(gap) > width
+
+
+def _kind(probe: "Probe") -> str:
+    return "a linear SVM" if probe.kind == "SVM" else "softmax"
 
 
 def _name(probe: "Probe") -> str:
