@@ -10,8 +10,8 @@ import pytest
 
 from convlens.client import Client, InvalidRequest, NotFound, studies
 from convlens.client._spool import Spool
-from convlens.client.studies._human import mcnemar, share_of
 from convlens.client.studies._human_game import Answers, Game, Question, table_of
+from convlens.client.studies._shares import Share, chance
 
 QUESTIONS = [
     Question(Path(f"{number}.png"), truth, network, 0.9)
@@ -24,17 +24,17 @@ def test_intervals_are_wilsons(right: int, of: int) -> None:
     z, share = 1.959963984540054, right / of
     middle = (share + z * z / (2 * of)) / (1 + z * z / of)
     half = z / (1 + z * z / of) * sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    found = share_of(right, of)
-    assert found.accuracy == share
-    assert found.lowest == pytest.approx(middle - half, abs=1e-9)
-    assert found.highest == pytest.approx(middle + half, abs=1e-9)
+    found = Share("", right, of)
+    assert found.share == share
+    assert found.low == pytest.approx(middle - half, abs=1e-9)
+    assert found.high == pytest.approx(middle + half, abs=1e-9)
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (1, 0), (3, 3), (2, 9), (11, 0), (40, 25)])
 def test_mcnemars_p_is_a_sum_of_binomials(first: int, second: int) -> None:
     n, least = first + second, min(first, second)
     tail = sum(comb(n, k) for k in range(least + 1)) / 2**n
-    assert mcnemar(first, second) == pytest.approx(min(1.0, 2 * tail))
+    assert chance(first, second) == pytest.approx(min(1.0, 2 * tail))
 
 
 def test_the_table_counts_first_answers() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from convlens.client import Client, InvalidRequest, NotFound, studies
 from convlens.client.studies._factor_variance import dimension, parts, products
-from convlens.client.studies._factors import Factor
+from convlens.client.studies._grid import Factor
 from convlens.workers.shapes.variations import values, write
 
 LAYERS = ["features.12", "logits"]

@@ -8,10 +8,12 @@ from convlens.client.cli._program import Commands
 
 # The studies and the first sentence of each; its module is imported when it is used.
 STUDIES = {
+    "accuracy": "Compare what networks tell with what the pictures show.",
     "evolution": "Show how units and filters changed over a training.",
     "health": "Look for dead units, noise in the filters, wrong gradients.",
     "human": "Label pictures yourself, and see who is right more often.",
     "invariance": "Show what moving, enlarging and turning pictures changes.",
+    "layers": "Read the classes from each layer with linear classifiers.",
     "map": "Lay pictures out so that those whose codes are alike lie together.",
     "neighbours": "Find the pictures that are most alike to the network.",
     "removal": "Measure what a network loses without its layers.",
@@ -51,10 +53,12 @@ def study() -> None:
 
     \b
     Examples:
+      convlens study accuracy labelled/ --out accuracy
       convlens study evolution photos/ --networks ep1,ep9,ep90 --layer layer3 --out evolution
       convlens study health photos/ --out health
       convlens study human photos/ --open --out me
       convlens study invariance photos/ --layers features.2,cnn-code --out invariance
+      convlens study layers labelled/ --layers layer1,layer3,cnn-code --out layers
       convlens study map photos/ --out map
       convlens study neighbours photos/ --query cat.jpg --out alike
       convlens study removal photos/ --out removal

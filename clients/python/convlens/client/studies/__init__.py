@@ -9,17 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from convlens.client.studies._accuracy import Accuracy, Mistake, accuracy
     from convlens.client.studies._activations import LayerHealth
     from convlens.client.studies._code_map import CodeMap, Kept, code_map
     from convlens.client.studies._evolution import Checkpoint, Evolution, evolution
     from convlens.client.studies._factor_variance import Part, Parts
-    from convlens.client.studies._factors import Factor
     from convlens.client.studies._filters import FilterHealth
     from convlens.client.studies._gradients import GradientCheck
+    from convlens.client.studies._grid import Factor
     from convlens.client.studies._health import HealthStudy, health
-    from convlens.client.studies._human import Answered, HumanStudy, Share, human
+    from convlens.client.studies._human import Answered, HumanStudy, human
     from convlens.client.studies._indexing import CodesIndexed, index_pictures
     from convlens.client.studies._invariance import Curves, Invariance, invariance
+    from convlens.client.studies._layers import Layers, Probe, layers
     from convlens.client.studies._neighbours import (
         Neighbour,
         NeighboursOf,
@@ -27,13 +29,17 @@ if TYPE_CHECKING:
         neighbours,
     )
     from convlens.client.studies._removal import RemovalStudy, Without, removal
+    from convlens.client.studies._shares import Bin, Share
     from convlens.client.studies._study import Facts, Skipped, Study
+    from convlens.client.studies._told import Told
     from convlens.client.studies._top_patches import Patch, TopPatches, top_patches
     from convlens.client.studies._transforms import Change
     from convlens.client.studies._variations import Variations, variations
 
 __all__ = [
+    "Accuracy",
     "Answered",
+    "Bin",
     "Change",
     "Checkpoint",
     "CodeMap",
@@ -49,25 +55,31 @@ __all__ = [
     "Invariance",
     "Kept",
     "LayerHealth",
+    "Layers",
+    "Mistake",
     "Neighbour",
     "NeighboursOf",
     "NeighboursStudy",
     "Part",
     "Parts",
     "Patch",
+    "Probe",
     "RemovalStudy",
     "Share",
     "Skipped",
     "Study",
+    "Told",
     "TopPatches",
     "Variations",
     "Without",
+    "accuracy",
     "code_map",
     "evolution",
     "health",
     "human",
     "index_pictures",
     "invariance",
+    "layers",
     "neighbours",
     "removal",
     "top_patches",
@@ -75,20 +87,24 @@ __all__ = [
 ]
 
 HOMES = (
+    "_accuracy",
     "_activations",
     "_code_map",
     "_evolution",
     "_factor_variance",
-    "_factors",
     "_filters",
     "_gradients",
+    "_grid",
     "_health",
     "_human",
     "_indexing",
     "_invariance",
+    "_layers",
     "_neighbours",
     "_removal",
+    "_shares",
     "_study",
+    "_told",
     "_top_patches",
     "_transforms",
     "_variations",

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from convlens.client.studies._factors import Factor
+from convlens.client.studies._grid import Factor
 
 # The part of the variance that principal components must explain to count as all of it.
 ENOUGH = 0.9

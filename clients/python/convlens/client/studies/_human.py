@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -29,6 +28,7 @@ from convlens.client.studies._human_game import (
 )
 from convlens.client.studies._human_server import serving
 from convlens.client.studies._pages import page
+from convlens.client.studies._shares import Share, chance
 from convlens.client.studies._study import Facts, Study
 from convlens.client.studies._walk import (
     Gathered,
@@ -50,21 +50,6 @@ CONFIDENCE = 0.95
 WHO = ("human", "network")
 # Seconds after which a Ctrl-C is heard where waiting does not end by it.
 BEAT = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """How often somebody was right: `right` of `of`, with Wilson's interval of 95 % in [0, 1]."""
-
-    right: int
-    of: int
-    lowest: float
-    highest: float
-
-    @property
-    def accuracy(self) -> float:
-        """In [0, 1]."""
-        return self.right / self.of
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +127,10 @@ class HumanStudy(Study):
                 "who": who,
                 "answers": count,
                 "right": share.right,
-                "of": share.of,
-                "accuracy": share.accuracy,
-                "lowest": share.lowest,
-                "highest": share.highest,
+                "of": share.count,
+                "accuracy": share.share,
+                "lowest": share.low,
+                "highest": share.high,
             }
             for count, shares in counts.items()
             for who, share in shares.items()
@@ -349,34 +334,15 @@ def _study(
         Facts(facts.network, facts.network_digest, len(given), facts.seconds, facts.skipped),
         answered,
         table,
-        {who: share_of(int(right), len(given)) for who, right in first.items()},
-        {who: share_of(int(right), len(given)) for who, right in several.items()},
+        {who: Share(who, int(right), len(given)) for who, right in first.items()},
+        {who: Share(who, int(right), len(given)) for who, right in several.items()},
         guesses,
-        mcnemar(int(table[0, 1]), int(table[1, 0])),
+        chance(int(table[0, 1]), int(table[1, 0])),
     )
-
-
-def share_of(right: int, of: int) -> Share:
-    """How often, with Wilson's interval (1927)."""
-    interval = _binomial(right, of).proportion_ci(CONFIDENCE, "wilson")
-    return Share(right, of, float(interval.low), float(interval.high))
-
-
-def mcnemar(first: int, second: int) -> float:
-    """The exact p-value of two counts of pictures that only one is right about (McNemar 1947)."""
-    if first + second == 0:
-        return 1.0
-    return float(_binomial(first, first + second).pvalue)
-
-
-def _binomial(first: int, of: int) -> Any:
-    """The test of two equally likely outcomes."""
-    statistics: Any = import_module("scipy.stats")
-    return statistics.binomtest(first, of)
 
 
 def _words(share: Share) -> str:
     return (
-        f"{share.right} of {share.of} picture{'s' if share.of > 1 else ''} ({share.accuracy:.0%}, "
-        f"{share.lowest:.0%} to {share.highest:.0%})"
+        f"{share.right} of {share.count} picture{'s' if share.count > 1 else ''} ({share.share:.0%}, "
+        f"{share.low:.0%} to {share.high:.0%})"
     )

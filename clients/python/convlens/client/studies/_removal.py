@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from convlens.client._labels import LabeledFile, check_classes, labeled_files
 from convlens.client._results import Network
 from convlens.client._text import printable
 from convlens.client.studies._removable import lecture_groups, likely_layers
+from convlens.client.studies._shares import wilson
 from convlens.client.studies._study import Facts, Study
 from convlens.client.studies._walk import (
     Ask,
@@ -70,10 +71,7 @@ class Without:
     @property
     def interval(self) -> tuple[float, float]:
         """Wilson's interval of the accuracy, at a level of 95 %."""
-        from scipy.stats import binomtest  # pyright: ignore
-
-        found = cast(Any, binomtest)(self.right, self.pictures).proportion_ci(0.95, "wilson")
-        return float(found.low), float(found.high)
+        return wilson(self.right, self.pictures)
 
     @property
     def passes_on(self) -> bool:

@@ -15,7 +15,7 @@ from convlens.client._features import LayerSelection
 from convlens.client._picture_files import find
 from convlens.client._text import printable, shown
 from convlens.client.studies._factor_variance import Parts, parts, products
-from convlens.client.studies._factors import Factor, Grid, read_grid
+from convlens.client.studies._grid import Factor, Grid, read_grid
 from convlens.client.studies._input_pixels import input_pixels
 from convlens.client.studies._invariance import check_layers
 from convlens.client.studies._study import Facts, Study

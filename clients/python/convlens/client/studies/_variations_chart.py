@@ -20,7 +20,7 @@ from convlens.client.studies._charts import (
     picture_of,
 )
 from convlens.client.studies._factor_variance import Part, Parts
-from convlens.client.studies._factors import Factor
+from convlens.client.studies._grid import Factor
 
 # Charts beside each other, and pixels of a picture in them.
 ACROSS, SIDE = 3, 72

@@ -6,7 +6,7 @@ import click
 
 from convlens.client.cli._specs import Numbers
 from convlens.client.cli._studies.common import Run, pictures, studying
-from convlens.client.cli._studies.layers import layers
+from convlens.client.cli._studies.layer_option import layers
 
 if TYPE_CHECKING:
     from convlens.client.studies import Invariance

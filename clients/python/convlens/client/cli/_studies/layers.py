@@ -1,17 +1,80 @@
-"""The option with which studies take the names of several layers."""
+"""`convlens study layers`."""
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from convlens.client.cli._specs import Numbers
+from convlens.client.cli._studies.common import Run, labelled, labels, studying
 
-def _names(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in value.split(","))
-    if not all(names):
-        raise click.BadParameter(f"{value!r} has an empty name.")
-    return names
+if TYPE_CHECKING:
+    from convlens.client.studies import Layers
 
 
-def layers(words: str) -> Any:
-    """--layers A,B as a tuple of names, in their order; `words` say what they are for."""
-    return click.option("--layers", required=True, callback=_names, metavar="A,B,...", help=words)
+@click.command("layers")
+@labelled
+@labels
+@click.option(
+    "--layers",
+    required=True,
+    metavar="NAME,NAME,...",
+    help="Layers, and cnn-code and logits; 'convlens anatomy' lists them.",
+)
+@click.option(
+    "--per-class",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Pictures of each class to learn from; else half of the smallest class, 30 at most.",
+)
+@click.option(
+    "--splits",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="How often the pictures are parted at random.",
+)
+@click.option(
+    "--dimensions",
+    type=Numbers(int),
+    metavar="N,N,...",
+    help="Also reduce the codes to so many dimensions by PCA.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, metavar="N", help="Of the splits.")
+@studying
+def layers(
+    run: Run,
+    folder: Path,
+    labels: Path | None,
+    layers: str,
+    per_class: int | None,
+    splits: int,
+    dimensions: tuple[int, ...] | None,
+    seed: int,
+) -> "Layers":
+    """Read the classes from each layer with linear classifiers.
+
+    A linear SVM and a softmax classifier learn from the codes of each layer for some pictures of
+    each class, and are judged on all others, in several random splits: Zeiler & Fergus 2013,
+    table 7. The classes need not be the network's. Maps are max-pooled to a grid of 4,096 numbers
+    at most, and codes scaled to length 1.
+
+    \b
+    Examples:
+      convlens study layers labelled/ --layers layer1,layer2,layer3,layer4 --out layers
+      convlens study layers labelled/ --layers cnn-code --dimensions 128,1024 --out reduced
+    """
+    from convlens.client import studies
+
+    return studies.layers(
+        run.client,
+        folder,
+        [name.strip() for name in layers.split(",") if name.strip()],
+        labels=labels,
+        per_class=per_class,
+        splits=splits,
+        dimensions=dimensions or (),
+        seed=seed,
+        **run.common,
+    )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from convlens.client.cli._studies.common import Run, studying
-from convlens.client.cli._studies.layers import layers
+from convlens.client.cli._studies.layer_option import layers
 
 if TYPE_CHECKING:
     from convlens.client.studies import Variations
