@@ -240,7 +240,9 @@ def test_it_says_whether_deeper_layers_are_better() -> None:
     assert "Deeper layers are better: from a with 50.0 ± 1.0 % to c" in invented(0.5, 0.7, 0.9)[1]
     assert "Deeper layers are better up to b with 90.0" in invented(0.5, 0.9, 0.7)[1]
     assert "c falls to 70.0 ± 1.0 %, and a has 50.0 ± 1.0 %" in invented(0.5, 0.9, 0.7)[1]
-    assert "Deeper layers are not better here" in invented(0.9, 0.7, 0.5)[1]
+    assert "are not better here: a has 90.0 ± 1.0 %, c 50.0" in invented(0.9, 0.7, 0.5)[1]
+    assert "are not better here: b has most, 95.0 ± 1.0 %; a has" in invented(0.9, 0.95, 0.5)[1]
+    assert invented(0.9, 0.95, 0.5)[0].startswith("b tells the classes best, by a linear SVM: 95")
     assert "better on the whole" in invented(0.5, 0.7, 0.6, 0.9)[1]
     assert invented(0.5, 0.7, 0.6, 0.9)[1].endswith("but not at c.")
     assert "depth makes no difference" in invented(0.9, 0.905, 0.9)[1]

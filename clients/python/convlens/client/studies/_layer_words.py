@@ -20,9 +20,9 @@ def layer_words(found: "Layers") -> list[str]:
     splits = len(best.accuracies)
     count = len(found.classes)
     said = [
-        f"{_name(best)} tells the classes best, by {_kind(best)}: {_share(best)} of the other pictures, from "
-        f"{found.per_class} of each of {count} classes; {_splits(splits)}, and chance is "
-        f"{100 / count:.3g} %."
+        f"{_name(best)} tells the classes best, by {_kind(best)}: {_share(best)} of the other "
+        f"pictures, from {found.per_class} of each of {count} classes; {_splits(splits)}, and "
+        f"chance is {100 / count:.3g} %."
     ]
     if len(found.layers) > 1:
         said.append(_depth([found.probe(layer) for layer in found.layers]))
@@ -42,10 +42,11 @@ def _depth(probes: Sequence["Probe"]) -> str:
             f"Deeper layers are better: from {_name(first)} with {_share(first)} to {_name(last)} "
             f"with {_share(last)}. That is the shape of Zeiler & Fergus's table 7."
         )
-    if not _apart(best, first):
+    if not _apart(best, first) or _apart(first, last, signed=True):
+        top = "" if best is first else f"{_name(best)} has most, {_share(best)}; "
         return (
-            f"Deeper layers are not better here: {_name(first)} has {_share(first)}, {_name(last)} "
-            f"{_share(last)}."
+            f"Deeper layers are not better here: {top}{_name(first)} has {_share(first)}, "
+            f"{_name(last)} {_share(last)}."
         )
     if best is not last and _apart(best, last, signed=True):
         return (

@@ -1,5 +1,6 @@
 """Draws accuracies of linear classifiers against depth, and against dimensions."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from PIL.Image import Image
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 # Inches.
 WIDTH, HEIGHT = 7.2, 3.8
+# Of sizes beside each other on an axis, so that both can be read.
+LEAST_RATIO = 1.4
 MARKS = {"SVM": "o", "softmax": "s"}
 
 
@@ -64,10 +67,20 @@ def dimensions_chart(found: "Layers") -> Image:
         )
     _dress(axes, found)
     axes.set_xscale("log", base=2)
-    axes.set_xticks(sorted(sizes), [f"{size:,}" for size in sorted(sizes)])
+    ticks = _apart(sorted(sizes, reverse=True))
+    axes.set_xticks(ticks, [f"{size:,}" for size in ticks])
     axes.minorticks_off()
     axes.set_xlabel("dimensions of the code by PCA, and last the whole code; linear SVM")
     return picture_of(figure)
+
+
+def _apart(sizes: Sequence[int]) -> list[int]:
+    """Those of which the numbers below the axis do not overlap, the largest first."""
+    kept: list[int] = []
+    for size in sizes:
+        if not kept or kept[-1] > LEAST_RATIO * size:
+            kept.append(size)
+    return kept
 
 
 def _dress(axes: Any, found: "Layers") -> None:
