@@ -342,7 +342,5 @@ def _study(
 
 
 def _words(share: Share) -> str:
-    return (
-        f"{share.right} of {share.count} picture{'s' if share.count > 1 else ''} ({share.share:.0%}, "
-        f"{share.low:.0%} to {share.high:.0%})"
-    )
+    pictures = f"{share.count} picture{'s' if share.count > 1 else ''}"
+    return f"{share.right} of {pictures} ({share.share:.0%}, {share.low:.0%} to {share.high:.0%})"

@@ -43,7 +43,10 @@ class Share:
 
 
 def wilson(right: int, count: int) -> tuple[float, float]:
-    """The interval of 95 % of a share, in [0, 1]; Wilson 1927, doi:10.1080/01621459.1927.10502953."""
+    """The interval of 95 % of a share, in [0, 1].
+
+    Wilson 1927, doi:10.1080/01621459.1927.10502953.
+    """
     from scipy.stats import binomtest
 
     found = binomtest(right, count).proportion_ci(0.95, "wilson")
