@@ -19,7 +19,7 @@ PAGES = [PAGE, *(Page(f"studies/{name}") for name in sorted(STUDIES))]
 @triton_is_slow
 def test_the_snippets_run(server: RunningServer, tmp_path: Path) -> None:
     lines = PAGE.run_shell(server, tmp_path)
-    assert any(line.startswith("patches/page.html: 100 pictures") for line in lines)
+    assert any(line.startswith("patches/page.html: 60 pictures") for line in lines)
     report = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "What excites the maps of a layer most" in report and report.endswith("</html>")
     (tmp_path / "python").mkdir()

@@ -28,7 +28,7 @@ def main(address: str, pictures: str, out: str) -> None:
             started = time.monotonic()
             if name == "top_patches":
                 found_ones = studies.top_patches(
-                    client, pictures, "features.12", maps=range(8), state=folder / "rows"
+                    client, pictures, "features.12", maps=range(2), state=folder / "rows"
                 )
                 found_ones.save(folder / "patches")
             elif name == "index_pictures":

@@ -6,13 +6,14 @@ import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
-from torchvision.transforms import functional as TF
+from torchvision.transforms import functional
 
 from convlens.client import Client, InvalidRequest, studies
 from convlens.client._picture_files import found
@@ -23,6 +24,9 @@ from convlens.client.studies._told import Told
 from convlens.workers.shapes.draw import CLASSES, draw
 from convlens.workers.shapes.network import ROBUST, WEIGHTS, load, normalised
 from tests.conftest import running_server
+
+# It is typed for tensors alone, and takes Pillow's images.
+TF: Any = functional
 
 COUNT = 48
 NETWORKS = """
@@ -235,7 +239,7 @@ def test_an_interrupted_run_goes_on_where_it_was(client, small: Path, tmp_path: 
             raise KeyboardInterrupt
 
     state = tmp_path / "state"
-    given = {"networks": ("shapes", "shapes-robust"), "state": state}
+    given: dict[str, Any] = {"networks": ("shapes", "shapes-robust"), "state": state}
     with pytest.raises(KeyboardInterrupt):
         studies.accuracy(client, small, progress=interrupt, **given)
     counts: dict[str, int] = {}

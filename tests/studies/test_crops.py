@@ -1,14 +1,18 @@
 """Crops that the client makes, against the server's own geometry and torchvision's."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from torchvision.transforms import functional as TF
+from torchvision.transforms import functional
 
 from convlens.client import ImageFileError
 from convlens.client.studies._crops import crops_of
+
+# It is typed for tensors alone, and takes Pillow's images.
+TF: Any = functional
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "I;16"])

@@ -126,7 +126,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
 )
 def test_what_cannot_be_followed_is_refused(training, drawn, networks, given, error, words) -> None:
     with pytest.raises(error, match=words):
-        studies.evolution(training, drawn, networks, **{"layer": LAYER, **given})
+        studies.evolution(training, drawn, networks, **dict[str, Any]({"layer": LAYER, **given}))
 
 
 def test_the_command_skips_what_cannot_be_read(

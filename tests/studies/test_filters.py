@@ -104,7 +104,7 @@ def test_measures_are_those_of_loops() -> None:
         level = sum(25 * plane.mean() ** 2 for plane in one) / (one**2).sum()
         assert contrast_of(weights)[number] == pytest.approx((1 - level) / (1 - 1 / 25))
         for axis in range(3):
-            one = dct(one, axis=axis, norm="ortho")
+            one = np.asarray(dct(one, axis=axis, norm="ortho"))
         energies += one**2 / (one**2).sum() / len(weights)
     entropy = -sum(energy * np.log(energy) for energy in energies.ravel())
     assert spread_of(weights) == pytest.approx(np.exp(entropy))

@@ -16,6 +16,7 @@ from convlens.client.studies._gradients import (
     is_right,
     relative_error,
 )
+from convlens.v1.explanation_methods_pb2 import CHANNEL_REDUCTION_NONE
 
 Wrong = Callable[[np.ndarray], np.ndarray]
 
@@ -25,12 +26,14 @@ def asked(client: Client, drawn: Path):
     """A picture, its gradient, and the scores of its class, as the server has them."""
     picture = found(drawn)[0]
     pixels = framed(picture, client.network().input)
-    asked = methods.Saliency(reduction="CHANNEL_REDUCTION_NONE")
+    asked = methods.Saliency(reduction=CHANNEL_REDUCTION_NONE)
     [answer] = client.explain(pixels, asked, geometry="as_is").attributions
+    assert answer.target is not None
+    index = answer.target.index
 
     def score(pictures: Sequence[np.ndarray]) -> np.ndarray:
         answers = client.extract_features(list(pictures), "logits", geometry="as_is")
-        return np.array([each["logits"][answer.target.index] for each in answers], np.float64)
+        return np.array([each["logits"][index] for each in answers], np.float64)
 
     # The same pictures are asked for by every case.
     known: dict[bytes, float] = {}

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def test_units_are_those_of_a_loop_over_plain_activations(
                 dead.append(unit)
             if all((one > 0).all() for one in values):
                 always.append(unit)
-            close = {"rtol": 1e-3, "atol": 1e-4}
+            close: dict[str, Any] = {"rtol": 1e-3, "atol": 1e-4}
             np.testing.assert_allclose(layer.maximum[unit], np.max(values), **close)
             np.testing.assert_allclose(layer.mean[unit], np.mean(values), **close)
             on = [(one > 0).mean() for one in values]

@@ -174,7 +174,7 @@ def test_what_came_of_it_is_saved(tmp_path: Path, drawn: Path, client: Client) -
     for each, classes in zip(made.answered, tops, strict=True):
         assert list(each.network) == [score.label for score in classes]
         assert each.truth == each.picture.parent.name
-        np.testing.assert_allclose(each.probability, classes[0].probability, atol=1e-5)
+        np.testing.assert_allclose(each.probability, classes[0].probability or 0, atol=1e-5)
     made.save(tmp_path / "out")
     document = json.loads((tmp_path / "out" / "study.json").read_text())
     assert document["tables"].keys() == {"Accuracy", "Human and network", "Answers"}

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -40,7 +40,7 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def command(address: str, *arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def command(address: str, *arguments: object) -> Generator[tuple[subprocess.Popen[str], str]]:
     """The running command and the address that it prints."""
     given = [sys.executable, "-m", "convlens.client.cli", "study", "human", *map(str, arguments)]
     environment = {**os.environ, "CONVLENS_SERVER": address}

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -82,7 +83,7 @@ def reference(codes: np.ndarray, truth: np.ndarray, kind: str, dimensions: int |
             directions = np.linalg.svd(centred[split.train], full_matrices=False)[2]
             centred = centred @ directions[:dimensions].T
         bare = (
-            LinearSVC(dual=False)
+            LinearSVC(dual=cast(Any, False))
             if kind == "SVM"
             else LogisticRegression(tol=1e-6, max_iter=10_000)
         )
@@ -161,7 +162,7 @@ def test_an_interrupted_run_goes_on_and_other_splits_need_no_answers(
             raise KeyboardInterrupt
 
     state = tmp_path / "state"
-    given = {"layers": ["logits"], "per_class": 2, "splits": 1, "state": state}
+    given: dict[str, Any] = {"layers": ["logits"], "per_class": 2, "splits": 1, "state": state}
     with pytest.raises(KeyboardInterrupt):
         studies.layers(client, small, progress=interrupt, **given)
     for seed, begun in ((0, 20), (1, KINDS * EACH)):
@@ -194,7 +195,7 @@ def test_an_interrupted_run_goes_on_and_other_splits_need_no_answers(
 )
 def test_what_cannot_be_learned_is_refused(client, small, given, error, words) -> None:
     with pytest.raises(error, match=words):
-        studies.layers(client, small, **{"layers": ["logits"], **given})
+        studies.layers(client, small, **dict[str, Any]({"layers": ["logits"], **given}))
 
 
 def test_one_class_only_is_refused(client: Client, small: Path, tmp_path: Path) -> None:

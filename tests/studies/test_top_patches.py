@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,12 +42,13 @@ def test_they_are_those_of_a_loop_over_all_units(client: Client, drawn: Path) ->
 
 
 def test_each_patch_shows_what_its_unit_sees(client: Client, drawn: Path) -> None:
+    patch: Any
     [patch] = studies.top_patches(client, drawn, LAYER, maps=[38], count=1).patches[38]
     picture = np.asarray(Image.open(patch.picture)) / 255
     left, top, right, bottom = map(int, patch.box)
     assert (bottom - top, right - left) == patch.pixels.shape[:2] == patch.projection.shape[:2]
     np.testing.assert_allclose(patch.pixels, picture[top:bottom, left:right], atol=1e-6)
-    field = client.network().anatomy.layers
+    field: Any = client.network().anatomy.layers
     [extent] = [layer.receptive_field.vertical for layer in field if layer.name == LAYER]
     middle = extent.offset + extent.jump * patch.position[0]
     assert top <= middle <= bottom and bottom - top <= extent.size
@@ -63,6 +65,7 @@ def test_a_region_lies_on_the_original_picture(client: Client, drawn: Path, tmp_
     wide = Image.new("RGB", (512, 256), "grey")
     wide.paste(small.resize((256, 256), Image.Resampling.NEAREST), (128, 0))
     wide.save(tmp_path / "wide.png")
+    patch: Any
     [patch] = studies.top_patches(client, tmp_path, LAYER, maps=[38], count=1).patches[38]
     # The network sees the middle 256 x 256 pixels at half their size.
     left, top, right, bottom = patch.box
@@ -128,7 +131,7 @@ def test_fewer_pictures_than_asked_for_are_all(client: Client, drawn: Path) -> N
 )
 def test_what_cannot_be_shown_is_refused(client, drawn, given, error, words) -> None:
     with pytest.raises(error, match=words):
-        studies.top_patches(client, drawn, **{"layer": LAYER, **given})
+        studies.top_patches(client, drawn, **dict[str, Any]({"layer": LAYER, **given}))
 
 
 def test_the_command_skips_what_cannot_be_read(run, drawn: Path, tmp_path: Path) -> None:

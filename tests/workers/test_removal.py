@@ -79,6 +79,8 @@ def network(name: str) -> tuple[nn.Module, Tensor]:
     return served(name, size).module.body, pictures(3, size)
 
 
+# Of these making and tracing takes long.
+LARGE = {"googlenet", "densenet121"}
 # In resnet18 relu is called twice in a block, in googlenet and densenet functions are; denselayers
 # take lists. Nested ones: the inner counts for nothing.
 CASES: dict[str, list[dict[str, bool]]] = {
@@ -126,7 +128,11 @@ CASES: dict[str, list[dict[str, bool]]] = {
 
 @pytest.mark.parametrize(
     ("name", "removed"),
-    [(name, removed) for name, cases in CASES.items() for removed in cases],
+    [
+        pytest.param(name, removed, marks=[pytest.mark.slow] * (name in LARGE))
+        for name, cases in CASES.items()
+        for removed in cases
+    ],
     ids=lambda each: each if isinstance(each, str) else "+".join(each),
 )
 def test_scores_are_those_of_a_copy_with_other_modules(name: str, removed: dict[str, bool]) -> None:

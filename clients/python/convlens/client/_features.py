@@ -199,7 +199,9 @@ def features(
     )
     if len(codes) != len(selected):
         raise Internal(f"The server answered {len(codes)} of {len(selected)} layers.")
-    gone = {each.layer: _removal(each.removal) for each in response.removed_layers}
+    gone: dict[str, Removal] = {
+        each.layer: _removal(each.removal) for each in response.removed_layers
+    }
     if len(gone) != removed:
         # A server that is older than the field does not see it, and removes nothing.
         raise Internal(f"The server removed {len(gone)} of {removed} layers; it may be an old one.")

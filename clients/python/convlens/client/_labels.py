@@ -22,7 +22,7 @@ LONGEST_ID = round(rule_of(adversarial_pb2.LabeledImage.DESCRIPTOR.fields_by_nam
 COLUMNS = ("file", "label")
 # Classes that an error lists in full.
 MOST_LISTED = 12
-Note: TypeAlias = Callable[[str], None]
+Note: TypeAlias = Callable[[str], object]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ T = TypeVar("T")
 def patiently(
     begin: Callable[[int], Generator[T | ConvLensError, None, None]],
     count: int,
-    note: Callable[[str], None],
+    note: Callable[[str], object],
 ) -> Generator[T | ConvLensError, None, None]:
     """The `count` answers of a stream, in order; `begin` opens it at an answer, counted from 0.
 
@@ -44,7 +44,7 @@ def patiently(
 class _Patience:
     """Waits for a server that is full or away, and gives up when it was so for too long."""
 
-    def __init__(self, note: Callable[[str], None]) -> None:
+    def __init__(self, note: Callable[[str], object]) -> None:
         self._note = note
         self._said = False
         self.renew()

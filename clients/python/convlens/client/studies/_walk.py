@@ -20,7 +20,7 @@ from convlens.client._spool import Spool, SpoolError, Unwritable
 from convlens.client.studies._study import Facts, Skipped
 
 #: Told what is being done, how much of it is done, and how much there is.
-Progress: TypeAlias = Callable[[str, int, int], None]
+Progress: TypeAlias = Callable[[str, int, int], object]
 #: What is found of one picture, by name.
 Row: TypeAlias = Mapping[str, NDArray[Any]]
 #: The outcomes of pictures, in their order.
