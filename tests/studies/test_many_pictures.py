@@ -28,7 +28,7 @@ def draw(folder: Path, count: int) -> list[Path]:
     return found(folder)
 
 
-@pytest.mark.parametrize("count", [150, pytest.param(20_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [60, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_the_client_stays_small(tmp_path: Path, count: int) -> None:
     paths = draw(tmp_path / "pictures", count)
     with server_process(OMP_NUM_THREADS="1") as (_, address):

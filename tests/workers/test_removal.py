@@ -199,7 +199,10 @@ def test_nobody_sees_what_a_removed_layer_writes_or_what_is_written_in_its_place
     assert not torch.equal(found, whole)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in CASES],
+)
 def test_removing_nothing_changes_no_bit(name: str) -> None:
     body, pixels = network(name)
     with torch.inference_mode():
