@@ -135,11 +135,12 @@ def replica_of(server: RunningServer) -> Any:
 
 @asynccontextmanager
 async def full_pool(engine: Any, seconds: float = 60) -> AsyncGenerator[Any]:
-    """A job over the budget that the analysis pool computes, and a short one that it keeps waiting.
+    """Two long jobs over the budget of the analysis pool, and a short one that it keeps waiting.
 
-    What came together with the long one is computed beside it, so a few short ones may be.
+    What came together with the long ones is computed beside them, so a few short ones may be.
     """
-    long = asyncio.create_task(outcome(engine, canary(100_000, seconds=seconds)))
+    two = (outcome(engine, canary(100_000, seconds=seconds)) for _ in range(2))
+    long = asyncio.gather(*two)
     for _ in range(20):
         short = asyncio.create_task(outcome(engine, canary(1)))
         done, _ = await asyncio.wait({short}, timeout=1)

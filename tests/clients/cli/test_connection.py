@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import click
 import grpc
 import pytest
 import trustme
@@ -26,8 +27,11 @@ def token(tmp_path: Path) -> Path:
 
 def commands(command: Any) -> list[Any]:
     """A command, or those of a group."""
-    inner = getattr(command, "commands", {})
-    return [each for one in inner.values() for each in commands(one)] or [command]
+    if not isinstance(command, click.Group):
+        return [command]
+    context = click.Context(command)
+    inner = [command.get_command(context, name) for name in command.list_commands(context)]
+    return [each for one in inner for each in commands(one)]
 
 
 @pytest.mark.parametrize("name", ASKING)

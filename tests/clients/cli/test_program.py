@@ -19,7 +19,7 @@ from convlens.v1 import network_pb2
 
 COMMANDS = [
     *("anatomy", "attack", "classify", "completion", "demo", "explain", "extract", "health"),
-    *("networks", "replay", "report", "robustness", "synthesize"),
+    *("networks", "replay", "report", "robustness", "study", "synthesize"),
 ]
 
 

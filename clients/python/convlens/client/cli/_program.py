@@ -32,9 +32,9 @@ COMMANDS = {
     "health": "Ask whether a server answers, or one SERVICE of it.",
     "networks": "List the networks that a server has.",
     "report": "Write a page that shows pictures, answers, and what these rest on.",
-    "study": "Study what a served network has learned, over whole folders of pictures.",
     "replay": "Compute the answers of a receipt again, and compare the bits.",
     "robustness": "Measure accuracy against the size of the change that an attack may make.",
+    "study": "Study what a served network has learned, over whole folders of pictures.",
     "synthesize": "Make the pictures that a network answers to.",
 }
 MODULES = {"health": "_server", "networks": "_server"}
