@@ -14,6 +14,7 @@ import pytest
 
 from convlens.client.cli import _program
 from convlens.client.cli._program import program
+from convlens.client.cli._study import STUDIES
 from convlens.contract import ErrorReason, Failure
 from convlens.v1 import network_pb2
 
@@ -34,10 +35,10 @@ def test_help_teaches(run):
     )
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *(f"study {name}" for name in STUDIES)])
 def test_every_command_has_help_without_a_server(run, server, command):
     for flag in ("-h", "--help"):
-        result = run(command, flag)
+        result = run(*command.split(), flag)
         assert result.exit_code == 0
         assert result.stdout.startswith(f"Usage: convlens {command}")
         assert max(map(len, result.stdout.splitlines())) <= 80

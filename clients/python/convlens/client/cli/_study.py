@@ -54,16 +54,20 @@ def study() -> None:
     \b
     Examples:
       convlens study accuracy labelled/ --out accuracy
-      convlens study evolution photos/ --networks ep1,ep9,ep90 --layer layer3 --out evolution
+      convlens study evolution photos/ --networks ep1,ep9,ep90 \\
+          --layer layer3 --out evolution
       convlens study health photos/ --out health
       convlens study human photos/ --open --out me
-      convlens study invariance photos/ --layers features.2,cnn-code --out invariance
-      convlens study layers labelled/ --layers layer1,layer3,cnn-code --out layers
+      convlens study invariance photos/ --layers features.2,cnn-code \\
+          --out invariance
+      convlens study layers labelled/ --layers layer1,layer3,cnn-code \\
+          --out layers
       convlens study map photos/ --out map
       convlens study neighbours photos/ --query cat.jpg --out alike
       convlens study removal photos/ --out removal
       convlens study top-patches photos/ --layer layer3 --out patches
-      convlens study variations drawn/ --layers features.2,cnn-code --out variations
+      convlens study variations drawn/ --layers features.2,cnn-code \\
+          --out variations
 
     They need some libraries more: pip install "convlens-client[studies]".
     """

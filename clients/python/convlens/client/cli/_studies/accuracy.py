@@ -62,8 +62,10 @@ def accuracy(
     \b
     Examples:
       convlens study accuracy labelled/ --out accuracy
-      convlens study accuracy labelled/ --crops 10 --scales 1,1.15,1.3 --out crops
-      convlens study accuracy labelled/ --with shapes-robust --factors factors.csv --out both
+      convlens study accuracy labelled/ --crops 10 --scales 1,1.15,1.3 \\
+          --out crops
+      convlens study accuracy labelled/ --with shapes-robust \\
+          --factors factors.csv --out both
     """
     from convlens.client import studies
 

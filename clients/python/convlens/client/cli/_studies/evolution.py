@@ -39,7 +39,8 @@ def evolution(
 
     \b
     Examples:
-      convlens study evolution photos/ --networks ep1,ep9,ep90 --layer layer3 --out evolution
+      convlens study evolution photos/ --networks ep1,ep9,ep90 \\
+          --layer layer3 --out evolution
     """
     from convlens.client import studies
 

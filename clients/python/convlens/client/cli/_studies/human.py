@@ -55,7 +55,8 @@ def human(
     \b
     Examples:
       convlens study human photos/ --open --out me
-      convlens study human photos/ --labels labels.csv --count 100 --guesses 5 --out me
+      convlens study human photos/ --labels labels.csv --count 100 \\
+          --guesses 5 --out me
     """
     from convlens.client import studies
 

@@ -59,8 +59,10 @@ def invariance(
 
     \b
     Examples:
-      convlens study invariance photos/ --layers features.2,cnn-code --out invariance
-      convlens study invariance photos/ --layers layer1,layer4 --labels folders --out invariance
+      convlens study invariance photos/ --layers features.2,cnn-code \\
+          --out invariance
+      convlens study invariance photos/ --layers layer1,layer4 \\
+          --labels folders --out invariance
     """
     from convlens.client import studies
 

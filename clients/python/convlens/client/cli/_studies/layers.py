@@ -62,8 +62,10 @@ def layers(
 
     \b
     Examples:
-      convlens study layers labelled/ --layers layer1,layer2,layer3,layer4 --out layers
-      convlens study layers labelled/ --layers cnn-code --dimensions 128,1024 --out reduced
+      convlens study layers labelled/ --layers layer1,layer2,layer3,layer4 \\
+          --out layers
+      convlens study layers labelled/ --layers cnn-code \\
+          --dimensions 128,1024 --out reduced
     """
     from convlens.client import studies
 

@@ -56,7 +56,8 @@ def map(
     \b
     Examples:
       convlens study map photos/ --out map
-      convlens study map photos/ --labels labels.csv --way pca --layer layer3 --out map
+      convlens study map photos/ --labels labels.csv --way pca \\
+          --layer layer3 --out map
     """
     from convlens.client import studies
 

@@ -75,8 +75,10 @@ def neighbours(
     \b
     Examples:
       convlens study neighbours photos/ --query cat.jpg --out alike
-      convlens study neighbours shapes/ --query shapes/ --layer features.8 --out shapes-alike
-      convlens study neighbours photos/ --query cat.jpg --index http://localhost:6333 --out alike
+      convlens study neighbours shapes/ --query shapes/ --layer features.8 \\
+          --out shapes-alike
+      convlens study neighbours photos/ --query cat.jpg \\
+          --index http://localhost:6333 --out alike
     """
     from convlens.client import studies
 

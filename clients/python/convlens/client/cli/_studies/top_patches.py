@@ -41,7 +41,8 @@ def top_patches(
     \b
     Examples:
       convlens study top-patches photos/ --layer layer3 --out patches
-      convlens study top-patches photos/ --layer features.7 --maps 0,3,17 --out patches
+      convlens study top-patches photos/ --layer features.7 --maps 0,3,17 \\
+          --out patches
     """
     from convlens.client import studies
 

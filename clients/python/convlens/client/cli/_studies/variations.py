@@ -36,8 +36,10 @@ def variations(
 
     \b
     Examples:
-      convlens study variations drawn/ --layers features.2,cnn-code,logits --out variations
-      convlens study variations drawn/ --factors factors.csv --layers layer4 --out variations
+      convlens study variations drawn/ --layers features.2,cnn-code,logits \\
+          --out variations
+      convlens study variations drawn/ --factors factors.csv \\
+          --layers layer4 --out variations
     """
     from convlens.client import studies
 
