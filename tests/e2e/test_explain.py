@@ -331,9 +331,10 @@ def test_a_stream_tells_of_progress_and_of_maps_that_improve(
 
 
 def test_at_the_deadline_there_is_what_there_is(explaining: Any, pictures: list[Path]) -> None:
-    asked = request(pictures[:1], methods.Saliency(), methods.SmoothGrad(samples=1000))
+    asked = request(pictures[:4], methods.Saliency(), methods.SmoothGrad(samples=1000))
     asked.allow_partial = True
-    response = explaining.Explain(asked, timeout=1.5)
+    # A tenth of it is for the way back, which takes long on a machine with other work.
+    response = explaining.Explain(asked, timeout=4)
     [saliency, smooth] = response.results[0].explanation.attributions
     assert not saliency.attribution.is_partial
     assert smooth.attribution.is_partial
