@@ -67,6 +67,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         "pictures": "{size: [16, 16]}",
         "phases.warm-up.duration": 0.4,
         "phases.saturation.steps": "{from: 40, to: 200, factor: 2, each: 0.8, stop_after: 1}",
+        "phases.saturation.steps.hold": 1.2,
         "phases.overload.duration": 1.5,
         "phases.recovery.duration": 2,
         "phases.overload.assert": "[]",
@@ -92,10 +93,17 @@ def test_the_peak_is_found_by_steps(result: Result) -> None:
     assert saturation and result.peak == saturation.peak
     assert result.peak == pytest.approx(PEAK, rel=0.25)
     assert saturation.saturating in (40, 80)
-    assert [step.saturated for step in saturation.steps] == [
-        *(False for _ in saturation.steps[1:]),
-        True,
-    ]
+    *steps, _ = saturation.steps
+    assert [step.saturated for step in steps] == [*(False for _ in steps[1:]), True]
+
+
+def test_the_rate_of_the_best_step_is_held_for_the_peak(result: Result) -> None:
+    saturation = result.phase("saturation")
+    assert saturation
+    *steps, held = saturation.steps
+    assert held.rate == max(steps, key=lambda step: step.figures.goodput).rate
+    assert held.figures.due == pytest.approx(1.2 * held.rate, abs=1)
+    assert saturation.peak == held.figures.goodput
 
 
 def test_five_times_the_peak_is_offered(result: Result) -> None:

@@ -13,6 +13,7 @@ from convlens.loadtest.conducting.tally import Tally
 from convlens.loadtest.generator.orders import Report, Stage, Stop
 from convlens.loadtest.results.model import Figures
 from convlens.loadtest.scenario import Phase, Scenario
+from convlens.loadtest.traffic.arrivals import Course
 
 # What ends a run in order.
 ENDING = (signal.SIGINT, signal.SIGTERM)
@@ -105,25 +106,38 @@ class Conductor:
         done = self.done[-1]
         steps = done.phase.steps
         assert steps is not None
+        found: dict[float, float] = {}
         too_much = 0
         for rate in steps.rates():
-            self._drain()
-            begin = max(begin, time.monotonic() + LEAD)
-            stage = self._announce(begin, steps.each, rate)
-            self._hear(stage.end)
-            self._drain()
-            found = figures(self._tally, [stage.number], self._of_steps(done.phase))
-            saturated = _is_too_much(found, steps.enough)
-            done.steps.append((rate, saturated))
-            self._view.step(rate, found, saturated)
-            done.peak = max(done.peak or 0.0, found.goodput)
+            found[rate], saturated = self._step(begin, rate, steps.each)
             if saturated:
                 done.saturating = done.saturating or rate
             too_much = too_much + 1 if saturated else 0
             if too_much >= steps.stop_after:
                 break
+        best = max(found, key=lambda rate: found[rate])
+        done.peak = found[best]
+        if steps.hold:
+            done.peak, _ = self._step(begin, best, steps.hold)
         self.peak = done.peak
         return time.monotonic() + LEAD
+
+    def _step(self, begin: float, rate: float, length: float) -> tuple[float, bool]:
+        """Runs a step from `begin` on, or from now; its goodput, and whether it was too much."""
+        done = self.done[-1]
+        assert done.phase.steps is not None
+        self._drain()
+        begin = max(begin, time.monotonic() + LEAD)
+        stage = self._announce(begin, length, Course(rate, rate, length))
+        self._hear(stage.end)
+        self._drain()
+        found = figures(self._tally, [stage.number], self._of_steps(done.phase))
+        saturated = _is_too_much(found, done.phase.steps.enough)
+        done.steps.append((rate, saturated))
+        # As far as it is known, where the run ends here.
+        done.peak = max(done.peak or 0.0, found.goodput)
+        self._view.step(rate, found, saturated)
+        return found.goodput, saturated
 
     def _of_steps(self, phase: Phase) -> Chosen:
         """Which cells are of the steps, and not of callers beside them."""
@@ -134,9 +148,9 @@ class Conductor:
         numbers = {n for n, name in enumerate(self._scenario.calls) if mix.get(name)}
         return lambda key: key[1] in numbers
 
-    def _announce(self, begin: float, seconds: float, rate: float | None = None) -> Stage:
+    def _announce(self, begin: float, seconds: float, step: Course | None = None) -> Stage:
         done = self.done[-1]
-        loads = list(loads_of(self._scenario, done.phase, self.peak, rate))
+        loads = list(loads_of(self._scenario, done.phase, self.peak, step))
         stage = Stage(len(self._tally.stages), begin, seconds, loads, self.epoch)
         self._tally.begin(stage)
         done.stages.append(stage.number)

@@ -8,13 +8,12 @@ from convlens.loadtest.traffic.arrivals import Course
 
 
 def loads_of(
-    scenario: Scenario, phase: Phase, peak: float | None, rate: float | None = None
+    scenario: Scenario, phase: Phase, peak: float | None, step: Course | None = None
 ) -> Iterator[OpenLoad | ClosedLoad]:
-    """The loads of a phase; `rate` is that of the step, where it has steps."""
+    """The loads of a phase; `step` is the one of its steps, where it has some."""
     usual = {name: call.weight for name, call in scenario.calls.items()}
-    if phase.steps and rate is not None:
-        steps = phase.steps
-        yield OpenLoad(Course(rate, rate, steps.each), steps.arrivals, steps.mix or usual)
+    if phase.steps and step:
+        yield OpenLoad(step, phase.steps.arrivals, phase.steps.mix or usual)
     if phase.open and phase.duration:
         course = _course(phase, peak)
         yield OpenLoad(course, phase.open.arrivals, phase.open.mix or usual)

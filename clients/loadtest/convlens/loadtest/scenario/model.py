@@ -183,6 +183,11 @@ class Steps(Strict):
     stop_after: Annotated[int, Field(ge=1, le=100)] = Field(
         2, description="So many saturated steps, one after the other, are the end."
     )
+    hold: Duration | None = Field(
+        None,
+        description="Then the best step's rate is held for so long, and the goodput of that is the "
+        "peak: the most of several short steps is more than lasts.",
+    )
     mix: Weights | None = Field(None, description="Weights of calls, in place of their own.")
 
     @model_validator(mode="after")
