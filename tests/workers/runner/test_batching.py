@@ -32,7 +32,7 @@ from tests.workers.runner.jobs import (
 
 
 @pytest.mark.parametrize(
-    ("share", "expected"), [(False, [4, 4, 1, 1, 1]), (True, [4, 4, 4])], ids=["alone", "shared"]
+    ("share", "expected"), [(False, [4, 4, 3]), (True, [4, 4, 4])], ids=["alone", "shared"]
 )
 def test_the_shape_of_a_pass_is_the_jobs_own(
     network: ServedNetwork, shapes: list[int], share: bool, expected: list[int]

@@ -44,14 +44,17 @@ def _descend(task: Task, p: methods.CarliniWagner, c: float, nearest: Nearest) -
     """Adam's steps for one c; whether it succeeds."""
     place = _place(task)
     adam, progress = Adam(place, p.learning_rate), Progress(p.steps)
-    lack = math.inf
+    lack, trend = math.inf, 0.0
     for _ in range(p.steps):
         pixels, stretch = _pixels(task, place)
-        answer = yield from _ask(task, p, pixels, nearest, lack <= 0)
+        # Goes on as it did, where it goes round the boundary a few steps at a time.
+        answer = yield from _ask(task, p, pixels, nearest, lack + trend <= 0)
         nearest.steps += 1
         change = pixels - task.x
         distance = length_of(change)
         lead = float(task.aim.lead(answer.scores))
+        # Of the first step nothing is known before.
+        trend = p.confidence - lead - lack if math.isfinite(lack) else 0.0
         lack = p.confidence - lead
         success = False
         if lack > 0:
@@ -68,14 +71,14 @@ def _descend(task: Task, p: methods.CarliniWagner, c: float, nearest: Nearest) -
 
 
 def _ask(
-    task: Task, p: methods.CarliniWagner, pixels: Tensor, nearest: Nearest, lacked_nothing: bool
+    task: Task, p: methods.CarliniWagner, pixels: Tensor, nearest: Nearest, expects_success: bool
 ) -> Steps[Answer]:
     """The scores, and the gradient of the lead where that lacks something.
 
-    Where it lacked nothing a step ago it mostly still does, and going back through the network is
-    the larger part of a pass.
+    Going back through the network is the larger part of a pass, so where nothing is expected to
+    lack, that is seen first.
     """
-    if lacked_nothing:
+    if expects_success:
         answer = yield Pass(pixels[None], so_far=nearest.attempt)
         if float(task.aim.lead(answer.scores)) >= p.confidence:
             return answer
@@ -91,8 +94,9 @@ def _pixels(task: Task, place: Tensor) -> tuple[Tensor, Tensor | float]:
     """The pixels at a place, and twice their derivative by it."""
     if task.unbounded:
         return place.clone(), 2.0
-    t = torch.tanh(place)
-    return 0.5 + 0.5 * t, 1 - t * t
+    # (1 + tanh(w)) / 2 in the form that takes a third of the time.
+    pixels = torch.sigmoid(place + place)
+    return pixels, (pixels * (1 - pixels)).mul_(4)
 
 
 class Adam:

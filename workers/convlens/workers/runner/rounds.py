@@ -4,10 +4,10 @@ What several items ask at the same points is computed once. Short passes come fi
 wait for the end of long ones.
 
 The cut depends on the job alone, so the bits of its answers do not depend on company: what fills
-`rows` rows is computed in that shape. What is left over is computed one row at a time, because a
-padded row costs as much as a real one; patches, which cost little each, as many as there are. Or,
-where rows cost little, in a micro-batch of `rows` that is shared with others and padded, whose
-shape is the same whoever is in it.
+`rows` rows is computed in that shape. What is left over is computed in a smaller one, as many as
+there are, because a padded row costs as much as a real one. Or, where rows cost little, in a
+micro-batch of `rows` that is shared with others and padded, whose shape is the same whoever is in
+it.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -155,7 +155,7 @@ def cut(items: Sequence[Item], rows_of: Callable[[Kind], int], share: bool) -> I
     """The micro-batches for the passes that the items of one job wait for, kind by kind.
 
     `rows_of` says how many rows those of a kind have. `share` leaves one that is not full, which
-    has room for others; else each row that is left over is computed by itself.
+    has room for others; else it has as many rows as are left over.
     """
     for kind in _kinds(items):
         rows = rows_of(kind)
@@ -167,12 +167,7 @@ def cut(items: Sequence[Item], rows_of: Callable[[Kind], int], share: bool) -> I
         for count in dict.fromkeys(len(each.objectives) for each in segments):
             alike = [each for each in segments if len(each.objectives) == count]
             for batch in filled(kind, rows, alike):
-                if share or not batch.free:
-                    yield batch
-                elif kind.course:
-                    yield MicroBatch(kind, batch.rows - batch.free, batch.segments)
-                else:
-                    yield from filled(kind, 1, batch.segments)
+                yield batch if share else MicroBatch(kind, rows - batch.free, batch.segments)
 
 
 def _kinds(items: Sequence[Item]) -> list[Kind]:

@@ -37,7 +37,7 @@ class Runner:
 
     `rows` are those of a full micro-batch, or fewer where `memory` bytes hold no more. With
     `share`, what a job leaves over is computed in that shape too, with other jobs' and padded; else
-    one row at a time. `budget` is the cost, in passes, above which `wait_for_room` holds its caller
+    in a smaller one. `budget` is the cost, in passes, above which `wait_for_room` holds its caller
     back; of a long job a part counts. Jobs are prepared and answered in `executor`, which its owner
     ends after the runner.
     """
