@@ -78,7 +78,7 @@ def test_what_is_asked_twice_is_computed_once(
     twice = [slope_of(Shifted(x, 2), 0), slope_of(Shifted(x, 2), 0)]
     job = computed(network, Asked(*twice, scored(x[None]), scored(x[None])), share=share)
     assert spent(job) == (3, 2)
-    assert job.stages.passes == (6 if not share else 4), "each asks for its own"
+    assert job.stages.passes == 4, "each asks for its own"
     assert torch.equal(job.outcomes[0], job.outcomes[1])
     assert torch.equal(job.outcomes[2], job.outcomes[3])
 
