@@ -15,6 +15,7 @@ from convlens.client._client import Client
 from convlens.client._errors import InvalidRequest
 from convlens.client._features import LayerSelection
 from convlens.client._labels import LabeledFile, check_classes, labeled_files
+from convlens.client._picture_files import Name
 from convlens.client._results import Network
 from convlens.client._spool import Spool, SpoolError, Unwritable
 from convlens.client._text import json_text
@@ -29,7 +30,7 @@ from convlens.client.studies._human_game import (
 from convlens.client.studies._human_server import serving
 from convlens.client.studies._pages import page
 from convlens.client.studies._shares import Share, chance
-from convlens.client.studies._study import Facts, Study
+from convlens.client.studies._study import Facts, Study, cell
 from convlens.client.studies._walk import (
     Gathered,
     Progress,
@@ -144,7 +145,7 @@ class HumanStudy(Study):
         )
         answers = [
             {
-                "picture": str(each.picture),
+                "picture": cell(each.picture),
                 "label": each.truth,
                 "human": " | ".join(each.human),
                 "network": " | ".join(each.network),
@@ -172,15 +173,15 @@ class HumanStudy(Study):
 
 def human(
     client: Client,
-    folder: str | Path,
+    folder: Name,
     *,
-    labels: Path | None = None,
+    labels: Name | None = None,
     count: int | None = None,
     guesses: int = 1,
     seed: int = 0,
     opened: Callable[[str], None] = print,
     network: str = "",
-    state: Path | None = None,
+    state: Name | None = None,
     progress: Progress = unheard,
 ) -> HumanStudy:
     """Has a person label the pictures of a folder on a local page, and compares with the network.
@@ -193,7 +194,7 @@ def human(
     """
     started = time.monotonic()
     _check(count, guesses)
-    files = labeled_files(Path(folder), labels, lambda text: progress(text, 0, 0))
+    files = labeled_files(folder, labels, lambda text: progress(text, 0, 0))
     served = client.network(network)
     check_classes(served, files)
     order: list[int] = np.random.default_rng(seed).permutation(len(files)).tolist()
@@ -228,10 +229,10 @@ def _check(count: int | None, guesses: int) -> None:
 
 
 @contextmanager
-def _kept(state: Path | None) -> Generator[Path, None, None]:
+def _kept(state: Name | None) -> Generator[Path, None, None]:
     """The folder of the state; without one, of what lasts as long as this."""
     if state is not None:
-        yield state
+        yield Path(state)
         return
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)

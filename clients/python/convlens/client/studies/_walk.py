@@ -1,5 +1,6 @@
 """Goes through many pictures once, and keeps on disk what was found of each."""
 
+import os
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,6 +16,7 @@ from convlens.client._errors import ConvLensError, InvalidRequest
 from convlens.client._features import Features, LayerSelection
 from convlens.client._images import ImageInput
 from convlens.client._patience import patiently
+from convlens.client._picture_files import Name, Names, found
 from convlens.client._results import Network
 from convlens.client._spool import Spool, SpoolError, Unwritable
 from convlens.client.studies._study import Facts, Skipped
@@ -33,6 +35,22 @@ MOST_VERSIONS = 256
 
 def unheard(what: str, done: int, total: int) -> None:
     """Progress that nobody listens to."""
+
+
+def pictures_of(names: Names) -> list[Path]:
+    """The pictures of files, folders and patterns, each once, in the order named.
+
+    Raises InvalidRequest where there is none.
+    """
+    kept: dict[str, Path] = {}
+    for path in found(names):
+        kept.setdefault(os.path.abspath(path), path)
+    return list(kept.values())
+
+
+def below(state: Name | None, name: str) -> Path | None:
+    """The part of a state that has one of several walks."""
+    return None if state is None else Path(state) / name
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +87,7 @@ def gathered(
     plan: Mapping[str, Any],
     ask: Ask,
     *,
-    state: Path | None,
+    state: Name | None,
     progress: Progress,
     what: str,
 ) -> Generator[Gathered, None, None]:
@@ -82,6 +100,7 @@ def gathered(
     with ExitStack() as stack:
         if state is None:
             state = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "rows"
+        state = Path(state)
         state.parent.mkdir(parents=True, exist_ok=True)
         try:
             spool = Spool(state, plan)

@@ -27,7 +27,7 @@ DOCUMENT, PAGE, STATE = "study.json", "page.html", "state"
 EXTRA = 'pip install "convlens-client[studies]"'
 
 pictures = click.argument("pictures", nargs=-1, required=True, metavar="FOLDER|FILE|GLOB...")
-labelled = click.argument(
+folder_argument = click.argument(
     "folder", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER"
 )
 labels = click.option(

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from convlens.client.cli._studies.common import Run, labels, studying
+from convlens.client.cli._studies.common import Run, folder_argument, labels, studying
 
 if TYPE_CHECKING:
     from convlens.client.studies import HumanStudy
 
 
 @click.command("human")
-@click.argument("folder", type=click.Path(path_type=Path), metavar="FOLDER")
+@folder_argument
 @labels
 @click.option(
     "--count", type=click.IntRange(1), metavar="N", help="At most so many pictures; else all."

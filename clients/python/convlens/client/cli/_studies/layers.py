@@ -6,21 +6,17 @@ from typing import TYPE_CHECKING
 import click
 
 from convlens.client.cli._specs import Numbers
-from convlens.client.cli._studies.common import Run, labelled, labels, studying
+from convlens.client.cli._studies.common import Run, folder_argument, labels, studying
+from convlens.client.cli._studies.layer_option import layers as layers_option
 
 if TYPE_CHECKING:
     from convlens.client.studies import Layers
 
 
 @click.command("layers")
-@labelled
+@folder_argument
 @labels
-@click.option(
-    "--layers",
-    required=True,
-    metavar="NAME,NAME,...",
-    help="Layers, and cnn-code and logits; 'convlens anatomy' lists them.",
-)
+@layers_option("Layers, and cnn-code and logits; 'convlens anatomy' lists them.")
 @click.option(
     "--per-class",
     type=click.IntRange(1),
@@ -47,7 +43,7 @@ def layers(
     run: Run,
     folder: Path,
     labels: Path | None,
-    layers: str,
+    layers: tuple[str, ...],
     per_class: int | None,
     splits: int,
     dimensions: tuple[int, ...] | None,
@@ -72,7 +68,7 @@ def layers(
     return studies.layers(
         run.client,
         folder,
-        [name.strip() for name in layers.split(",") if name.strip()],
+        layers,
         labels=labels,
         per_class=per_class,
         splits=splits,

@@ -46,7 +46,6 @@ def top_patches(
     """
     from convlens.client import studies
 
-    found = studies.top_patches(
+    return studies.top_patches(
         run.client, pictures, layer, maps=maps or None, count=count, **run.common
     )
-    return found

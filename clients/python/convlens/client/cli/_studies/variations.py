@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from convlens.client.cli._studies.common import Run, studying
+from convlens.client.cli._studies.common import Run, folder_argument, studying
 from convlens.client.cli._studies.layer_option import layers
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ TABLE = "factors.csv"
 
 
 @click.command("variations")
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER")
+@folder_argument
 @click.option(
     "--factors",
     type=click.Path(path_type=Path, dir_okay=False),
