@@ -189,6 +189,9 @@ def test_findings_say_what_the_curves_have() -> None:
     turned: Any = {**gradual, "rotation": curves("rotation", [0, 90], [0, 1], [0, 1], [1, 1])}
     first, *_, told = findings(["one", "two"], turned)
     assert "but not under rotation" in first and told.startswith("Unlike in Zeiler & Fergus's")
+    # Nearly as soon is no sooner.
+    turned["rotation"] = curves("rotation", [0, 90, 180], [0, 1, 1], [0, 0.98, 1], [1, 1, 1])
+    assert "but not under rotation" in findings(["one", "two"], turned)[0]
 
 
 def test_an_interrupted_study_goes_on(

@@ -160,3 +160,23 @@ def test_a_factor_called_class_has_a_title_of_its_own(
 def test_the_label_below_long_names_is_whole() -> None:
     chart = np.asarray(shares_chart([Share("2 networks together, 2 scales, 10 crops", 9, 10)]))
     assert (chart[:, :3] > 250).all() and (chart[:, -3:] > 250).all()
+
+
+@pytest.mark.parametrize("out", ["/proc/out", "/dev/null"])
+def test_a_folder_that_cannot_be_made_is_told(run, drawn: Path, out: str) -> None:
+    result = run("top-patches", drawn, "--layer", "features.15", "--maps", "1", "--out", out)
+    assert result.exit_code == 1
+    assert "cannot be written" in result.stderr and "defect" not in result.stderr
+
+
+def test_a_folder_of_another_study_is_not_gone_on_from(run, drawn: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "state").mkdir(parents=True)
+    (out / "state" / "notes.txt").write_text("mine")
+    result = run("top-patches", drawn, "--layer", "features.15", "--maps", "1", "--out", out)
+    assert (
+        result.exit_code == 1
+        and "is not of this command; name another state (--out)" in result.stderr
+    )
+    assert "goes on from it" not in result.stderr
+    assert (out / "state" / "notes.txt").read_text() == "mine"

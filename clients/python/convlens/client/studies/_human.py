@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -17,7 +17,6 @@ from convlens.client._features import LayerSelection
 from convlens.client._labels import LabeledFile, check_classes, labeled_files
 from convlens.client._picture_files import Name
 from convlens.client._results import Network
-from convlens.client._spool import Spool, SpoolError, Unwritable
 from convlens.client._text import json_text
 from convlens.client.studies._code_map import class_of
 from convlens.client.studies._human_game import (
@@ -38,6 +37,8 @@ from convlens.client.studies._walk import (
     gathered,
     name_of,
     plan_of,
+    spool_at,
+    spool_errors,
     unheard,
 )
 from convlens.contract import digest
@@ -268,17 +269,8 @@ def _answers(
     folder: Path, plan: Mapping[str, Any], questions: Sequence[Question]
 ) -> Generator[Answers, None, None]:
     """The answers of a state; InvalidRequest where it is of others, or the disk is full."""
-    try:
-        spool = Spool(folder, plan)
-        try:
-            yield Answers(spool, questions)
-        finally:
-            spool.close()
-    except Unwritable as error:
-        raise InvalidRequest(f"{error}. {error.advice}.") from error
-    except SpoolError as error:
-        words = f"{error}; name another state, or remove this one to begin anew."
-        raise InvalidRequest(words) from error
+    with spool_errors(), closing(spool_at(folder, plan)) as spool:
+        yield Answers(spool, questions)
 
 
 def _page_of(served: Network, guesses: int) -> str:

@@ -54,7 +54,9 @@ def plane(codes: NDArray[Any], way: Way, seed: int = 0) -> Points:
         return _t_sne(few, seed)
     if way == "umap":
         neighbours = min(UMAP_NEIGHBOURS, len(codes) - 1)
-        made = _umap().UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1)
+        # Three have no spectrum to begin with.
+        init = "spectral" if len(codes) > FEWEST else "random"
+        made = _umap().UMAP(n_neighbors=neighbours, init=init, random_state=seed, n_jobs=1)
         return np.asarray(made.fit_transform(few), np.float64)
     return few
 
