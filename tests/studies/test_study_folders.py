@@ -16,8 +16,9 @@ from convlens.client._picture_files import found
 from convlens.client.cli._study_page import study_page
 from convlens.client.studies import Facts, Study
 from convlens.client.studies._accuracy_charts import shares_chart
-from convlens.client.studies._attributes import attributes_of
+from convlens.client.studies._attributes import Attribute, attributes_of
 from convlens.client.studies._shares import Share
+from convlens.client.studies._told import Told
 
 # The third is no text in UTF-8.
 ODD = (
@@ -83,6 +84,37 @@ def test_files_may_have_any_names(run, odd: Path, tmp_path: Path, given: tuple[s
     }
     assert {"ünï☃.png", "\N{REPLACEMENT CHARACTER}" * 2 + ".png", "new\nline.png"} <= names
     assert (tmp_path / "out" / "page.html").read_text("utf-8").rstrip().endswith("</html>")
+
+
+@pytest.mark.parametrize("content", ["empty", "broken"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("accuracy",),
+        ("health",),
+        ("human",),
+        ("invariance", "--layers", "logits"),
+        ("layers", "--layers", "logits"),
+        ("map",),
+        ("neighbours", "--query", "pictures"),
+        ("removal", "--layers", "features.8"),
+        ("top-patches", "--layer", "features.15"),
+    ],
+    ids=lambda given: given[0],
+)
+def test_a_folder_without_any_picture_is_refused(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], content: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("star", "ring", "heart"):
+        folder = Path("pictures", name)
+        folder.mkdir(parents=True)
+        for number in range(2 if content == "broken" else 0):
+            (folder / f"{number}.png").write_bytes(b"no picture")
+    result = run(*given, "pictures", "--out", "out")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("convlens: No picture")
+    assert not Path("out").exists()
 
 
 def test_a_picture_that_is_named_twice_counts_once(client: Client, drawn: Path) -> None:
@@ -180,3 +212,13 @@ def test_a_folder_of_another_study_is_not_gone_on_from(run, drawn: Path, tmp_pat
     )
     assert "goes on from it" not in result.stderr
     assert (out / "state" / "notes.txt").read_text() == "mine"
+
+
+def test_factors_that_make_no_difference_are_told_together() -> None:
+    told = Told(np.zeros(4, int), np.full(4, 0.9), np.full(4, 0.9), np.zeros(4, int))
+    factors = [Attribute(name, ["1", "2"], ["1", "2"] * 2, True) for name in ("x", "y", "marks")]
+    pictures = [Path("gone.png")] * 4
+    shown = studies.Accuracy(
+        Facts("x@1", "", 4, 1.0), ["p", "q"], pictures, np.zeros(4, int), {"x@1": told}, factors
+    )
+    assert "By x, y and marks: no difference." in shown.findings

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from convlens.client.cli._specs import Numbers
+from convlens.client.cli._studies import options
 from convlens.client.cli._studies.common import Run, folder_argument, labels, studying
-from convlens.client.cli._studies.layer_option import layers as layers_option
 
 if TYPE_CHECKING:
     from convlens.client.studies import Layers
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.command("layers")
 @folder_argument
 @labels
-@layers_option("Layers, and cnn-code and logits; 'convlens anatomy' lists them.")
+@options.layers("Layers, and cnn-code and logits; 'convlens anatomy' lists them.")
 @click.option(
     "--per-class",
     type=click.IntRange(1),
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     metavar="N,N,...",
     help="Also reduce the codes to so many dimensions by PCA.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, metavar="N", help="Of the splits.")
+@options.seed("Of the splits.")
 @studying
 def layers(
     run: Run,

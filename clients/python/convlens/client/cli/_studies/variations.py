@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from convlens.client.cli._studies import options
 from convlens.client.cli._studies.common import Run, folder_argument, studying
-from convlens.client.cli._studies.layer_option import layers
 
 if TYPE_CHECKING:
     from convlens.client.studies import Variations
@@ -22,7 +22,7 @@ TABLE = "factors.csv"
     metavar="FILE",
     help=f"CSV with a column file and one for each factor; else {TABLE} in the folder.",
 )
-@layers("Layers whose codes are looked at, from the first to the last.")
+@options.layers("Layers whose codes are looked at, from the first to the last.")
 @studying
 def variations(
     run: Run, folder: Path, factors: Path | None, layers: tuple[str, ...]
