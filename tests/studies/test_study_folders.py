@@ -57,7 +57,7 @@ def odd(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("odd") / "pictures"
     folder.mkdir()
     for path, name in zip(found(drawn)[::7], ODD, strict=True):
-        shutil.copy(path, os.fsencode(folder) + b"/" + name)
+        shutil.copy(path, folder / os.fsdecode(name))
     return folder
 
 

@@ -64,7 +64,7 @@ def _helped(found: "Accuracy") -> str:
     mended, made, chance = mcnemar(before, after)
     gain = 100 * (shares[titles[-1]].share - shares[titles[0]].share)
     word = (
-        "which is no difference"
+        "no picture is told right by one alone"
         if not mended + made
         else f"{mended} mistakes mended and {made} made, "
         + ("more than chance explains" if chance < CHANCE else "which chance may explain")
