@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 import convlens.client
+from convlens.client import studies
 
 PUBLIC = [
     "Aborted",
@@ -126,6 +128,15 @@ def test_the_public_names():
     assert sorted(convlens.client.__all__) == PUBLIC
     for name in PUBLIC:
         assert getattr(convlens.client, name) is not None
+
+
+def test_every_public_name_has_one_home():
+    for package in (convlens.client, studies):
+        names = [name for home in package.HOMES.values() for name in home]
+        assert sorted(names) == sorted(package.__all__)
+        for home, own in package.HOMES.items():
+            module = import_module(f"{package.__name__}.{home}")
+            assert all(getattr(package, name) is getattr(module, name) for name in own)
 
 
 def test_every_public_class_says_what_it_is():

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from torchvision.transforms import functional
 
-from convlens.client import ImageFileError
+from convlens.client import ImageFileNotFound, InvalidImage
 from convlens.client.studies._crops import crops_of
 
 # It is typed for tensors alone, and takes Pillow's images.
@@ -51,6 +51,7 @@ def resized_as(file: Path, side: int) -> Image.Image:
 def test_a_file_that_is_no_picture_is_no_crop(client, tmp_path: Path) -> None:
     file = tmp_path / "broken.png"
     file.write_bytes(b"\x89PNG\r\n\x1a\n broken")
-    for path in (file, tmp_path / "none.png"):
-        with pytest.raises(ImageFileError, match="The image cannot be read"):
-            crops_of(path, client.network().input, [1], 1)
+    with pytest.raises(InvalidImage, match="The image cannot be read"):
+        crops_of(file, client.network().input, [1], 1)
+    with pytest.raises(ImageFileNotFound, match="There is no file"):
+        crops_of(tmp_path / "none.png", client.network().input, [1], 1)

@@ -153,3 +153,11 @@ def test_the_command_skips_what_cannot_be_read(
 def test_an_empty_folder_is_refused(training: Client, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="No pictures in"):
         studies.evolution(training, tmp_path, NETWORKS, LAYER)
+
+
+def test_two_checkpoints_are_not_told_twice(training: Client, drawn: Path) -> None:
+    two = studies.evolution(training, drawn / "star", NETWORKS[-2:], LAYER, maps=[38])
+    grown, jumps, filters = two.findings
+    assert f"of map 38 of {LAYER} changed by a factor of" in grown and "in the median" not in grown
+    assert "of 1 step between" in jumps
+    assert filters.count("% of their final length") == 1 and "%, and" not in filters

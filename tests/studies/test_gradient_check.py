@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from convlens.client import Client, methods
 from convlens.client._picture_files import found
@@ -107,11 +108,14 @@ def test_the_relative_error_is_that_of_lengths() -> None:
     assert relative_error(np.zeros(2), np.zeros(2)) == 0
 
 
-def test_pictures_of_any_form_are_framed(client: Client, tmp_path: Path) -> None:
-    from PIL import Image
-
-    for mode in ("L", "RGBA", "P"):
-        Image.new(mode, (40, 333)).save(tmp_path / f"{mode}.png")
-        pixels = framed(tmp_path / f"{mode}.png", client.network().input)
+def test_pictures_of_any_form_are_what_the_network_is_given(client: Client, tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 333 * 40).reshape(333, 40).astype(np.uint16)
+    clear = np.full((333, 40, 4), 90, np.uint8)
+    for name, image in {"deep": Image.fromarray(ramp), "clear": Image.fromarray(clear)}.items():
+        image.save(tmp_path / f"{name}.png")
+        pixels = framed(tmp_path / f"{name}.png", client.network().input)
         assert pixels.shape == (128, 128, 3) and pixels.dtype == np.float32
-        assert pixels.min() >= 0.0199
+        plain = ((pixels - 0.02) / 0.96).astype(np.float32)
+        here = client.extract_features(plain, "features.0", geometry="as_is")["features.0"]
+        there = client.extract_features(tmp_path / f"{name}.png", "features.0")["features.0"]
+        np.testing.assert_allclose(here, there, atol=1e-4)

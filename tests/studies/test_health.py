@@ -202,15 +202,3 @@ def test_the_command_writes_a_page_and_skips_what_cannot_be_read(
     for name in (*document["tables"].values(), *document["figures"].values(), "page.html"):
         assert (out / name).stat().st_size > 0
     assert not (out / "state").exists()
-
-
-@pytest.mark.parametrize("content", ["empty", "broken"])
-def test_a_folder_without_any_picture_is_refused(run, tmp_path: Path, content: str) -> None:
-    folder, out = tmp_path / "pictures", tmp_path / "out"
-    folder.mkdir()
-    if content == "broken":
-        (folder / "broken.png").write_bytes(b"no picture")
-    result = run("health", folder, "--out", out)
-    assert result.exit_code == 1
-    assert result.stderr.startswith("convlens: No picture")
-    assert not out.exists()

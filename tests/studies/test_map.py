@@ -211,10 +211,12 @@ def test_too_few_pictures_are_refused(run, drawn, tmp_path, content: str, words:
     folder, out = tmp_path / "pictures", tmp_path / "out"
     folder.mkdir()
     if content == "broken":
-        (folder / "broken.png").write_bytes(b"no picture")
+        for number in range(3):
+            (folder / f"{number}.png").write_bytes(b"no picture")
     if content == "two":
         for number, path in enumerate(found(drawn)[:2]):
             shutil.copy(path, folder / f"{number}.png")
     result = run("map", folder, "--out", out)
     assert result.exit_code == 1 and words in result.stderr
+    assert not out.exists()
     assert "Traceback" not in result.output

@@ -338,18 +338,6 @@ def test_the_command_says_where_it_goes_on(run, drawn, tmp_path, monkeypatch) ->
     assert run("neighbours", drawn, "--query", query, "--out", out).exit_code == 0
 
 
-@pytest.mark.parametrize("content", ["empty", "broken"])
-def test_a_folder_without_any_picture_is_refused(run, tmp_path: Path, content: str) -> None:
-    folder, out = tmp_path / "pictures", tmp_path / "out"
-    folder.mkdir()
-    if content == "broken":
-        (folder / "broken.png").write_bytes(b"no picture")
-    result = run("neighbours", folder, "--query", folder, "--out", out)
-    assert result.exit_code == 1
-    assert result.stderr.startswith("convlens: No picture")
-    assert not out.exists()
-
-
 def test_without_its_library_the_command_says_what_to_install(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['qdrant_client'] = None\n"

@@ -274,15 +274,3 @@ def test_the_command_skips_what_cannot_be_read(run: Any, drawn: Path, tmp_path: 
         *("page.html", "study.json", "accuracy-without-layers.csv"),
         "accuracy-lost-without-layers.png",
     }
-
-
-@pytest.mark.parametrize("content", ["empty", "broken"])
-def test_a_folder_without_any_picture_is_refused(run: Any, tmp_path: Path, content: str) -> None:
-    folder, out = tmp_path / "pictures" / "star", tmp_path / "out"
-    folder.mkdir(parents=True)
-    if content == "broken":
-        (folder / "broken.png").write_bytes(b"no picture")
-    result = run("removal", folder.parent, "--layers", "features.8", "--out", out)
-    assert result.exit_code == 1
-    assert result.stderr.startswith("convlens: No picture")
-    assert not out.exists()

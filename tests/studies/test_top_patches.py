@@ -149,15 +149,3 @@ def test_the_command_skips_what_cannot_be_read(run, drawn: Path, tmp_path: Path)
     }
     again = run("top-patches", folder, "--layer", LAYER, "--out", out)
     assert again.exit_code == 1 and "has a study already" in again.stderr
-
-
-@pytest.mark.parametrize("content", ["empty", "broken"])
-def test_a_folder_without_any_picture_is_refused(run, tmp_path: Path, content: str) -> None:
-    folder, out = tmp_path / "pictures", tmp_path / "out"
-    folder.mkdir()
-    if content == "broken":
-        (folder / "broken.png").write_bytes(b"no picture")
-    result = run("top-patches", folder, "--layer", LAYER, "--out", out)
-    assert result.exit_code == 1
-    assert result.stderr.startswith("convlens: No picture")
-    assert not out.exists()

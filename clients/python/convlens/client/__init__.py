@@ -1,7 +1,8 @@
 """The ConvLens SDK: `Client` and `AsyncClient`, what they take, give and raise."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from convlens.client._lazy import lazily
 
 if TYPE_CHECKING:
     from convlens.client._anatomy import (
@@ -206,21 +207,120 @@ __all__ = [
     "features_table",
 ]
 
-HOMES = (
-    *("_errors", "_anatomy", "_results", "_features", "_images", "_operations"),
-    *("_quality", "_details", "_attributions", "_explanations", "_attacks", "_robustness"),
-    *("_synthesis", "_client", "_async_client"),
-)
+HOMES = {
+    "_anatomy": (
+        "Anatomy",
+        "DesignWarning",
+        "FieldExtent",
+        "Layer",
+        "ReceptiveField",
+        "TrainingMemory",
+    ),
+    "_async_client": ("AsyncClient",),
+    "_attacks": (
+        "AttackDone",
+        "AttackEvent",
+        "AttackItem",
+        "AttackProgress",
+        "AttackVerdict",
+        "Distance",
+    ),
+    "_attributions": ("Attribution", "ErrorEstimate", "MapGeometry"),
+    "_client": ("Client",),
+    "_details": (
+        "ActivationMap",
+        "ActivationsDetails",
+        "DeconvnetDetails",
+        "DeconvnetPatch",
+        "FilterPlanes",
+        "FiltersDetails",
+        "IntegratedGradientsDetails",
+        "OcclusionDetails",
+    ),
+    "_errors": (
+        "Aborted",
+        "AlreadyExists",
+        "Cancelled",
+        "ConvLensError",
+        "DeadlineExceeded",
+        "FailedPrecondition",
+        "ImageFileError",
+        "ImageFileNotFound",
+        "Internal",
+        "InvalidImage",
+        "InvalidRequest",
+        "MessageTooLarge",
+        "NotFound",
+        "Overloaded",
+        "PermissionDenied",
+        "QuotaExceeded",
+        "Unauthenticated",
+        "Unavailable",
+        "Unimplemented",
+        "Violation",
+    ),
+    "_explanations": (
+        "Attributions",
+        "ExplainDone",
+        "ExplainEvent",
+        "ExplainItem",
+        "ExplainProgress",
+        "Explanation",
+    ),
+    "_features": (
+        "CodeType",
+        "Features",
+        "LayerCode",
+        "LayerSelection",
+        "Pooling",
+        "Removal",
+        "features_table",
+    ),
+    "_images": ("ArrayLike", "Geometry", "ImageInput"),
+    "_operations": ("OnError",),
+    "_quality": ("Box", "QualityScore", "Region"),
+    "_results": (
+        "Accuracy",
+        "Classification",
+        "ClassScore",
+        "Cost",
+        "Health",
+        "InputGeometry",
+        "MethodScore",
+        "Network",
+        "NetworkSummary",
+        "Parity",
+        "PretrainedWeights",
+        "Receipt",
+    ),
+    "_robustness": (
+        "ImageRobustness",
+        "LabeledImage",
+        "RobustnessDone",
+        "RobustnessEvent",
+        "RobustnessItem",
+        "RobustnessPoint",
+        "RobustnessProgress",
+        "SmallestBudget",
+    ),
+    "_synthesis": (
+        "LossTerm",
+        "PictureProgress",
+        "SynthesisDone",
+        "SynthesisEvent",
+        "SynthesisItem",
+        "SynthesisPreview",
+        "SynthesisProgress",
+        "SynthesizedPicture",
+    ),
+}
+
+_find = lazily(__name__, HOMES)
 
 
 def __getattr__(name: str) -> object:
     """Imports a public name when it is first asked for, so that the command is there at once."""
-    if name in __all__:
-        for home in HOMES:
-            module = import_module(f"{__name__}.{home}")
-            if hasattr(module, name):
-                return globals().setdefault(name, getattr(module, name))
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals().setdefault(name, _find(name))
 
 
 def __dir__() -> list[str]:

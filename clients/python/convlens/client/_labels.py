@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from convlens.client._errors import InvalidRequest
-from convlens.client._picture_files import found
+from convlens.client._picture_files import Name, found
 from convlens.client._results import Network
 from convlens.client._targets import target_of
 from convlens.client._text import printable, readable, shown
@@ -51,20 +51,21 @@ class LabeledFile:
     label: Label
 
 
-def labeled_files(folder: Path, labels: Path | None, note: Note) -> list[LabeledFile]:
+def labeled_files(folder: Name, labels: Name | None, note: Note) -> list[LabeledFile]:
     """The pictures of the folder, sorted; InvalidRequest says which has no label.
 
     Labels come from a file, or from the name of the folder that each picture lies in. What is no
     error, but is hardly meant, goes to `note`.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise InvalidRequest(f"There is no folder {shown(folder)}.")
     paths = {_normal(path): path for path in found([str(folder)])}
     if labels is None:
         known = {key: _of_folder(path, folder) for key, path in paths.items()}
     else:
-        known = _read(labels, folder)
-        _check_all(labels, known, paths, note)
+        known = _read(Path(labels), folder)
+        _check_all(Path(labels), known, paths, note)
     return [LabeledFile(_id(path, folder), path, known[key]) for key, path in paths.items()]
 
 

@@ -11,6 +11,8 @@ from convlens.client._text import printable
 
 #: A file, a folder or a pattern, or several of them.
 Names: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
+#: A file or a folder.
+Name: TypeAlias = str | os.PathLike[str]
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
 
 

@@ -78,9 +78,9 @@ def study_page(folder: Path, command: str) -> str:
     return rendered(
         "study.html.j2",
         title=section.heading,
-        lead=section.network,
+        lead=f"{_count(section.pictures)} · {section.network}",
         made=datetime.now().astimezone().strftime("%-d %B %Y, %H:%M %Z"),
-        sections=[section_html(section)],
+        sections=[section_html(section, alone=True)],
         command=command,
         style=study_style(),
     )
@@ -91,9 +91,9 @@ def study_style() -> str:
     return text_of("report.css") + text_of("study.css")
 
 
-def section_html(section: Section) -> str:
-    """The part of a page that shows a study."""
-    return rendered("study_section.html.j2", study=section)
+def section_html(section: Section, *, alone: bool = False) -> str:
+    """The part of a page that shows a study; `alone` on a page whose head says what it is."""
+    return rendered("study_section.html.j2", study=section, alone=alone)
 
 
 def study_of(folder: Path, beside: Path, number: int = 1) -> Section:
@@ -107,7 +107,7 @@ def study_of(folder: Path, beside: Path, number: int = 1) -> Section:
             str(document["heading"]),
             str(document["network"]),
             int(document["pictures"]),
-            [str(finding) for finding in document["findings"]],
+            [_unbroken(str(finding)) for finding in document["findings"]],
             [
                 Link(title, quote(os.path.relpath(folder / name, beside)))
                 for title, name in document["pages"].items()
@@ -122,6 +122,15 @@ def study_of(folder: Path, beside: Path, number: int = 1) -> Section:
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         words = f"{shown(folder)} is no folder of a study, or is damaged: {printable(str(error))}."
         raise click.ClickException(words) from error
+
+
+def _count(pictures: int) -> str:
+    return f"{pictures} picture{'s' if pictures != 1 else ''}"
+
+
+def _unbroken(text: str) -> str:
+    """With numbers that no line ends within."""
+    return text.replace(" %", "\u00a0%").replace(" ± ", "\u00a0±\u00a0")
 
 
 def _figure(title: str, file: Path) -> Figure:

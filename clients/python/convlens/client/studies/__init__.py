@@ -5,8 +5,9 @@ found: sentences, tables and pictures, which `save` writes into a folder. With a
 study that was interrupted goes on where it was. They need `pip install "convlens-client[studies]"`.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from convlens.client._lazy import lazily
 
 if TYPE_CHECKING:
     from convlens.client.studies._accuracy import Accuracy, Mistake, accuracy
@@ -86,39 +87,36 @@ __all__ = [
     "variations",
 ]
 
-HOMES = (
-    "_accuracy",
-    "_activations",
-    "_code_map",
-    "_evolution",
-    "_factor_variance",
-    "_filters",
-    "_gradients",
-    "_grid",
-    "_health",
-    "_human",
-    "_indexing",
-    "_invariance",
-    "_layers",
-    "_neighbours",
-    "_removal",
-    "_shares",
-    "_study",
-    "_told",
-    "_top_patches",
-    "_transforms",
-    "_variations",
-)
+HOMES = {
+    "_accuracy": ("Accuracy", "Mistake", "accuracy"),
+    "_activations": ("LayerHealth",),
+    "_code_map": ("CodeMap", "Kept", "code_map"),
+    "_evolution": ("Checkpoint", "Evolution", "evolution"),
+    "_factor_variance": ("Part", "Parts"),
+    "_filters": ("FilterHealth",),
+    "_gradients": ("GradientCheck",),
+    "_grid": ("Factor",),
+    "_health": ("HealthStudy", "health"),
+    "_human": ("Answered", "HumanStudy", "human"),
+    "_indexing": ("CodesIndexed", "index_pictures"),
+    "_invariance": ("Curves", "Invariance", "invariance"),
+    "_layers": ("Layers", "Probe", "layers"),
+    "_neighbours": ("Neighbour", "NeighboursOf", "NeighboursStudy", "neighbours"),
+    "_removal": ("RemovalStudy", "Without", "removal"),
+    "_shares": ("Bin", "Share"),
+    "_study": ("Facts", "Skipped", "Study"),
+    "_told": ("Told",),
+    "_top_patches": ("Patch", "TopPatches", "top_patches"),
+    "_transforms": ("Change",),
+    "_variations": ("Variations", "variations"),
+}
+
+_find = lazily(__name__, HOMES)
 
 
 def __getattr__(name: str) -> object:
-    """Imports a public name when it is first asked for; the libraries take seconds."""
-    if name in __all__:
-        for home in HOMES:
-            module = import_module(f"{__name__}.{home}")
-            if hasattr(module, name):
-                return globals().setdefault(name, getattr(module, name))
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Imports a public name when it is first asked for, since the libraries take seconds."""
+    return globals().setdefault(name, _find(name))
 
 
 def __dir__() -> list[str]:

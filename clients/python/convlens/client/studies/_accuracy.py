@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from convlens.client._client import Client
 from convlens.client._errors import InvalidRequest
 from convlens.client._labels import LabeledFile, check_classes, labeled_files
+from convlens.client._picture_files import Name
 from convlens.client._results import Network
 from convlens.client._text import shown
 from convlens.client.studies._attributes import Attribute, attributes_of
@@ -152,14 +153,14 @@ class Accuracy(Study):
 
 def accuracy(
     client: Client,
-    folder: Path,
+    folder: Name,
     *,
-    labels: Path | None = None,
+    labels: Name | None = None,
     networks: Sequence[str] = ("",),
     crops: int = 1,
     scales: Sequence[float] = (1.0,),
-    factors: Path | None = None,
-    state: Path | None = None,
+    factors: Name | None = None,
+    state: Name | None = None,
     progress: Progress = unheard,
 ) -> Accuracy:
     """Compares what networks tell of pictures with what they show.
@@ -209,12 +210,12 @@ def _index(served: Network, file: LabeledFile) -> int:
 
 
 def _known(
-    factors: Path | None, folder: Path, pictures: Sequence[Path], progress: Progress
+    factors: Name | None, folder: Name, pictures: Sequence[Path], progress: Progress
 ) -> Sequence[Attribute]:
     """The factors, and a note of pictures that have none."""
     if factors is None:
         return ()
     found = attributes_of(factors, folder, pictures)
     if missing := sum(not any(values) for values in zip(*(each.of for each in found), strict=True)):
-        progress(f"{shown(factors)} says nothing of {missing} of the pictures.", 0, 0)
+        progress(f"{shown(Path(factors))} says nothing of {missing} of the pictures.", 0, 0)
     return found

@@ -7,6 +7,7 @@ import numpy as np
 from PIL.Image import Image
 
 from convlens.client._text import printable
+from convlens.client.studies._attributes import title_of
 from convlens.client.studies._charts import COLOURS, FAINT, INK, new_figure, picture_of
 from convlens.client.studies._shares import Share
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 WIDTH, STEP, REST = 7.2, 0.24, 0.9
 # Classes that are shown from each end, and those of a confusion matrix; pairs in its place.
 EDGE, MOST_CLASSES, MOST_PAIRS = 15, 20, 20
+LABEL = "accuracy, %, with its interval of 95 %; beside the names, how many pictures"
 
 
 def accuracy_charts(found: "Accuracy") -> Mapping[str, Image]:
@@ -32,7 +34,7 @@ def accuracy_charts(found: "Accuracy") -> Mapping[str, Image]:
         if len(shares) > 1:
             # Upwards, like numbers on an axis; names with the easiest on top.
             order = shares if factor.is_ordered else sorted(shares, key=lambda each: each.share)
-            made[f"Accuracy by {factor.name}"] = shares_chart(order)
+            made[title_of(factor)] = shares_chart(_edges(order))
     if len(found.mistakes):
         small = len(_confused(found)) <= MOST_CLASSES
         made["Confusion"] = confusion_matrix(found) if small else pairs_chart(found)
@@ -59,7 +61,8 @@ def shares_chart(shares: Sequence[Share | None]) -> Image:
     axes.grid(visible=False, axis="y")
     least = min(each.low for each in shares if each is not None)
     axes.set_xlim(max(0, 100 * least - 4), 100.8)
-    axes.set_xlabel("accuracy, %, with its interval of 95 %; beside the names, how many pictures")
+    # In the middle of the figure: beside long names there is no room for it below the axes.
+    figure.supxlabel(LABEL, fontsize=9, color=FAINT)
     return picture_of(figure)
 
 
@@ -134,7 +137,7 @@ def calibration_chart(found: "Accuracy") -> Image:
 
 
 def _edges(classes: Sequence[Share]) -> list[Share | None]:
-    """The easiest classes on top, the hardest below, and a gap between them where it is long."""
+    """From below, those of the one end, a gap where there are many, and those of the other."""
     if len(classes) <= 2 * EDGE:
         return list(classes)
     return [*classes[:EDGE], None, *classes[-EDGE:]]

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pandas import DataFrame
 
+from convlens.client.studies._attributes import title_of
 from convlens.client.studies._shares import Share
+from convlens.client.studies._study import cell
 
 if TYPE_CHECKING:
     from convlens.client.studies._accuracy import Accuracy
@@ -19,7 +21,7 @@ def accuracy_tables(found: "Accuracy") -> Mapping[str, DataFrame]:
     for factor in found.factors:
         rows = [{factor.name: each.name} | _numbers(each) for each in found.by(factor)]
         if rows:
-            made[f"Accuracy by {factor.name}"] = DataFrame(rows)
+            made[title_of(factor)] = DataFrame(rows)
     made["Calibration"] = _calibration(found)
     made["Confusions"] = _confusions(found)
     made["Mistakes"] = _mistakes(found)
@@ -85,7 +87,7 @@ def _confusions(found: "Accuracy") -> DataFrame:
 def _mistakes(found: "Accuracy") -> DataFrame:
     rows = [
         (
-            str(each.picture),
+            cell(each.picture),
             each.true,
             each.told,
             _percent(each.confidence),

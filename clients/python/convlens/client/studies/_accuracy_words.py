@@ -28,7 +28,7 @@ def accuracy_words(found: "Accuracy") -> list[str]:
         )
     if len(found.told) > 1:
         said.append(_helped(found))
-    said += [_factor(factor, found.by(factor)) for factor in found.factors if any(factor.of)]
+    said += _factors(found)
     return [*said, _sureness(found)]
 
 
@@ -64,7 +64,7 @@ def _helped(found: "Accuracy") -> str:
     mended, made, chance = mcnemar(before, after)
     gain = 100 * (shares[titles[-1]].share - shares[titles[0]].share)
     word = (
-        "which is no difference"
+        "no picture is told right by one alone"
         if not mended + made
         else f"{mended} mistakes mended and {made} made, "
         + ("more than chance explains" if chance < CHANCE else "which chance may explain")
@@ -76,13 +76,27 @@ def _helped(found: "Accuracy") -> str:
     )
 
 
+def _factors(found: "Accuracy") -> list[str]:
+    """What each of them matters; those that do not at all, together."""
+    shares = {factor.name: found.by(factor) for factor in found.factors if any(factor.of)}
+    told = {name: {each.share for each in of} for name, of in shares.items() if len(of) > 1}
+    alike = [printable(name) for name, several in told.items() if len(several) == 1]
+    said = [
+        _factor(factor, shares[factor.name])
+        for factor in found.factors
+        if factor.name in shares and printable(factor.name) not in alike
+    ]
+    if alike:
+        words = " and ".join(filter(None, [", ".join(alike[:-1]), alike[-1]]))
+        said.append(f"By {words}: no difference.")
+    return said
+
+
 def _factor(factor: Attribute, shares: Sequence[Share]) -> str:
     low, high = min(shares, key=_share), max(shares, key=_share)
     name = printable(factor.name)
     if len(shares) == 1:
         return f"All pictures with a {name} have the same, {printable(low.name)}."
-    if low.share == high.share:
-        return f"By {name}: no difference."
     words = f"{_named([high])} is the easiest, {_named([low])} the hardest"
     if not low.apart(high):
         return f"By {name}: {words}; their intervals overlap."

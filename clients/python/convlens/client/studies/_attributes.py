@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from convlens.client._errors import InvalidRequest
+from convlens.client._picture_files import Name
 from convlens.client._text import printable, shown
 
 if TYPE_CHECKING:
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
 
 # A column of more different numbers than these is cut into so many groups of equal size.
 MOST_VALUES, GROUPS = 8, 4
+# What a cell says that says nothing.
+NOTHING = ("", "nan")
 # The columns that say which picture it is, and what it shows.
 FILE, LABEL = "file", "label"
 
@@ -30,12 +35,18 @@ class Attribute:
     is_ordered: bool
 
 
-def attributes_of(file: Path, folder: Path, pictures: Sequence[Path]) -> list[Attribute]:
+def title_of(attribute: Attribute) -> str:
+    """What a table or chart of accuracy by it is called."""
+    return f"Accuracy by {'the factor ' * (attribute.name == 'class')}{attribute.name}"
+
+
+def attributes_of(file: Name, folder: Name, pictures: Sequence[Path]) -> list[Attribute]:
     """The columns of a CSV for the pictures; its column `file` names them within the folder.
 
-    Numbers are cut into quarters where there are many. Raises InvalidRequest where it is no such
-    table, names a picture twice, or none of these.
+    Numbers are cut into quarters where there are many; an empty cell and NaN say nothing. Raises
+    InvalidRequest where it is no such table, names a picture twice, or none of these.
     """
+    file, folder = Path(file), Path(folder)
     frame = _read(file)
     names = [str((folder / str(name)).absolute()) for name in frame[FILE]]
     frame = frame.set_axis(names)
@@ -80,9 +91,10 @@ def _attribute(name: str, column: "Series[str]") -> Attribute:
     import pandas
 
     column = column.str.strip()
+    column = column.mask(column.str.lower().isin(NOTHING), "")
     said = column[column != ""]
     numbers: Series[float] = pandas.to_numeric(said, errors="coerce")
-    if numbers.isna().any() or not len(said):
+    if not len(said) or not np.isfinite(numbers).all():
         return Attribute(name, sorted(set(said)), list(column), False)
     distinct = sorted(set(numbers))
     if len(distinct) <= MOST_VALUES:

@@ -15,13 +15,28 @@ from convlens.client._client import Client
 from convlens.client._errors import InvalidRequest
 from convlens.client._features import LayerSelection, Pooling
 from convlens.client._labels import Label, Note, labeled_files
-from convlens.client._picture_files import Names, found
+from convlens.client._picture_files import Name, Names
 from convlens.client._results import Network
 from convlens.client._text import printable
-from convlens.client.studies._layout import Points, Way, check_way, grid, nearest, plane
-from convlens.client.studies._study import Facts, Study
+from convlens.client.studies._layout import (
+    Points,
+    Way,
+    check_count,
+    check_way,
+    grid,
+    nearest,
+    plane,
+)
+from convlens.client.studies._study import Facts, Study, cell
 from convlens.client.studies._thumbnails import Thumbnails, side_for, thumbnails
-from convlens.client.studies._walk import Progress, asking_codes, gathered, plan_of, unheard
+from convlens.client.studies._walk import (
+    Progress,
+    asking_codes,
+    gathered,
+    pictures_of,
+    plan_of,
+    unheard,
+)
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -109,7 +124,7 @@ class CodeMap(Study):
         from pandas import DataFrame
 
         columns: dict[str, object] = {
-            "picture": list(map(str, self.pictures)),
+            "picture": list(map(cell, self.pictures)),
             "x": self.positions[:, 0],
             "y": self.positions[:, 1],
         }
@@ -155,11 +170,11 @@ def code_map(
     *,
     layer: str = "cnn-code",
     way: Way = "t-sne",
-    labels: Path | None = None,
+    labels: Name | None = None,
     pooling: Pooling | None = None,
     seed: int = 0,
     network: str = "",
-    state: Path | None = None,
+    state: Name | None = None,
     progress: Progress = unheard,
 ) -> CodeMap:
     """Lays pictures out in the plane so that those whose codes are alike lie together.
@@ -176,7 +191,8 @@ def code_map(
         known = ", ".join(get_args(Pooling))
         raise InvalidRequest(f"pooling is {pooling!r}; it must be one of {known}.")
     given = [pictures] if isinstance(pictures, str | os.PathLike) else list(pictures)
-    paths = found(given)
+    paths = pictures_of(given)
+    check_count(len(paths))
     known = _labels(given, paths, labels, lambda text: progress(text, 0, 0))
     served = client.network(network)
     wanted = [LayerSelection(layer, pooling or _pooling(served, layer))]
@@ -187,6 +203,7 @@ def code_map(
         paths, plan_of(served, wanted), ask, state=state, progress=progress, what="looking"
     ) as rows:
         codes = rows.rows(layer).reshape(len(rows.pictures), -1)
+        check_count(len(codes))
         best, shares = _predicted(np.asarray(rows.rows(LOGITS)))
         if way != "pca":
             progress(f"laying out {len(codes)} codes by {WORDS[way]}", 0, 0)
@@ -216,7 +233,7 @@ def code_map(
 def _labels(
     given: Sequence[str | os.PathLike[str]],
     paths: Sequence[Path],
-    file: Path | None,
+    file: Name | None,
     note: Note,
 ) -> Mapping[Path, Label] | None:
     """The labels of the pictures; None where neither a file nor their folders have any."""

@@ -6,21 +6,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from convlens.client._errors import ImageFileError, InvalidRequest
+from convlens.client._errors import InvalidRequest
 from convlens.client._results import InputGeometry
-from convlens.client._text import shown
+from convlens.client.studies._input_pixels import pixels_of, resized
+from convlens.client.studies._reading import whole
 
 # How many crops of a picture there may be: its middle, or Krizhevsky's ten.
 CROPS = (1, 10)
 #: Which of the crops is the middle.
 MIDDLE = {1: 0, 10: 4}
-FILTERS = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "nearest": Image.Resampling.NEAREST,
-}
 
 
 def check_scales(scales: Sequence[float], taken: InputGeometry, network: str) -> None:
@@ -50,43 +45,15 @@ def crops_of(
     """The crops of a picture at each scale, one scale after the other.
 
     Each is [height, width, channels], as torchvision's `center_crop` or `ten_crop` makes it of the
-    picture whose shorter side `resize` has brought to the scale. Raises ImageFileError where the
-    file is no picture.
+    picture whose shorter side `resize` has brought to the scale. Raises ConvLensError where
+    the file is no picture.
     """
-    picture = opened(path, grey=taken.channels == 1)
+    picture = whole(path)
     made: list[NDArray[np.uint8]] = []
     for scale in scales:
-        resized = np.asarray(_resized(picture, shorter(scale, taken), taken.interpolation))
-        pixels = resized[:, :, None] if resized.ndim == 2 else resized
+        pixels = pixels_of(resized(picture, shorter(scale, taken), taken), taken)
         made += _cut(pixels, taken.height, taken.width, crops)
     return made
-
-
-def opened(path: Path, *, grey: bool = False) -> Image.Image:
-    """The picture upright, in mode RGB or L, what shines through white; as the server reads it."""
-    try:
-        with Image.open(path) as file:
-            picture = ImageOps.exif_transpose(file)
-            if picture.mode == "I;16":
-                picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-            if picture.has_transparency_data:
-                shown_through = picture.convert("RGBA")
-                picture = Image.new("RGB", picture.size, "white")
-                picture.paste(shown_through, mask=shown_through)
-            return picture.convert("L" if grey else "RGB")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        words = "it is no picture" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise ImageFileError(f"The image cannot be read: {shown(path)}: {words}.") from error
-    except Image.DecompressionBombError as error:
-        raise ImageFileError(f"The image cannot be read: {shown(path)}: {error}") from error
-
-
-def _resized(picture: Image.Image, short: int, interpolation: str) -> Image.Image:
-    """The shorter side as given, the longer one cut to whole pixels as torchvision does."""
-    width, height = picture.size
-    long = int(short * max(width, height) / min(width, height))
-    size = (short, long) if height > width else (long, short)
-    return picture if picture.size == size else picture.resize(size, FILTERS[interpolation])
 
 
 def _cut(pixels: NDArray[Any], height: int, width: int, crops: int) -> list[NDArray[Any]]:

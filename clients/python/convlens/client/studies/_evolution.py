@@ -11,11 +11,11 @@ import numpy as np
 from convlens.client._client import Client
 from convlens.client._errors import InvalidRequest
 from convlens.client._features import LayerSelection
-from convlens.client._picture_files import Names, found
+from convlens.client._picture_files import Name, Names
 from convlens.client._results import Network
 from convlens.client._text import printable
 from convlens.client.studies._filters import FilterHealth, first_filters
-from convlens.client.studies._study import Facts, Skipped, Study
+from convlens.client.studies._study import Facts, Skipped, Study, cell
 from convlens.client.studies._top_patches import (
     Patch,
     Strongest,
@@ -27,8 +27,10 @@ from convlens.client.studies._top_patches import (
 from convlens.client.studies._walk import (
     Progress,
     asking_codes,
+    below,
     gathered,
     name_of,
+    pictures_of,
     plan_of,
     unheard,
 )
@@ -101,25 +103,26 @@ class Evolution(Study):
         said: list[str] = []
         if grown.size:
             said.append(
-                f"From {first.network} to {last.network} the strongest activation of the "
-                f"{len(self.maps)} maps of {self.layer} changed by a factor of "
-                f"{_times(float(np.median(grown)))} in the median."
+                f"From {first.network} to {last.network} the strongest activation of "
+                f"{_maps(self.maps)} of {self.layer} changed by a factor of "
+                f"{_times(float(np.median(grown)))}{' in the median' * (len(self.maps) > 1)}."
             )
         jumps = sum(map(len, self.jumps().values()))
         steps = len(self.maps) * (len(self.checkpoints) - 1)
         said.append(
-            f"In {jumps} of {steps} steps between checkpoints another picture became the one that "
-            "excites a map most: that is where its appearance jumps."
+            f"In {jumps} of {steps} step{'s' * (steps > 1)} between checkpoints another picture "
+            "became the one that excites a map most: that is where its appearance jumps."
         )
         changes = self.filter_changes()
         if changes:
             assert first.filters is not None
             assert last.filters is not None
+            later = f", and {changes[-2][1]:.0%} at {self.checkpoints[-2].network}"
             said.append(
                 f"The filters of {first.filters.layer} were {changes[0][1]:.0%} of their final "
                 f"length away from the final ones at {first.network} "
-                f"({first.filters.verdict}), and {changes[-2][1]:.0%} at "
-                f"{self.checkpoints[-2].network}; the final ones: {last.filters.verdict}."
+                f"({first.filters.verdict}){later * (len(changes) > 2)}; the final ones: "
+                f"{last.filters.verdict}."
             )
         return [*said, *self.notes]
 
@@ -165,7 +168,7 @@ class Evolution(Study):
                 "map": index,
                 "checkpoint": one.network,
                 "activation": one.patches[index].activation,
-                "picture": str(one.patches[index].picture),
+                "picture": cell(one.patches[index].picture),
                 "row": one.patches[index].position[0],
                 "column": one.patches[index].position[1],
                 "jump": at in self.jumps()[index],
@@ -194,7 +197,7 @@ def evolution(
     layer: str,
     *,
     maps: Sequence[int] | None = None,
-    state: Path | None = None,
+    state: Name | None = None,
     progress: Progress = unheard,
 ) -> Evolution:
     """Follows maps of a layer, and the first filters, over the checkpoints of a training.
@@ -205,7 +208,7 @@ def evolution(
     fewer than two networks are named, they differ in their layers, or no picture has an answer.
     """
     started = time.monotonic()
-    paths = found(pictures)
+    paths = pictures_of(pictures)
     all_served = _served(client, networks)
     channels = {channels_of(served, layer) for served in all_served}
     shapes = {_shape(served, layer) for served in all_served}
@@ -214,7 +217,7 @@ def evolution(
         raise InvalidRequest(f"{words}; name checkpoints of one training.")
     check_maps(maps, min(channels), layer)
     looked = [
-        _looked(client, served, layer, paths, _below(state, number), progress)
+        _looked(client, served, layer, paths, below(state, str(number)), progress)
         for number, served in enumerate(all_served)
     ]
     best = looked[-1][0]
@@ -263,10 +266,6 @@ def _shape(served: Network, layer: str) -> tuple[int, ...]:
     return next(each.output_shape for each in served.anatomy.layers if each.name == layer)
 
 
-def _below(state: Path | None, number: int) -> Path | None:
-    return None if state is None else state / str(number)
-
-
 def _looked(
     client: Client,
     served: Network,
@@ -288,6 +287,10 @@ def _looked(
 def _ratio(first: Checkpoint, last: Checkpoint, index: int) -> float:
     before = first.patches[index].activation
     return last.patches[index].activation / before if before > 0 else float("nan")
+
+
+def _maps(maps: Sequence[int]) -> str:
+    return f"the {len(maps)} maps" if len(maps) > 1 else f"map {maps[0]}"
 
 
 def _times(factor: float) -> str:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from convlens.client import methods
 from convlens.client._client import Client
 from convlens.client._features import LayerSelection
 from convlens.client._results import InputGeometry, Network
+from convlens.client.studies._input_pixels import input_pixels
 from convlens.client.studies._walk import name_of
 from convlens.v1.explanation_methods_pb2 import ChannelReduction
 
@@ -145,12 +145,6 @@ def is_right(checks: Sequence[GradientCheck]) -> bool:
 
 
 def framed(picture: Path, geometry: InputGeometry) -> NDArray[np.float32]:
-    """The picture at the size of the input [height, width, channels], off black and white.
-
-    It is near to what the network is given of it, which is enough: the check is of any picture.
-    """
-    with Image.open(picture) as opened:
-        image = ImageOps.exif_transpose(opened).convert("RGB" if geometry.channels == 3 else "L")
-    fitted = ImageOps.fit(image, (geometry.width, geometry.height), Image.Resampling.BILINEAR)
-    shares = np.asarray(fitted, np.float64).reshape(geometry.height, geometry.width, -1) / 255
+    """What the network is given of the picture [height, width, channels], off black and white."""
+    shares = input_pixels(picture, geometry).astype(np.float64) / 255
     return (MARGIN + (1 - 2 * MARGIN) * shares).astype(np.float32)

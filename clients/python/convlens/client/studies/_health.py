@@ -11,7 +11,7 @@ import numpy as np
 from convlens.client._client import Client
 from convlens.client._errors import FailedPrecondition, InvalidRequest
 from convlens.client._features import LayerSelection
-from convlens.client._picture_files import Names, found
+from convlens.client._picture_files import Name, Names
 from convlens.client._results import Network
 from convlens.client._text import printable
 from convlens.client.studies._activations import (
@@ -30,7 +30,7 @@ from convlens.client.studies._gradients import (
     is_right,
 )
 from convlens.client.studies._study import Facts, Study
-from convlens.client.studies._walk import Progress, gathered, plan_of, unheard
+from convlens.client.studies._walk import Progress, gathered, pictures_of, plan_of, unheard
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -117,7 +117,7 @@ def health(
     layers: Sequence[str] | None = None,
     checked: int = CHECKED,
     network: str = "",
-    state: Path | None = None,
+    state: Name | None = None,
     progress: Progress = unheard,
 ) -> HealthStudy:
     """Looks for dead units, noise in the first filters, and wrong gradients.
@@ -129,7 +129,7 @@ def health(
     it cannot be read or no picture has an answer.
     """
     started = time.monotonic()
-    paths = found(pictures)
+    paths = pictures_of(pictures)
     if checked < 0:
         raise InvalidRequest(f"checked is {checked}; it must be at least 0.")
     served = client.network(network)
@@ -170,9 +170,10 @@ def _of_units(layers: Sequence[LayerHealth], pictures: int) -> str:
     dead = {layer.layer: len(layer.dead) for layer in layers if layer.dead}
     always = {layer.layer: len(layer.always_on) for layer in layers if layer.always_on}
     where = f"in {layers[0].layer}" if len(layers) == 1 else f"in {len(layers)} layers"
+    on = f"any of the {pictures} pictures" if pictures > 1 else "the one picture"
     return (
-        f"Of the {units} units {where} {_count(dead, 'dead')}: never above 0 on any of the "
-        f"{pictures} pictures. {_count(always, 'always on').capitalize()}: above 0 everywhere."
+        f"Of the {units} units {where} {_count(dead, 'dead')}: never above 0 on {on}. "
+        f"{_count(always, 'always on').capitalize()}: above 0 everywhere."
     )
 
 

@@ -47,7 +47,7 @@ def units(layers: Sequence[LayerHealth]) -> Image.Image:
         end = dead[place] + always[place] + widest / 60
         right.text(end, place, words, va="center", fontsize=7, color=FAINT)
     right.set(xlim=(0, widest * 1.9), xlabel="% of units")
-    right.set_title("Units that never change", **TITLE)
+    right.set_title("Dead and always-on units", **TITLE)
     right.set_xticks([tick for tick in right.get_xticks() if tick <= min(100, widest * 1.05)])
     for one in (left, right):
         one.set_yticks(places, [layer.layer for layer in shown])

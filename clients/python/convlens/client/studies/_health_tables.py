@@ -9,6 +9,7 @@ from pandas import DataFrame, concat
 from convlens.client.studies import _filters
 from convlens.client.studies._activations import EDGES, LayerHealth
 from convlens.client.studies._filters import FilterHealth
+from convlens.client.studies._study import cell
 
 if TYPE_CHECKING:
     from convlens.client.studies._health import HealthStudy
@@ -24,7 +25,7 @@ def tables_of(study: "HealthStudy") -> Mapping[str, DataFrame]:
         made["Gradient check"] = DataFrame(
             [
                 {
-                    "picture": str(check.picture),
+                    "picture": cell(check.picture),
                     "class": check.target,
                     "direction": check.direction,
                     "step": check.step,

@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -15,8 +15,8 @@ from convlens.client._client import Client
 from convlens.client._errors import InvalidRequest
 from convlens.client._features import LayerSelection
 from convlens.client._labels import LabeledFile, check_classes, labeled_files
+from convlens.client._picture_files import Name
 from convlens.client._results import Network
-from convlens.client._spool import Spool, SpoolError, Unwritable
 from convlens.client._text import json_text
 from convlens.client.studies._code_map import class_of
 from convlens.client.studies._human_game import (
@@ -29,7 +29,7 @@ from convlens.client.studies._human_game import (
 from convlens.client.studies._human_server import serving
 from convlens.client.studies._pages import page
 from convlens.client.studies._shares import Share, chance
-from convlens.client.studies._study import Facts, Study
+from convlens.client.studies._study import Facts, Study, cell
 from convlens.client.studies._walk import (
     Gathered,
     Progress,
@@ -37,6 +37,8 @@ from convlens.client.studies._walk import (
     gathered,
     name_of,
     plan_of,
+    spool_at,
+    spool_errors,
     unheard,
 )
 from convlens.contract import digest
@@ -144,7 +146,7 @@ class HumanStudy(Study):
         )
         answers = [
             {
-                "picture": str(each.picture),
+                "picture": cell(each.picture),
                 "label": each.truth,
                 "human": " | ".join(each.human),
                 "network": " | ".join(each.network),
@@ -172,15 +174,15 @@ class HumanStudy(Study):
 
 def human(
     client: Client,
-    folder: str | Path,
+    folder: Name,
     *,
-    labels: Path | None = None,
+    labels: Name | None = None,
     count: int | None = None,
     guesses: int = 1,
     seed: int = 0,
     opened: Callable[[str], None] = print,
     network: str = "",
-    state: Path | None = None,
+    state: Name | None = None,
     progress: Progress = unheard,
 ) -> HumanStudy:
     """Has a person label the pictures of a folder on a local page, and compares with the network.
@@ -193,7 +195,7 @@ def human(
     """
     started = time.monotonic()
     _check(count, guesses)
-    files = labeled_files(Path(folder), labels, lambda text: progress(text, 0, 0))
+    files = labeled_files(folder, labels, lambda text: progress(text, 0, 0))
     served = client.network(network)
     check_classes(served, files)
     order: list[int] = np.random.default_rng(seed).permutation(len(files)).tolist()
@@ -228,10 +230,10 @@ def _check(count: int | None, guesses: int) -> None:
 
 
 @contextmanager
-def _kept(state: Path | None) -> Generator[Path, None, None]:
+def _kept(state: Name | None) -> Generator[Path, None, None]:
     """The folder of the state; without one, of what lasts as long as this."""
     if state is not None:
-        yield state
+        yield Path(state)
         return
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
@@ -267,17 +269,8 @@ def _answers(
     folder: Path, plan: Mapping[str, Any], questions: Sequence[Question]
 ) -> Generator[Answers, None, None]:
     """The answers of a state; InvalidRequest where it is of others, or the disk is full."""
-    try:
-        spool = Spool(folder, plan)
-        try:
-            yield Answers(spool, questions)
-        finally:
-            spool.close()
-    except Unwritable as error:
-        raise InvalidRequest(f"{error}. {error.advice}.") from error
-    except SpoolError as error:
-        words = f"{error}; name another state, or remove this one to begin anew."
-        raise InvalidRequest(words) from error
+    with spool_errors(), closing(spool_at(folder, plan)) as spool:
+        yield Answers(spool, questions)
 
 
 def _page_of(served: Network, guesses: int) -> str:

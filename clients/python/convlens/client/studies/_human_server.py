@@ -12,7 +12,7 @@ from io import BytesIO
 from typing import Any, cast
 
 from convlens.client.studies._human_game import Game
-from convlens.client.studies._thumbnails import opened
+from convlens.client.studies._reading import small
 
 HOST = "127.0.0.1"
 # Seconds that a request may take to come, its bytes, and the longer side of a picture in pixels.
@@ -141,7 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_picture(self, number: int) -> None:
         game = self.server.game
         # Drawn anew: a file may say in itself what it shows.
-        image = opened(game.questions[number].picture, LONGEST) if game.is_seen(number) else None
+        image = small(game.questions[number].picture, LONGEST) if game.is_seen(number) else None
         if image is None:
             self._refuse(HTTPStatus.NOT_FOUND)
             return

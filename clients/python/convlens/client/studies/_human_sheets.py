@@ -17,7 +17,7 @@ from convlens.client.studies._charts import (
     picture_of,
 )
 from convlens.client.studies._human import Answered, HumanStudy
-from convlens.client.studies._thumbnails import opened
+from convlens.client.studies._reading import small
 
 # In pixels: of a picture, of the words below it, between pictures, and above them.
 SIDE, WORDS, GAP, HEAD = 168, 66, 18, 34
@@ -82,7 +82,7 @@ def _group(title: str, answers: Sequence[Answered]) -> Image.Image:
 def _one(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, answer: Answered, left: int, top: int
 ) -> None:
-    picture = opened(answer.picture, 2 * SIDE)
+    picture = small(answer.picture, 2 * SIDE)
     draw.rectangle((left - 1, top - 1, left + SIDE, top + SIDE), "white", LINE)
     if picture is not None:
         pixels = fitted(np.asarray(picture), SIDE)

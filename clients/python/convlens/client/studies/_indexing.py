@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from convlens.client._client import Client
 from convlens.client._errors import ConvLensError, InvalidRequest
 from convlens.client._features import LayerSelection, Pooling
-from convlens.client._picture_files import Names, find, found
+from convlens.client._picture_files import Name, Names, find, found
 from convlens.client._results import Network
 from convlens.client._text import printable
 from convlens.client.studies._code_index import (
@@ -47,7 +47,7 @@ class CodesIndexed:
 def index_pictures(
     client: Client,
     pictures: Names,
-    index: str | os.PathLike[str],
+    index: Name,
     *,
     layer: str = LAYER,
     pooling: Pooling | None = None,

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,9 +14,10 @@ from convlens.client._client import Client
 from convlens.client._errors import ConvLensError, InvalidRequest
 from convlens.client._features import LayerSelection
 from convlens.client._labels import check_classes, labeled_files
-from convlens.client._picture_files import Names, found
+from convlens.client._picture_files import Name, Names
 from convlens.client._results import Network
 from convlens.client._spool import forget
+from convlens.client._text import readable
 from convlens.client.studies._input_pixels import input_pixels
 from convlens.client.studies._study import Facts, Study
 from convlens.client.studies._transforms import (
@@ -35,7 +36,9 @@ from convlens.client.studies._walk import (
     Progress,
     Row,
     asking_versions,
+    below,
     gathered,
+    pictures_of,
     plan_of,
     unheard,
 )
@@ -97,7 +100,7 @@ class Invariance(Study):
         """Means over the pictures, each picture's own numbers, and the unit of the distances."""
         from pandas import DataFrame
 
-        names = [path.name for path in self.pictures]
+        names = [readable(path.name) for path in self.pictures]
         means: list[Any] = []
         each: list[Any] = []
         for kind, curves in self.curves.items():
@@ -137,9 +140,9 @@ def invariance(
     scales: Sequence[float] | None = None,
     rotations: Sequence[float] | None = None,
     fill: Fill = "mean",
-    labels: str | Path | None = None,
+    labels: Name | None = None,
     network: str = "",
-    state: Path | None = None,
+    state: Name | None = None,
     progress: Progress = unheard,
 ) -> Invariance:
     """Moves, enlarges and turns pictures in steps, and compares their codes and probabilities.
@@ -166,7 +169,7 @@ def invariance(
     steps = steps_of(served.input, translations, scales, rotations)
     changes = distinct(steps)
     truth = {} if labels is None else _truth(served, pictures, labels, progress)
-    paths = list(truth) or found(pictures)
+    paths = list(truth) or pictures_of(pictures)
 
     def vary(path: Path) -> list[NDArray[np.uint8]]:
         plain = input_pixels(path, served.input)
@@ -188,7 +191,7 @@ def invariance(
         paths,
         plan,
         _measuring(ask, layers, truth),
-        state=state and state / "versions",
+        state=below(state, "versions"),
         progress=progress,
         what="moving about",
     ) as rows:
@@ -218,15 +221,13 @@ def _apart(one: NDArray[Any], other: NDArray[Any]) -> float:
     return float(np.linalg.norm(np.subtract(one, other, dtype=np.float64)))
 
 
-def _truth(
-    served: Network, pictures: Names, labels: str | Path, progress: Progress
-) -> dict[Path, int]:
+def _truth(served: Network, pictures: Names, labels: Name, progress: Progress) -> dict[Path, int]:
     """The pictures of a folder with the numbers of their classes."""
     names = [pictures] if isinstance(pictures, str | PathLike) else list(pictures)
     if len(names) != 1:
         raise InvalidRequest("With labels, the pictures must be those of one folder.")
     file = None if str(labels) == FOLDERS else Path(labels)
-    files = labeled_files(Path(fspath(names[0])), file, lambda text: progress(text, 0, 0))
+    files = labeled_files(names[0], file, lambda text: progress(text, 0, 0))
     check_classes(served, files)
     return {each.path: _class(each.label.target, served) for each in files}
 
@@ -265,7 +266,7 @@ def _others(
     served: Network,
     layers: Sequence[str],
     paths: Sequence[Path],
-    state: Path | None,
+    state: Name | None,
     progress: Progress,
 ) -> list[float]:
     """For each layer, how far different pictures are from each other."""
@@ -276,7 +277,7 @@ def _others(
     wanted = [LayerSelection(layer) for layer in layers]
     ask = asking_versions(client, served, wanted, vary, 1, progress, geometry="as_is")
     places = np.linspace(0, len(paths) - 1, min(OTHERS, len(paths)))
-    own = state and state / "others"
+    own = below(state, "others")
     with gathered(
         [paths[round(float(place))] for place in places],
         plan_of(served, wanted),

@@ -10,6 +10,8 @@ from convlens.client.studies._transforms import Change, Kind
 
 # What a stable answer keeps of its probability, on average over the changes.
 STABLE = 0.75
+# By how much more of its largest distance the smallest change takes a layer that changes sooner.
+SOONER = 0.1
 PAPER = "Zeiler & Fergus's figure 5"
 
 
@@ -48,7 +50,7 @@ def _gradual(layers: Sequence[str], curves: Mapping[Kind, Curves]) -> str:
         kind: [first / most if most else 0.0 for first, most in _ends(each)]
         for kind, each in curves.items()
     }
-    like = [kind for kind, (first, last) in shares.items() if first > last]
+    like = [kind for kind, (first, last) in shares.items() if first >= last + SOONER]
     told = f"{layers[0]} changes at once and {layers[-1]} gradually"
     if len(like) == len(shares):
         return f"As in {PAPER}, {told}: under {_listed(like)}."

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -13,6 +12,7 @@ from convlens.client._client import Client
 from convlens.client._errors import InvalidRequest
 from convlens.client._features import LayerSelection
 from convlens.client._labels import LabeledFile, labeled_files
+from convlens.client._picture_files import Name
 from convlens.client._text import printable
 from convlens.client.studies._codes import MOST_NUMBERS, asking_grids, in_order
 from convlens.client.studies._study import Facts, Study
@@ -118,16 +118,16 @@ class Layers(Study):
 
 def layers(
     client: Client,
-    folder: Path,
+    folder: Name,
     layers: Sequence[str],
     *,
-    labels: Path | None = None,
+    labels: Name | None = None,
     per_class: int | None = None,
     splits: int = SPLITS,
     dimensions: Sequence[int] = (),
     network: str = "",
     seed: int = 0,
-    state: Path | None = None,
+    state: Name | None = None,
     progress: Progress = unheard,
 ) -> Layers:
     """Learns linear classifiers from the codes of each layer, and judges them on other pictures.

@@ -30,6 +30,12 @@ def check_way(way: str) -> None:
         _umap()
 
 
+def check_count(pictures: int) -> None:
+    """Raises InvalidRequest where there are fewer than three."""
+    if pictures < FEWEST:
+        raise InvalidRequest(f"A map needs at least {FEWEST} pictures; there are {pictures}.")
+
+
 def plane(codes: NDArray[Any], way: Way, seed: int = 0) -> Points:
     """A point [n, 2] of the plane for each code [n, d].
 
@@ -38,8 +44,7 @@ def plane(codes: NDArray[Any], way: Way, seed: int = 0) -> Points:
     InvalidRequest for fewer than three codes, and for codes that are all the same.
     """
     check_way(way)
-    if len(codes) < FEWEST:
-        raise InvalidRequest(f"A map needs at least {FEWEST} pictures; there are {len(codes)}.")
+    check_count(len(codes))
     if not np.isfinite(codes).all():
         raise InvalidRequest("Some codes are not finite; choose another layer.")
     if not np.ptp(codes, axis=0).any():
@@ -49,7 +54,9 @@ def plane(codes: NDArray[Any], way: Way, seed: int = 0) -> Points:
         return _t_sne(few, seed)
     if way == "umap":
         neighbours = min(UMAP_NEIGHBOURS, len(codes) - 1)
-        made = _umap().UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1)
+        # Three have no spectrum to begin with.
+        init = "spectral" if len(codes) > FEWEST else "random"
+        made = _umap().UMAP(n_neighbors=neighbours, init=init, random_state=seed, n_jobs=1)
         return np.asarray(made.fit_transform(few), np.float64)
     return few
 

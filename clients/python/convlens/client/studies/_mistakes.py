@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from convlens.client._errors import ConvLensError
 from convlens.client._text import printable
 from convlens.client.studies._charts import FAINT, INK, fitted
-from convlens.client.studies._crops import opened
+from convlens.client.studies._reading import small
 
 if TYPE_CHECKING:
     from convlens.client.studies._accuracy import Accuracy
@@ -43,11 +42,8 @@ def mistakes_sheet(found: "Accuracy") -> Image.Image:
 
 
 def _tile(file: Path) -> Image.Image:
-    try:
-        picture = opened(file)
-    except ConvLensError:
-        # It was there when it was asked for.
-        picture = Image.new("RGB", (SIDE, SIDE), INK)
+    # It was there when it was asked for.
+    picture = small(file, SIDE) or Image.new("RGB", (SIDE, SIDE), INK)
     return Image.fromarray(fitted(np.asarray(picture), SIDE))
 
 

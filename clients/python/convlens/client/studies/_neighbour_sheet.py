@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from convlens.client._text import printable
 from convlens.client.studies._charts import COLOURS, FAINT, INK, LINE, fitted
 from convlens.client.studies._neighbours import Neighbour, NeighboursOf
+from convlens.client.studies._reading import small
 
 # Queries, and neighbours of each, that a sheet shows.
 SHOWN, MOST = 12, 12
@@ -105,16 +106,5 @@ class _Pen:
 
 def _read(path: Path) -> NDArray[np.uint8] | None:
     """The picture as it fits; None where it is on another machine, or gone."""
-    try:
-        with Image.open(path) as image:
-            # A JPEG is decoded no larger than it is shown.
-            image.draft("RGB", (2 * SIDE, 2 * SIDE))
-            return fitted(np.asarray(_upright(image)), SIDE)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    from PIL.ImageOps import exif_transpose
-
-    return exif_transpose(image).convert("RGB")
+    picture = small(path, SIDE)
+    return None if picture is None else fitted(np.asarray(picture), SIDE)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from convlens.client._client import Client
 from convlens.client._errors import InvalidRequest
 from convlens.client._features import LayerSelection
-from convlens.client._picture_files import Names
+from convlens.client._picture_files import Name, Names
 from convlens.client._text import printable
 from convlens.client.studies._code_index import (
     BATCH,
@@ -23,7 +23,7 @@ from convlens.client.studies._code_index import (
     opened,
 )
 from convlens.client.studies._indexing import check, labelled
-from convlens.client.studies._study import Facts, Study
+from convlens.client.studies._study import Facts, Study, cell
 from convlens.client.studies._walk import (
     Progress,
     asking_codes,
@@ -114,9 +114,9 @@ class NeighboursStudy(Study):
 
         rows = [
             {
-                "query": str(each.query),
+                "query": cell(each.query),
                 "rank": rank,
-                "picture": str(one.picture),
+                "picture": cell(one.picture),
                 "similarity": one.similarity,
                 **({} if each.label is None else {"class": each.label}),
                 **({} if one.label is None else {"neighbour's class": one.label}),
@@ -187,7 +187,7 @@ def neighbours(
     count: int = COUNT,
     network: str = "",
     collection: str = COLLECTION,
-    state: Path | None = None,
+    state: Name | None = None,
     progress: Progress = unheard,
 ) -> NeighboursStudy:
     """Finds the pictures of an index (see `index_pictures`) that are most similar to each query.

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
-from convlens.client.studies._charts import FAINT, INK, sheet
+from convlens.client._errors import ConvLensError
+from convlens.client.studies._charts import FAINT, INK, LINE, sheet
+from convlens.client.studies._reading import whole
 from convlens.client.studies._top_patches import Patch
 
 # In pixels: of a patch, between groups, and above each of them.
@@ -74,12 +76,16 @@ def region_sheet(patches: Mapping[int, Sequence[Patch]]) -> Image.Image:
 def _boxed(patch: Patch) -> Image.Image:
     """A picture in a square, with its region and activation; white on black is seen everywhere."""
     tile = Image.new("RGB", (WHOLE, WHOLE), "white")
-    with Image.open(patch.picture) as image:
-        picture = ImageOps.exif_transpose(image).convert("RGB")
+    draw = ImageDraw.Draw(tile)
+    try:
+        picture = whole(patch.picture).convert("RGB")
+    except ConvLensError:
+        # It was there when it was asked for.
+        draw.rectangle((0, 0, WHOLE, WHOLE), LINE)
+        return tile
     scale = WHOLE / max(picture.size)
     left, top = ((WHOLE - round(scale * side)) // 2 for side in picture.size)
     tile.paste(picture.resize([max(1, round(scale * side)) for side in picture.size]), (left, top))
-    draw = ImageDraw.Draw(tile)
     if patch.region is not None:
         corners = [scale * edge for edge in patch.region]
         shifted = [left + corners[0], top + corners[1], left + corners[2] - 1, top + corners[3] - 1]

@@ -14,6 +14,7 @@ from convlens.client._client import Client
 from convlens.client._errors import ConvLensError, FailedPrecondition, InvalidRequest, NotFound
 from convlens.client._features import LayerSelection, Removal
 from convlens.client._labels import LabeledFile, check_classes, labeled_files
+from convlens.client._picture_files import Name
 from convlens.client._results import Network
 from convlens.client._text import printable
 from convlens.client.studies._removable import lecture_groups, likely_layers
@@ -141,13 +142,13 @@ class RemovalStudy(Study):
 
 def removal(
     client: Client,
-    folder: str | Path,
+    folder: Name,
     *,
     layers: Sequence[str] | None = None,
     groups: Sequence[Sequence[str]] | None = None,
-    labels: Path | None = None,
+    labels: Name | None = None,
     network: str = "",
-    state: Path | None = None,
+    state: Name | None = None,
     progress: Progress = unheard,
 ) -> RemovalStudy:
     """Measures the accuracy of a network without single layers, and without groups of them.
@@ -166,10 +167,7 @@ def removal(
     """
     started = time.monotonic()
     served = client.network(network)
-    notes: list[str] = []
-    files = labeled_files(Path(folder), labels, notes.append)
-    for note in notes:
-        progress(note, 0, 0)
+    files = labeled_files(folder, labels, lambda text: progress(text, 0, 0))
     check_classes(served, files)
     _check(layers, groups)
     known = {each.name: each.kind for each in served.anatomy.layers}

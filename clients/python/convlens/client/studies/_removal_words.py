@@ -16,6 +16,8 @@ PAPER = "Zeiler & Fergus 2013, table 3"
 def findings(study: "RemovalStudy") -> Sequence[str]:
     """The most important one first."""
     said = [_shape(study), _whole(study)]
+    if not _can_be_compared(study):
+        said.reverse()
     if study.single:
         said.append(_singles(study))
     said += [_group(study, group) for group in study.groups]
@@ -39,8 +41,8 @@ def _whole(study: "RemovalStudy") -> str:
     name, share = next(iter(study.shares.items()))
     return (
         f"With all its layers the network is right about {study.whole.accuracy:.1%} of "
-        f"{study.whole.pictures} pictures ({low:.1%} to {high:.1%}); always saying "
-        f"{printable(name)} would be right about {share:.1%}."
+        f"{study.whole.pictures} picture{'s' * (study.whole.pictures > 1)} ({low:.1%} to "
+        f"{high:.1%}); always saying {printable(name)} would be right about {share:.1%}."
     )
 
 
@@ -77,14 +79,23 @@ def _zeroed(study: "RemovalStudy", zeroed: Sequence["Without"]) -> str:
     )
 
 
+def _passing(study: "RemovalStudy") -> tuple[list["Without"], list["Without"]]:
+    """The layers and groups whose input went on in their place."""
+    alike = [each for each in study.single if each.passes_on]
+    return alike, [each for each in study.groups if each.passes_on]
+
+
+def _can_be_compared(study: "RemovalStudy") -> bool:
+    return all(_passing(study))
+
+
 def _shape(study: "RemovalStudy") -> str:
     """Whether single layers cost little, and the largest group more than its layers added up."""
-    alike = [each for each in study.single if each.passes_on]
-    groups = [each for each in study.groups if each.passes_on]
-    if not alike or not groups:
+    alike, groups = _passing(study)
+    if not _can_be_compared(study):
         return (
-            f"{PAPER}, where single layers cost little and many at once are a disaster, cannot be "
-            "compared with: that needs single layers and a group whose input can go on in their "
+            f"Whether single layers cost little and many at once are a disaster, as in {PAPER}, "
+            "cannot be said: that takes single layers and a group whose input can go on in their "
             "place."
         )
     cheap = [each for each in alike if study.lost(each) <= LITTLE]

@@ -4,6 +4,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 FORMAT = "convlens study, 1"
 DOCUMENT = "study.json"
+# What the files of a study are called.
+OWN = re.compile(r"[a-z0-9-]+\.(csv|png|html)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +75,12 @@ class Study(ABC):
         """Writes figures (PNG), tables (CSV), pages (HTML) and study.json into the folder.
 
         The folder is made where it is not there; study.json comes last, when the rest is whole.
+        What a study wrote there before, and this one does not, is removed.
         """
         out = Path(folder)
         out.mkdir(parents=True, exist_ok=True)
+        before = _written(out)
+        taken: set[str] = set()
         document: dict[str, Any] = {
             "format": FORMAT,
             "study": self.name,
@@ -86,25 +92,53 @@ class Study(ABC):
             "pages": {},
         }
         for title, frame in self.tables().items():
-            name = f"{slug(title)}.csv"
+            name = _free(title, "csv", taken)
             (out / name).write_text(readable(frame.to_csv(index=False)), "utf-8")
             document["tables"][title] = name
         for title, figure in self.figures().items():
-            name = f"{slug(title)}.png"
+            name = _free(title, "png", taken)
             figure.save(out / name)
             document["figures"][title] = name
         for title, page in self.pages().items():
-            name = f"{slug(title)}.html"
+            name = _free(title, "html", taken)
             (out / name).write_text(readable(page), "utf-8")
             document["pages"][title] = name
         beside = out / f".{DOCUMENT}"
         beside.write_text(json_text(document, indent=1), "utf-8")
         beside.replace(out / DOCUMENT)
+        for name in before - taken:
+            (out / name).unlink(missing_ok=True)
+
+
+def cell(path: Path) -> str:
+    """The path as tables have it: pandas takes no names that are no text."""
+    return readable(str(path))
 
 
 def slug(title: str) -> str:
     """A name for a file: lower-case letters, digits and hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "unnamed"
+
+
+def _free(title: str, suffix: str, taken: set[str]) -> str:
+    """A file's name for a title; titles that differ in signs alone get numbers."""
+    name, number = f"{slug(title)}.{suffix}", 1
+    while name in taken:
+        number += 1
+        name = f"{slug(title)}-{number}.{suffix}"
+    taken.add(name)
+    return name
+
+
+def _written(out: Path) -> set[str]:
+    """The files that the study of a folder lists, as it would have named them; none of no study."""
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        document: Any = json.loads((out / DOCUMENT).read_bytes())
+        if document["format"] == FORMAT:
+            kinds = ("tables", "figures", "pages")
+            names = {name for kind in kinds for name in document[kind].values()}
+            return {name for name in names if OWN.fullmatch(name)}
+    return set()
 
 
 def records(frame: "DataFrame") -> list[dict[str, Any]]:

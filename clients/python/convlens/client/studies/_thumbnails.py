@@ -1,6 +1,5 @@
 """Small versions of pictures, as pages and sheets show them."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -9,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from convlens.client.studies._charts import fitted
+from convlens.client.studies._reading import small
 from convlens.client.studies._walk import Progress
 
 # Pixels of all thumbnails together, which a browser and a file still hold well, and of the side of
@@ -67,39 +67,12 @@ def thumbnails(paths: Sequence[Path], side: int, progress: Progress) -> Thumbnai
     pixels = np.full((len(paths), side, side, 3), 255, np.uint8)
     sizes = np.full((len(paths), 2), side, np.int64)
     for number, path in enumerate(paths):
-        picture = opened(path, side)
+        picture = small(path, side)
         if picture is None:
             pixels[number] = GREY
         else:
-            small = fitted(np.asarray(picture), side)
-            sizes[number] = small.shape[:2]
-            pixels[number, : small.shape[0], : small.shape[1]] = small
+            tile = fitted(np.asarray(picture), side)
+            sizes[number] = tile.shape[:2]
+            pixels[number, : tile.shape[0], : tile.shape[1]] = tile
         progress("thumbnails", number + 1, len(paths))
     return Thumbnails(pixels, sizes)
-
-
-def opened(path: Path, longest: int) -> Image.Image | None:
-    """The picture upright, on white, in RGB and no longer than that; None where it is none."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
-                # Of a JPEG, only as much is decoded as is needed.
-                file.draft("RGB", (longest, longest))
-                image = _on_white(ImageOps.exif_transpose(file))
-    # Decoders raise whatever a damaged file leads them to.
-    except Exception:
-        return None
-    image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
-    return image
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    above = image.convert("RGBA")
-    made = Image.new("RGB", image.size, "white")
-    made.paste(above, mask=above.getchannel("A"))
-    return made

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from convlens.client._client import Client
 from convlens.client._errors import ConvLensError, InvalidRequest
 from convlens.client._features import LayerSelection
+from convlens.client._picture_files import Name
 from convlens.client._results import Network
 from convlens.client.studies._crops import MIDDLE, check_scales, crops_of
 from convlens.client.studies._study import Skipped
@@ -22,6 +23,7 @@ from convlens.client.studies._walk import (
     Row,
     asking_codes,
     asking_versions,
+    below,
     gathered,
     name_of,
     plan_of,
@@ -110,7 +112,7 @@ def answers(
     client: Client,
     asking: Asking,
     truth: Mapping[str, int],
-    state: Path | None,
+    state: Name | None,
     progress: Progress,
 ) -> Answers:
     """Asks all networks of all pictures (paths in `truth`, with the index of their class)."""
@@ -122,7 +124,7 @@ def answers(
                     paths,
                     plan_of(served, LOGITS, crops=asking.crops, scales=list(asking.scales)),
                     _asking_probabilities(client, served, asking, progress),
-                    state=state and state / f"network-{number}",
+                    state=below(state, f"network-{number}"),
                     progress=progress,
                     what=f"asking {name_of(served)}",
                 )

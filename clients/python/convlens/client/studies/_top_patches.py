@@ -15,17 +15,18 @@ from convlens.client._client import Client
 from convlens.client._details import DeconvnetDetails, DeconvnetPatch
 from convlens.client._errors import FailedPrecondition, InvalidRequest, NotFound
 from convlens.client._features import LayerSelection
-from convlens.client._picture_files import Names, found
+from convlens.client._picture_files import Name, Names
 from convlens.client._quality import Box
 from convlens.client._results import InputGeometry, Network
 from convlens.client._text import printable
-from convlens.client.studies._study import Facts, Study
+from convlens.client.studies._study import Facts, Study, cell
 from convlens.client.studies._walk import (
     Gathered,
     Progress,
     asking_codes,
     gathered,
     name_of,
+    pictures_of,
     plan_of,
     unheard,
 )
@@ -83,8 +84,11 @@ class TopPatches(Study):
         best = max(self.patches, key=lambda index: self.patches[index][0].activation)
         top = self.patches[best][0]
         said = [
-            f"Of the {len(self.patches)} maps of {self.layer} that were looked at, {best} was "
+            f"Of the {len(self.patches)} maps of {self.layer} that were looked at, map {best} was "
             f"excited most: {top.activation:.3g} by {printable(top.picture.name)}."
+            if len(self.patches) > 1
+            else f"Map {best} of {self.layer} was excited most by {printable(top.picture.name)}: "
+            f"{top.activation:.3g}."
         ]
         if silent:
             said.append(f"Nothing excites the maps {', '.join(map(str, silent))}.")
@@ -99,7 +103,7 @@ class TopPatches(Study):
                 "map": index,
                 "rank": rank,
                 "activation": patch.activation,
-                "picture": str(patch.picture),
+                "picture": cell(patch.picture),
                 "row": patch.position[0],
                 "column": patch.position[1],
                 **({} if patch.box is None else patch.box._asdict()),
@@ -130,7 +134,7 @@ def top_patches(
     maps: Sequence[int] | None = None,
     count: int = COUNT,
     network: str = "",
-    state: Path | None = None,
+    state: Name | None = None,
     progress: Progress = unheard,
 ) -> TopPatches:
     """Finds the patches that excite maps of a layer most, with their projections (deconvnet).
@@ -141,7 +145,7 @@ def top_patches(
     InvalidRequest where it has no such map, no maps at all, or no picture has an answer.
     """
     started = time.monotonic()
-    paths = found(pictures)
+    paths = pictures_of(pictures)
     served = client.network(network)
     channels = channels_of(served, layer)
     check_maps(maps, channels, layer)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from convlens.client._client import Client
 from convlens.client._errors import InvalidRequest
 from convlens.client._features import LayerSelection
-from convlens.client._picture_files import find
+from convlens.client._picture_files import Name, find
 from convlens.client._text import printable, shown
 from convlens.client.studies._factor_variance import Parts, parts, products
 from convlens.client.studies._grid import Factor, Grid, read_grid
@@ -114,12 +114,12 @@ class Variations(Study):
 
 def variations(
     client: Client,
-    table: str | Path,
+    table: Name,
     layers: Sequence[str],
     *,
-    folder: str | Path | None = None,
+    folder: Name | None = None,
     network: str = "",
-    state: Path | None = None,
+    state: Name | None = None,
     progress: Progress = unheard,
 ) -> Variations:
     """Splits the variance of whole codes into what each factor of rendered pictures explains.

@@ -1,5 +1,6 @@
 """Goes through many pictures once, and keeps on disk what was found of each."""
 
+import os
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,8 +16,10 @@ from convlens.client._errors import ConvLensError, InvalidRequest
 from convlens.client._features import Features, LayerSelection
 from convlens.client._images import ImageInput
 from convlens.client._patience import patiently
+from convlens.client._picture_files import Name, Names, found
 from convlens.client._results import Network
 from convlens.client._spool import Spool, SpoolError, Unwritable
+from convlens.client._text import shown
 from convlens.client.studies._study import Facts, Skipped
 
 #: Told what is being done, how much of it is done, and how much there is.
@@ -33,6 +36,22 @@ MOST_VERSIONS = 256
 
 def unheard(what: str, done: int, total: int) -> None:
     """Progress that nobody listens to."""
+
+
+def pictures_of(names: Names) -> list[Path]:
+    """The pictures of files, folders and patterns, each once, in the order named.
+
+    Raises InvalidRequest where there is none.
+    """
+    kept: dict[str, Path] = {}
+    for path in found(names):
+        kept.setdefault(os.path.abspath(path), path)
+    return list(kept.values())
+
+
+def below(state: Name | None, name: str) -> Path | None:
+    """The part of a state that has one of several walks."""
+    return None if state is None else Path(state) / name
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +88,7 @@ def gathered(
     plan: Mapping[str, Any],
     ask: Ask,
     *,
-    state: Path | None,
+    state: Name | None,
     progress: Progress,
     what: str,
 ) -> Generator[Gathered, None, None]:
@@ -82,20 +101,14 @@ def gathered(
     with ExitStack() as stack:
         if state is None:
             state = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "rows"
-        state.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            spool = Spool(state, plan)
+        with spool_errors():
+            spool = spool_at(Path(state), plan)
             stack.callback(spool.close)
             done = spool.resume(paths)
             progress(what, done, len(paths))
             for path, row in zip(paths[done:], ask(paths[done:]), strict=True):
                 spool.add(path, row)
                 progress(what, spool.done, len(paths))
-        except Unwritable as error:
-            raise InvalidRequest(f"{error}. {error.advice}.") from error
-        except SpoolError as error:
-            words = f"{error}; name another state, or remove this one to begin anew."
-            raise InvalidRequest(words) from error
         good = [Path(each.picture) for each in spool.entries() if each.error is None]
         skipped = [
             Skipped(each.picture, each.error["reason"], each.error["message"])
@@ -106,6 +119,29 @@ def gathered(
             spool.remove()
             raise InvalidRequest(f"No picture has an answer; the first: {skipped[0].message}")
         yield Gathered(good, skipped, spool)
+
+
+def spool_at(folder: Path, plan: Mapping[str, Any]) -> Spool:
+    """The spool in a folder, which is made; InvalidRequest where it cannot be."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return Spool(folder, plan)
+    except OSError as error:
+        words = f"{shown(folder)} cannot be written: {error.strerror}; name another folder"
+        raise InvalidRequest(f"{words}.") from error
+
+
+@contextmanager
+def spool_errors() -> Generator[None, None, None]:
+    """What is wrong with a spool, as InvalidRequest."""
+    try:
+        yield
+    except Unwritable as error:
+        raise InvalidRequest(f"{error}. {error.advice}.") from error
+    except SpoolError as error:
+        raise InvalidRequest(
+            f"{error}; name another state (--out), or remove this one (--overwrite) to begin anew."
+        ) from error
 
 
 def asking_codes(

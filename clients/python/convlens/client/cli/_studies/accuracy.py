@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 import click
 
 from convlens.client.cli._specs import Numbers
-from convlens.client.cli._studies.common import Run, labelled, labels, studying
+from convlens.client.cli._studies.common import Run, folder_argument, labels, studying
 
 if TYPE_CHECKING:
     from convlens.client.studies import Accuracy
 
 
 @click.command("accuracy")
-@labelled
+@folder_argument
 @labels
 @click.option(
     "--with",

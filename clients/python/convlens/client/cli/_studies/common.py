@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from convlens.client._errors import InvalidRequest
 from convlens.client._spool import forget
 from convlens.client._text import json_text, printable, shown
 from convlens.client.cli import _options as options
@@ -27,7 +28,7 @@ DOCUMENT, PAGE, STATE = "study.json", "page.html", "state"
 EXTRA = 'pip install "convlens-client[studies]"'
 
 pictures = click.argument("pictures", nargs=-1, required=True, metavar="FOLDER|FILE|GLOB...")
-labelled = click.argument(
+folder_argument = click.argument(
     "folder", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER"
 )
 labels = click.option(
@@ -101,9 +102,10 @@ def _made(make: Callable[..., "Study"], run: Run, given: dict[str, Any]) -> "Stu
     except ModuleNotFoundError as error:
         words = f"Studies need the library {error.name}: {EXTRA}."
         raise click.ClickException(words) from error
-    except BaseException:
+    except BaseException as error:
         _remove_empty(run.state)
-        if run.state.is_dir():
+        # What was wrong with the request is so again.
+        if run.state.is_dir() and not isinstance(error, InvalidRequest):
             words = f"what is done is kept in {shown(run.state)}; the same command goes on from it."
             click.echo(f"convlens: {words}", err=True)
         raise

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from convlens.client.cli._specs import Numbers
+from convlens.client.cli._studies import options
 from convlens.client.cli._studies.common import Run, pictures, studying
 
 if TYPE_CHECKING:
@@ -20,12 +20,7 @@ if TYPE_CHECKING:
     help="The checkpoints as they are served, the earliest first.",
 )
 @click.option("--layer", required=True, metavar="NAME", help="A layer of maps.")
-@click.option(
-    "--maps",
-    type=Numbers(int),
-    metavar="N,N,...",
-    help="Maps of that layer, from 0; else the 8 that are excited most at the end.",
-)
+@options.maps("the 8 that are excited most at the end")
 @studying
 def evolution(
     run: Run, pictures: tuple[str, ...], networks: str, layer: str, maps: tuple[int, ...] | None

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from convlens.client.cli._studies.common import Run, labels, studying
+from convlens.client.cli._studies import options
+from convlens.client.cli._studies.common import Run, folder_argument, labels, studying
 
 if TYPE_CHECKING:
     from convlens.client.studies import HumanStudy
 
 
 @click.command("human")
-@click.argument("folder", type=click.Path(path_type=Path), metavar="FOLDER")
+@folder_argument
 @labels
 @click.option(
     "--count", type=click.IntRange(1), metavar="N", help="At most so many pictures; else all."
@@ -26,14 +27,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Answers that may be given to a picture.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**32 - 1),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Of the order.",
-)
+@options.seed("Of the order.")
 @click.option("--open", "in_browser", is_flag=True, help="Open the page in a browser.")
 @studying
 def human(

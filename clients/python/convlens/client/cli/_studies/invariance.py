@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from convlens.client.cli._specs import Numbers
+from convlens.client.cli._studies import options
 from convlens.client.cli._studies.common import Run, pictures, studying
-from convlens.client.cli._studies.layer_option import layers
 
 if TYPE_CHECKING:
     from convlens.client.studies import Invariance
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.command("invariance")
 @pictures
-@layers("Layers whose codes are compared, from the first to the last.")
+@options.layers("Layers whose codes are compared, from the first to the last.")
 @click.option(
     "--translations",
     type=Numbers(int),

@@ -6,21 +6,17 @@ from typing import TYPE_CHECKING
 import click
 
 from convlens.client.cli._specs import Numbers
-from convlens.client.cli._studies.common import Run, labelled, labels, studying
+from convlens.client.cli._studies import options
+from convlens.client.cli._studies.common import Run, folder_argument, labels, studying
 
 if TYPE_CHECKING:
     from convlens.client.studies import Layers
 
 
 @click.command("layers")
-@labelled
+@folder_argument
 @labels
-@click.option(
-    "--layers",
-    required=True,
-    metavar="NAME,NAME,...",
-    help="Layers, and cnn-code and logits; 'convlens anatomy' lists them.",
-)
+@options.layers("Layers, and cnn-code and logits; 'convlens anatomy' lists them.")
 @click.option(
     "--per-class",
     type=click.IntRange(1),
@@ -41,13 +37,13 @@ if TYPE_CHECKING:
     metavar="N,N,...",
     help="Also reduce the codes to so many dimensions by PCA.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, metavar="N", help="Of the splits.")
+@options.seed("Of the splits.")
 @studying
 def layers(
     run: Run,
     folder: Path,
     labels: Path | None,
-    layers: str,
+    layers: tuple[str, ...],
     per_class: int | None,
     splits: int,
     dimensions: tuple[int, ...] | None,
@@ -72,7 +68,7 @@ def layers(
     return studies.layers(
         run.client,
         folder,
-        [name.strip() for name in layers.split(",") if name.strip()],
+        layers,
         labels=labels,
         per_class=per_class,
         splits=splits,

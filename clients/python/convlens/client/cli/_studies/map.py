@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from convlens.client.cli._studies import options
 from convlens.client.cli._studies.common import Run, labels, pictures, studying
 
 if TYPE_CHECKING:
@@ -29,14 +30,7 @@ if TYPE_CHECKING:
     type=click.Choice(["none", "avg", "max", "flatten"]),
     help="What becomes of the places of a layer's maps; else their mean.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**32 - 1),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Of t-SNE and UMAP.",
-)
+@options.seed("Of t-SNE and UMAP.")
 @studying
 def map(
     run: Run,

@@ -8,6 +8,7 @@ import click
 
 from convlens.client._features import POOLINGS, Pooling
 from convlens.client._text import printable
+from convlens.client.cli._studies import options
 from convlens.client.cli._studies.common import Run, pictures, studying
 
 if TYPE_CHECKING:
@@ -24,14 +25,7 @@ if TYPE_CHECKING:
     metavar="FILE|FOLDER|GLOB",
     help="Pictures whose neighbours are wanted; give it several times for more.",
 )
-@click.option(
-    "--count",
-    type=click.IntRange(1),
-    default=9,
-    show_default=True,
-    metavar="N",
-    help="How many neighbours of each.",
-)
+@options.count("How many neighbours of each.")
 @click.option(
     "--layer", default="cnn-code", show_default=True, metavar="NAME", help="Whose codes compare."
 )

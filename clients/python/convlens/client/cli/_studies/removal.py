@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from convlens.client.cli._studies.common import Run, labels, studying
+from convlens.client.cli._studies.common import Run, folder_argument, labels, studying
 
 if TYPE_CHECKING:
     from convlens.client.studies import RemovalStudy
 
 
 @click.command("removal")
-@click.argument("folder", type=click.Path(path_type=Path))
+@folder_argument
 @click.option(
     "--layers",
     metavar="NAME,NAME,...",

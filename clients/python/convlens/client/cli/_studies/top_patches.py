@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from convlens.client.cli._specs import Numbers
+from convlens.client.cli._studies import options
 from convlens.client.cli._studies.common import Run, pictures, studying
 
 if TYPE_CHECKING:
@@ -14,20 +14,8 @@ if TYPE_CHECKING:
 @click.command("top-patches")
 @pictures
 @click.option("--layer", required=True, metavar="NAME", help="A layer of maps.")
-@click.option(
-    "--maps",
-    type=Numbers(int),
-    metavar="N,N,...",
-    help="Maps of that layer, from 0; else the 16 that are excited most.",
-)
-@click.option(
-    "--count",
-    type=click.IntRange(1),
-    default=9,
-    show_default=True,
-    metavar="N",
-    help="How many pictures of each map.",
-)
+@options.maps("the 16 that are excited most")
+@options.count("How many pictures of each map.")
 @studying
 def top_patches(
     run: Run, pictures: tuple[str, ...], layer: str, maps: tuple[int, ...] | None, count: int
@@ -46,7 +34,6 @@ def top_patches(
     """
     from convlens.client import studies
 
-    found = studies.top_patches(
+    return studies.top_patches(
         run.client, pictures, layer, maps=maps or None, count=count, **run.common
     )
-    return found

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from convlens.client.cli._studies.common import Run, studying
-from convlens.client.cli._studies.layer_option import layers
+from convlens.client.cli._studies import options
+from convlens.client.cli._studies.common import Run, folder_argument, studying
 
 if TYPE_CHECKING:
     from convlens.client.studies import Variations
@@ -15,14 +15,14 @@ TABLE = "factors.csv"
 
 
 @click.command("variations")
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER")
+@folder_argument
 @click.option(
     "--factors",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     help=f"CSV with a column file and one for each factor; else {TABLE} in the folder.",
 )
-@layers("Layers whose codes are looked at, from the first to the last.")
+@options.layers("Layers whose codes are looked at, from the first to the last.")
 @studying
 def variations(
     run: Run, folder: Path, factors: Path | None, layers: tuple[str, ...]
