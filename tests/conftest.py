@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,10 @@ from convlens.server.gateway import Gateway
 from convlens.server.main import build
 from convlens.server.settings import Settings
 from convlens.v1.classification_pb2_grpc import ClassificationServiceStub
+
+# Who starts the tests in the background has them ignore Ctrl-C, and all that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PICTURES = Path(__file__).parents[1] / "clients/python/convlens/client/pictures"
 
