@@ -1,6 +1,9 @@
 """What the log says of an error, and what it must not say."""
 
+import io
+import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from threading import Thread
@@ -61,3 +64,27 @@ def test_a_reader_who_has_stopped_holds_up_nobody(monkeypatch: pytest.MonkeyPatc
                 log.info("after")
             draining.start()
         draining.join(10)
+
+
+class Counting(io.StringIO):
+    """A file that counts how often it is written to."""
+
+    writes = 0
+
+    def write(self, text: str) -> int:
+        self.writes += 1
+        return super().write(text)
+
+
+def test_lines_of_a_moment_are_written_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = Counting()
+    monkeypatch.setattr(sys, "stderr", file)
+    configure_logs("json", "info")
+    for number in range(50):
+        structlog.get_logger().info("line", number=number)
+    until = time.monotonic() + 10
+    while len(file.getvalue().splitlines()) < 50 and time.monotonic() < until:
+        time.sleep(0.01)
+    lines = [json.loads(line) for line in file.getvalue().splitlines()]
+    assert [line["number"] for line in lines] == list(range(50))
+    assert file.writes < 25

@@ -6,7 +6,7 @@ import sys
 import time
 from contextlib import suppress
 from queue import Empty, Full, Queue
-from threading import Thread
+from threading import Event, Thread
 from typing import Literal, TextIO, cast
 
 import structlog
@@ -27,6 +27,7 @@ class _Losing:
     def __init__(self, file: TextIO) -> None:
         self._file = file
         self._lines = Queue[str](MOST_LINES)
+        self._ending = Event()
         Thread(target=self._work, name="log", daemon=True).start()
         atexit.register(self._end)
 
@@ -40,7 +41,7 @@ class _Losing:
     def _work(self) -> None:
         while True:
             texts = [self._lines.get()]
-            time.sleep(GATHER_SECONDS)
+            self._ending.wait(GATHER_SECONDS)
             with suppress(Empty):
                 while True:
                     texts.append(self._lines.get_nowait())
@@ -52,6 +53,7 @@ class _Losing:
 
     def _end(self) -> None:
         """Waits for the last lines, if somebody takes them."""
+        self._ending.set()
         until = time.monotonic() + END_SECONDS
         while self._lines.unfinished_tasks and time.monotonic() < until:
             time.sleep(0.005)
