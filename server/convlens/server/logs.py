@@ -4,6 +4,7 @@ import atexit
 import logging
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, Full, Queue
 from threading import Event, Thread
@@ -18,6 +19,9 @@ END_SECONDS = 1.0
 GATHER_SECONDS = 0.02
 
 
+_ends: list[Callable[[], None]] = []
+
+
 class _Losing:
     """A file that loses what cannot be written: no call fails or waits for its line.
 
@@ -29,7 +33,7 @@ class _Losing:
         self._lines = Queue[str](MOST_LINES)
         self._ending = Event()
         Thread(target=self._work, name="log", daemon=True).start()
-        atexit.register(self._end)
+        atexit.register(self.end)
 
     def write(self, text: str) -> int:
         with suppress(Full):
@@ -37,6 +41,13 @@ class _Losing:
         return len(text)
 
     def flush(self) -> None: ...
+
+    def end(self) -> None:
+        """Waits for the last lines, if somebody takes them."""
+        self._ending.set()
+        until = time.monotonic() + END_SECONDS
+        while self._lines.unfinished_tasks and time.monotonic() < until:
+            time.sleep(0.005)
 
     def _work(self) -> None:
         while True:
@@ -50,13 +61,6 @@ class _Losing:
                 self._file.flush()
             for _ in texts:
                 self._lines.task_done()
-
-    def _end(self) -> None:
-        """Waits for the last lines, if somebody takes them."""
-        self._ending.set()
-        until = time.monotonic() + END_SECONDS
-        while self._lines.unfinished_tasks and time.monotonic() < until:
-            time.sleep(0.005)
 
 
 class _Named(structlog.WriteLogger):
@@ -80,7 +84,9 @@ def configure_logs(form: Literal["json", "console"], level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     render = _render(form)
-    file = cast(TextIO, _Losing(sys.stderr))
+    losing = _Losing(sys.stderr)
+    _ends.append(losing.end)
+    file = cast(TextIO, losing)
     structlog.configure(
         processors=[*shared, *render],
         logger_factory=lambda *name: _Named(file, *name),
@@ -96,6 +102,12 @@ def configure_logs(form: Literal["json", "console"], level: str) -> None:
         )
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def end_logs() -> None:
+    """Writes the last lines; for a process that ends without the end of the interpreter."""
+    for end in _ends:
+        end()
 
 
 def _render(form: Literal["json", "console"]) -> list[structlog.types.Processor]:

@@ -14,7 +14,7 @@ from convlens.server.embedded import EmbeddedEngine
 from convlens.server.ending import Ending
 from convlens.server.engine import Engine, EngineError
 from convlens.server.gateway import Gateway
-from convlens.server.logs import configure_logs
+from convlens.server.logs import configure_logs, end_logs
 from convlens.server.metrics import Metrics, TritonMetrics
 from convlens.server.output import written
 from convlens.server.settings import Settings, SettingsError, load_settings
@@ -135,6 +135,6 @@ async def _start(gateway: Gateway, ending: Ending) -> None:
     if start.cancelled():
         log.info("stopped")
         # All is cleared, and a thread that still loads a network shall not hold up the end.
-        sys.stderr.flush()
+        end_logs()
         os._exit(0)
     await start
