@@ -33,7 +33,6 @@ class _Losing:
         self._lines = Queue[str](MOST_LINES)
         self._ending = Event()
         Thread(target=self._work, name="log", daemon=True).start()
-        atexit.register(self.end)
 
     def write(self, text: str) -> int:
         with suppress(Full):
@@ -104,8 +103,9 @@ def configure_logs(form: Literal["json", "console"], level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
+@atexit.register
 def end_logs() -> None:
-    """Writes the last lines; for a process that ends without the end of the interpreter."""
+    """Writes the last lines; called where a process ends without the interpreter's own end, too."""
     for end in _ends:
         end()
 
