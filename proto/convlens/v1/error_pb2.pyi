@@ -82,6 +82,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The workers of a network cannot answer now: they start, heal, stop, or are out of reach."""
     ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 46
     """A token has used up what it may ask for in a time."""
+    ERROR_REASON_OUT_OF_MEMORY: _ErrorReason.ValueType  # 49
+    """The device does not hold one row of a pass, or what a method keeps."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 50
     """A defect of ours; the log of the server has the whole story under the request id."""
 
@@ -150,6 +152,8 @@ ERROR_REASON_WORKER_UNAVAILABLE: ErrorReason.ValueType  # 45
 """The workers of a network cannot answer now: they start, heal, stop, or are out of reach."""
 ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 46
 """A token has used up what it may ask for in a time."""
+ERROR_REASON_OUT_OF_MEMORY: ErrorReason.ValueType  # 49
+"""The device does not hold one row of a pass, or what a method keeps."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 50
 """A defect of ours; the log of the server has the whole story under the request id."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from convlens.workers.incremental import FullPasses, Incremental
+from convlens.workers.incremental import FullPasses, Incremental, Plan
 from convlens.workers.methods.occlusion import Grid
 from tests.workers.incremental.sweeps import plan_of, planned, swept
 from tests.workers.methods.calibrated import picture
@@ -144,6 +144,27 @@ def test_plans_are_made_once() -> None:
     plan = engine.plan(grid.rows, grid.columns, grid.lots)
     assert plan is engine.plan(grid.rows, grid.columns, grid.lots)
     assert plan is not engine.plan(grid.rows, grid.columns, grid.lots, threshold=0.5)
+
+
+class Hungry(Network):
+    """Finds no memory for anything but whole maps, while `is_full`."""
+
+    is_full = True
+
+    def between(self, x: Tensor) -> Tensor:
+        if self.is_full and x.shape[-1] < SIZE // 2:
+            raise torch.OutOfMemoryError("planted")
+        return x
+
+
+def test_memory_that_ends_while_windows_are_tried_out() -> None:
+    network = Hungry()
+    engine, grid = Incremental(small(network), steady=True), Grid(SIZE, SIZE, 8, 8)
+    found = engine.plan(grid.rows, grid.columns, grid.lots)
+    assert isinstance(found, FullPasses) and "no memory to try" in found.reason
+    network.is_full = False
+    found = engine.plan(grid.rows, grid.columns, grid.lots)
+    assert isinstance(found, Plan), "it is not remembered: there may be room the next time"
 
 
 @pytest.mark.parametrize("threshold", [0.7, 0.4])

@@ -124,7 +124,7 @@ def test_where_memory_runs_out_rows_are_halved(
     with running(network, share=True) as runner:
         first, second = Asked(saliency(picture(1, 6))), Asked(saliency(picture(2, 4)))
         runner.submit(first)
-        assert first.reasons() == (["well"] if well else ["INTERNAL"])
+        assert first.reasons() == (["well"] if well else ["OUT_OF_MEMORY"])
         begun = len(seen)
         runner.submit(second)
         assert second.reasons() == first.reasons()

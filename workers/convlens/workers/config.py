@@ -30,8 +30,9 @@ class PoolConfig(Part):
     # Passes under way above which an analysis pool takes no more jobs; what comes then, waits. Of a
     # long job a hundredth of the budget counts.
     budget: int = Field(default=100_000, ge=1)
-    # Bytes that a micro-batch of an analysis pool may take; 0 for 4 GiB on a CPU, and for 40 % of a
-    # GPU's memory.
+    # Bytes that an analysis pool may take at a time, beside weights: three quarters or more for a
+    # micro-batch, the rest for what sweeps keep of their pictures. 0 for 4 GiB on a CPU, and for
+    # 40 % of a GPU's memory.
     memory_bytes: int = Field(default=0, ge=0)
 
 

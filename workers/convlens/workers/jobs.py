@@ -11,6 +11,7 @@ from typing import TypeVar
 from convlens.contract import ErrorReason, Failure
 from convlens.contract.deadlines import margin
 from convlens.internal.v1.job_pb2 import Job, Reply, Stages
+from convlens.workers.raised import is_out_of_memory
 
 R = TypeVar("R")
 
@@ -92,8 +93,8 @@ def alone(ticket: Ticket) -> Generator[None]:
         yield
     except Failure as failure:
         ticket.fail(failure)
-    except Exception:
-        fail([ticket])
+    except Exception as error:
+        fail([ticket], error)
 
 
 def guarded(ticket: Ticket, work: Callable[[], R]) -> R | Failure:
@@ -104,13 +105,13 @@ def guarded(ticket: Ticket, work: Callable[[], R]) -> R | Failure:
         return broken(ticket, error)
 
 
-def fail(tickets: Iterable[Ticket]) -> None:
-    """Tells the callers whose jobs broke, inside the handler of the exception that broke them."""
+def fail(tickets: Iterable[Ticket], error: Exception) -> None:
+    """Tells the callers whose jobs an error broke."""
     broken = [ticket for ticket in tickets if not ticket.answered]
     ids = [ticket.job.request_id for ticket in broken]
-    log.exception("jobs failed", extra={"jobs": ids})
+    log.error("jobs failed", exc_info=error, extra={"jobs": ids})
     for ticket in broken:
-        ticket.fail(internal(ticket))
+        ticket.fail(_ours(ticket, error))
 
 
 def broken(ticket: Ticket, error: Exception) -> Failure:
@@ -118,7 +119,7 @@ def broken(ticket: Ticket, error: Exception) -> Failure:
     if isinstance(error, Failure):
         return bare(error)
     log.error("a part of a job failed", exc_info=error, extra={"job": ticket.job.request_id})
-    return internal(ticket)
+    return _ours(ticket, error)
 
 
 def bare(failure: Failure) -> Failure:
@@ -127,6 +128,8 @@ def bare(failure: Failure) -> Failure:
     return failure.with_traceback(None)
 
 
-def internal(ticket: Ticket) -> Failure:
-    """What a caller is told of a defect of ours; the log has the rest."""
+def _ours(ticket: Ticket, error: Exception) -> Failure:
+    """What a caller is told of what is no fault of the request; the log has the rest."""
+    if is_out_of_memory(error):
+        return Failure(ErrorReason.ERROR_REASON_OUT_OF_MEMORY)
     return Failure(ErrorReason.ERROR_REASON_INTERNAL, request_id=ticket.job.request_id)

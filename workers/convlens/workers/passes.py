@@ -109,9 +109,9 @@ class Passes:
                 except Failure as failure:
                     for job, _ in batch:
                         job.ticket.fail(failure)
-                except Exception:
+                except Exception as error:
                     # Whoever had no image in this pass is not touched by it.
-                    fail({id(job): job.ticket for job, _ in batch}.values())
+                    fail({id(job): job.ticket for job, _ in batch}.values(), error)
 
     def _open(self, ticket: Ticket) -> ImageJob[Any] | None:
         try:

@@ -18,13 +18,14 @@ from convlens.workers.classification import classifier
 from convlens.workers.config import PoolConfig
 from convlens.workers.explain import ExplainJob, ExplainStreamJob, Subject
 from convlens.workers.features import extractor
+from convlens.workers.incremental import ROOM
 from convlens.workers.jobs import Ticket, alone, fail
 from convlens.workers.network import ServedNetwork
 from convlens.workers.passes import ROWS
 from convlens.workers.runner import AnalysisJob, Key, Outputs, Pass, Runner, Steps
 from convlens.workers.synthesis import SynthesizeJob
 
-# Of a GPU's memory, what a micro-batch of the analysis pool may take; and on a CPU.
+# Of a GPU's memory, what the analysis pool may take at a time; and on a CPU.
 GPU_SHARE, CPU_BYTES = 0.4, 4 * 2**30
 Jobs: TypeAlias = type[ExplainJob] | type[AttackJob] | type[RobustnessJob] | type[SynthesizeJob]
 JOBS: Mapping[str, Jobs] = {
@@ -73,8 +74,8 @@ class InferenceWorker:
                 continue
             try:
                 run(batch)
-            except Exception:
-                fail(batch)
+            except Exception as error:
+                fail(batch, error)
 
     def _describe(self, tickets: Sequence[Ticket]) -> None:
         for ticket in tickets:
@@ -121,9 +122,11 @@ class AnalysisWorker:
         share = network.device.type != "cpu"
         self._executor = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="analysis")
         memory = pool.memory_bytes or _memory(network.device)
+        # What sweeps may keep of their pictures; the rest is a micro-batch's.
+        kept = min(memory // 4, ROOM)
         rows = network.facts.rows
-        self._runner = Runner(network, pool.budget, rows, share, self._executor, memory)
-        self._subject = Subject(network)
+        self._runner = Runner(network, pool.budget, rows, share, self._executor, memory - kept)
+        self._subject = Subject(network, kept)
         self._budget = pool.budget
 
     def run(self, tickets: Sequence[Ticket]) -> None:
@@ -189,7 +192,7 @@ def best_score(outputs: Outputs) -> Tensor:
 
 
 def _memory(device: torch.device) -> int:
-    """Bytes for a micro-batch: the same for every device of a kind, so that the answers are."""
+    """What the pool may take: the same for every device of a kind, so that the answers are."""
     if device.type == "cuda":
         _, total = torch.cuda.mem_get_info(device)
         return int(GPU_SHARE * total)

@@ -25,6 +25,8 @@ from convlens.server.triton.texts import (
 Following: TypeAlias = "asyncio.Future[Any]"
 # How long a job that nobody waits for any more may go on.
 GRACE_SECONDS = 0.25
+# What a worker says that may have to be loaded again.
+BROKEN = frozenset({ErrorReason.ERROR_REASON_INTERNAL, ErrorReason.ERROR_REASON_OUT_OF_MEMORY})
 # Triton's own messages, which come without types.
 triton: Any = service_pb2
 
@@ -143,7 +145,7 @@ def options(host: str) -> Sequence[tuple[str, Any]]:
     return chosen
 
 
-def is_internal(reply: Reply) -> bool:
-    """Whether a worker says that it is broken; a full queue, for one, is an answer like another."""
+def is_broken(reply: Reply) -> bool:
+    """Whether a worker says that it may be; a full queue, for one, is an answer like another."""
     known = Failure.from_status(reply.error) if reply.HasField("error") else None
-    return known is not None and known.reason is ErrorReason.ERROR_REASON_INTERNAL
+    return known is not None and known.reason in BROKEN

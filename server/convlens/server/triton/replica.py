@@ -21,7 +21,7 @@ from convlens.server.triton.jobs import (
     Following,
     answers,
     begin,
-    is_internal,
+    is_broken,
     next_of,
     options,
     own_job,
@@ -163,7 +163,7 @@ class Replica:
         self.reachable = True
         if reply.HasField("vitals"):
             self._metrics.note_vitals(name, self.address, reply.vitals)
-        model.failing = is_internal(reply)
+        model.failing = is_broken(reply)
         if not model.failing and job.method != DESCRIBE:
             model.healthy = True
             model.last_reply, model.in_vain = time.monotonic(), 0
@@ -213,7 +213,7 @@ class Replica:
                 await self._control.load_again(name)
             model.loaded = model.last_reply = time.monotonic()
             # It computed when it warmed up; who was healed for what it answers is asked first.
-            model.healthy = not model.failing or not is_internal(await self._compute(name, 1))
+            model.healthy = not model.failing or not is_broken(await self._compute(name, 1))
             seconds = round(time.monotonic() - started, 2)
             log.warning("healed", model=name, triton=self.address, seconds=seconds)
             self._metrics.healings.labels(name, "healed" if model.healthy else "failed").inc()
@@ -388,7 +388,7 @@ class Replica:
         except (TritonFault, TimeoutError):
             self._metrics.canaries.labels(name, "unanswered").inc()
             return
-        failed = is_internal(reply)
+        failed = is_broken(reply)
         self._metrics.canaries.labels(name, "failed" if failed else "ok").inc()
         if failed:
             log.error("canary failed", model=name, triton=self.address)

@@ -15,6 +15,7 @@ from convlens.workers.body import Body
 from convlens.workers.dense.growth import grown
 from convlens.workers.dense.seam import Seam, find_seam, layer_of
 from convlens.workers.dense.windows import Convolved, grid
+from convlens.workers.raised import is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -132,9 +133,9 @@ def _try_out(found: FullyConvolutional, name: str) -> None:
     """Raises Failure where the network's own code does not go along with it."""
     try:
         reason = _fault(found)
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         log.info("not fully convolutional: %s", error)
         reason = f"the network takes pictures of its own size alone ({error})"
     if reason:

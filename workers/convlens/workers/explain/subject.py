@@ -9,7 +9,7 @@ from convlens.workers.anatomy.bottleneck import last_bottleneck
 from convlens.workers.anatomy.fields import Map, maps
 from convlens.workers.dense import FullyConvolutional, fully_convolutional
 from convlens.workers.images import Limits
-from convlens.workers.incremental import Incremental
+from convlens.workers.incremental import ROOM, Incremental
 from convlens.workers.methods.maps import MapLayer
 from convlens.workers.network import ServedNetwork
 from convlens.workers.quality import Variants
@@ -23,7 +23,8 @@ UNSTEADY = "it makes other calls for other pictures"
 class Subject:
     """A network that is explained; threads may share it."""
 
-    def __init__(self, network: ServedNetwork) -> None:
+    def __init__(self, network: ServedNetwork, room: int = ROOM) -> None:
+        """`room` bytes are for what sweeps over pictures keep of them."""
         self.network = network
         self.limits = Limits()
         facts = network.facts
@@ -31,7 +32,7 @@ class Subject:
         #: Copies of it with weights drawn anew.
         self.variants = Variants(network)
         #: Plans sweeps that compute only what a window changes.
-        self.incremental = Incremental(network, network.steady)
+        self.incremental = Incremental(network, network.steady, room=room)
         self._verdicts: dict[tuple[Rule, int | None], Verdict] = {}
 
     @property

@@ -7,11 +7,12 @@ the clean picture, until it is the whole map: from there on, passes are as they 
 from convlens.workers.incremental.course import Course
 from convlens.workers.incremental.covering import Covering
 from convlens.workers.incremental.flow import Part, flow
-from convlens.workers.incremental.incremental import FullPasses, Incremental, in_the_way
+from convlens.workers.incremental.incremental import ROOM, FullPasses, Incremental, in_the_way
 from convlens.workers.incremental.plan import Group, Lot, Plan
 from convlens.workers.incremental.tiles import Rows
 
 __all__ = [
+    "ROOM",
     "Course",
     "Covering",
     "FullPasses",

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 # With more left of the multiply-adds than that, cutting and pasting takes what is saved.
 WORTH = 0.85
-# Bytes for clean maps of pictures whose sweeps are under way.
+# Bytes for clean maps of pictures whose sweeps are under way, at most.
 ROOM = 2**30
 # Plans of so many grids are remembered.
 PLANS = 32
@@ -49,16 +49,17 @@ def in_the_way(error: Exception) -> str:
 class Incremental:
     """Plans sweeps of windows over a network; threads may share it.
 
-    Where more than `worth` of the multiply-adds is left, whole passes are made.
+    Where more than `worth` of the multiply-adds is left, whole passes are made. Clean maps of
+    pictures whose sweeps are under way may take `room` bytes.
     """
 
-    def __init__(self, body: Body, steady: bool, worth: float = WORTH) -> None:
+    def __init__(self, body: Body, steady: bool, worth: float = WORTH, room: int = ROOM) -> None:
         self._worth = worth
         self._body = body
         self._obstacle = "" if steady else "the network makes other calls for other pictures"
         self._plans: OrderedDict[object, Plan | FullPasses] = OrderedDict()
         self._planning = Lock()
-        self._shelf = Shelf(ROOM)
+        self._shelf = Shelf(room)
 
     def plan(
         self,
@@ -79,7 +80,14 @@ class Incremental:
             found = self._plans.pop(key, None)
             if found is None:
                 planner = Planner(self._body, self._places, self._shelf, tuple(capture), threshold)
-                found = self._planned(planner, rows, columns, lots)
+                try:
+                    found = self._planned(planner, rows, columns, lots)
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    # There may be room the next time.
+                    log.warning("memory does not hold what is tried out", exc_info=error)
+                    return FullPasses("the device had no memory to try the windows out")
             # What was used last is at the end.
             self._plans[key] = found
             if len(self._plans) > PLANS:
