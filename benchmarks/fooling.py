@@ -157,21 +157,24 @@ def cases(epsilon: float, queries: int) -> Mapping[str, Case]:
 def measure(client: Client, bench: Bench, name: str, case: Case) -> Row:
     """Both sides, one after the other."""
     started = time.perf_counter()
-    found: list[float] = []
+    # In the order of the pictures, whichever is done first.
+    found = [math.inf] * len(bench.files)
     times: list[float] = []
     for start in range(0, len(bench.files), BATCH):
-        for verdict in _attacked(client, bench, case, slice(start, start + BATCH)):
-            is_fooled = verdict.status == "succeeded"
-            found.append(verdict.distance.l2 if is_fooled else math.inf)
-            times += [time.perf_counter() - started] * is_fooled
+        for index, verdict in _attacked(client, bench, case, slice(start, start + BATCH)):
+            if verdict.status == "succeeded":
+                found[start + index] = verdict.distance.l2
+                times.append(time.perf_counter() - started)
     seconds = time.perf_counter() - started
     median = statistics.median_high(found)
     row = Row(bench.name, name, len(found), len(times), median, seconds, found)
     return row if case.theirs is None else _beside(row, case.library, case.theirs, bench, times)
 
 
-def _attacked(client: Client, bench: Bench, case: Case, part: slice) -> Iterator[AttackVerdict]:
-    """Our verdicts on some pictures, each when it is there."""
+def _attacked(
+    client: Client, bench: Bench, case: Case, part: slice
+) -> Iterator[tuple[int, AttackVerdict]]:
+    """Our verdicts on some pictures, each with its place among them, when it is there."""
     stream: Any = client.attack_stream
     options: dict[str, Any] = {"network": bench.name, "min_interval_ms": 60_000, **case.options}
     options |= {"timeout": 36_000, "seed": bench.seed}
@@ -179,7 +182,7 @@ def _attacked(client: Client, bench: Bench, case: Case, part: slice) -> Iterator
         if isinstance(event, AttackItem):
             if event.verdict is None:
                 raise RuntimeError(f"picture {event.image_index} has no verdict") from event.error
-            yield event.verdict
+            yield event.image_index, event.verdict
 
 
 def _beside(row: Row, library: str, theirs: Theirs, bench: Bench, times: Sequence[float]) -> Row:

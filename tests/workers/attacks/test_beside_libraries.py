@@ -135,8 +135,9 @@ def test_as_often_as_torchattacks(parameters: Any, name: str, given: Any) -> Non
     net, pictures, labels = known()
     [own] = parameters.values()
     # Square is all chance, and theirs draws one square for all pictures: of 128 pictures it fooled
-    # the network on 33 to 44, and ours, which draws one for each, on 34 to 38.
-    count, draws, slack = (128, 3, 4) if name == "Square" else (256, 1, 0)
+    # the network on 33 to 44, and ours, which draws one for each, on 34 to 38. APGD begins at
+    # a random place.
+    count, slack = (128, 4) if name == "Square" else (256, 1)
     theirs = statistics.mean(
         torchattacks_fools(
             net.float(),
@@ -147,10 +148,10 @@ def test_as_often_as_torchattacks(parameters: Any, name: str, given: Any) -> Non
             eps=own["epsilon"],
             **given,
         )
-        for seed in range(draws)
+        for seed in range(3)
     )
     net.double()
-    found = statistics.mean(fooled(ours(count, 1000 * draw, **parameters)) for draw in range(draws))
+    found = statistics.mean(fooled(ours(count, 1000 * draw, **parameters)) for draw in range(3))
     assert found >= theirs - slack > 10
 
 

@@ -53,9 +53,11 @@ def reference(net: nn.Module, given: Task, p: methods.CarliniWagner) -> tuple[Te
             if squares[-1] < least:
                 nearest, least = pixels.detach(), squares[-1]
             recent = any(map(math.isfinite, squares[-4 * between :]))
-            what, back = (squares, 4 * between) if recent else (losses, between)
+            what, back, hardly = (
+                (squares, 4 * between, 0.995) if recent else (losses, between, 0.997)
+            )
             is_look = step % between == 0 and step >= back
-            if p.abort_early and is_look and min(what) > 0.99 * min(what[:-back]):
+            if p.abort_early and is_look and min(what) > hardly * min(what[:-back]):
                 break
             adam.zero_grad()
             loss.backward()

@@ -12,9 +12,10 @@ from convlens.workers.runner import Answer, Pass, Steps
 
 # Keeps black and white a little inside, where arctanh is finite and they can move.
 _INSIDE = 0.999999
-# So many looks at a success that comes no nearer; Adam goes round the boundary in that time.
-_PATIENCE = 4
-_HARDLY = 0.99
+# Successes have come to rest where the squared distance of the nearest fell by less than 0.5 % in
+# so many looks: Adam goes round the boundary in that time. What is no success will be none where
+# its loss fell by less than 0.3 % from one look to the next: it may go down slowly for long before.
+_PATIENCE, _NEARER, _FALLEN = 4, 0.995, 0.997
 
 
 def carlini_wagner(task: Task, p: methods.CarliniWagner) -> Steps[Attempt]:
@@ -142,8 +143,7 @@ class Progress:
 
     def has_ended(self) -> bool:
         """Whether what is to fall hardly did: the least loss, or the nearest success's distance."""
-        before = _PATIENCE if self.succeeds else 1
+        kind, before, hardly = (1, _PATIENCE, _NEARER) if self.succeeds else (0, 1, _FALLEN)
         if (self._seen - 1) % self._between or len(self._looks) <= before:
             return False
-        kind = 1 if self.succeeds else 0
-        return self._looks[-1][kind] > _HARDLY * self._looks[-1 - before][kind]
+        return self._looks[-1][kind] > hardly * self._looks[-1 - before][kind]
