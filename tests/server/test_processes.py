@@ -22,6 +22,7 @@ from convlens.server.processes.reserve import reserve
 from convlens.server.processes.supervisor import Supervisor
 from convlens.server.settings import Address, SettingsError, load_settings
 from convlens.server.triton.home import Folder
+from tests.collector import collecting, told
 from tests.server.processes import Holding, children, event, serving, started
 
 REQUESTS = "convlens_requests_total"
@@ -99,6 +100,25 @@ async def test_a_second_signal_ends_all_at_once(triton: Holding, tmp_path: Path)
             await call
     assert list(tmp_path.iterdir()) == []
     await until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+
+
+async def test_each_process_tells_of_its_own_calls(triton: Holding, tmp_path: Path) -> None:
+    with collecting() as collector:
+        async with started(triton, tmp_path, "--traces", collector.url) as process:
+            running = await serving(process)
+            for _ in range(3):
+                await asyncio.gather(*(running.classify() for _ in range(20)))
+            process.terminate()
+            assert await asyncio.wait_for(process.wait(), 20) == 0
+        calls = [span for span in collector.spans if not span.parent_span_id]
+        assert len(calls) == len({span.trace_id for span in calls}) == 60
+        # Who told of them, each under a name of its own.
+        names = {
+            told(each.resource)["service.instance.id"]
+            for request in collector.requests
+            for each in request.resource_spans
+        }
+        assert len(names) == 2
 
 
 async def test_no_process_outlives_its_parent(triton: Holding, tmp_path: Path) -> None:
