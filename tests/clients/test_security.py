@@ -79,8 +79,10 @@ def test_tls_and_a_token(connect: Any, secured: Any) -> None:
 
 
 def test_a_server_that_is_not_trusted_is_not_asked(connect: Any, secured: Any, tmp_path: Path):
-    stranger = tmp_path / "stranger"
-    trustme.CA().cert_pem.write_to_path(str(stranger))
+    stranger, other = tmp_path / "stranger", trustme.CA()
+    other.cert_pem.write_to_path(str(stranger))
+    unknown = tmp_path / "unknown"
+    other.issue_cert("caller@example.org").private_key_and_cert_chain_pem.write_to_path(unknown)
     untrusted, closed = "is of no authority that is trusted", "hung up at once; it may want TLS"
     for security, words in (
         ({"ca": stranger}, untrusted),
@@ -94,8 +96,9 @@ def test_a_server_that_is_not_trusted_is_not_asked(connect: Any, secured: Any, t
     with pytest.raises(Unavailable, match="it speaks no TLS there"):
         connect(secured.fake.address, max_attempts=1, ca=secured.ca).call("health")
     if secured.mutual:
-        with pytest.raises(Unavailable, match="or a certificate of yours"):
-            connect(secured.address, max_attempts=1, ca=secured.ca).call("health")
+        for pair in ({}, {"certificate": unknown, "key": unknown}):
+            with pytest.raises(Unavailable, match="or a certificate of yours that it trusts"):
+                connect(secured.address, max_attempts=1, ca=secured.ca, **pair).call("health")
     assert secured.sent() == []
 
 

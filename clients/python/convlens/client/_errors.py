@@ -228,7 +228,7 @@ MEANINGS = {
     ),
     re.compile("WRONG_VERSION_NUMBER"): "it speaks no TLS there",
     re.compile("connections to all backends failing.*Socket closed"): (
-        "it hung up at once; it may want TLS, or a certificate of yours"
+        "it hung up at once; it may want TLS, or a certificate of yours that it trusts"
     ),
 }
 
