@@ -1,5 +1,6 @@
 """What is asked for together is computed together, whoever is there."""
 
+import gc
 import random
 import threading
 import weakref
@@ -131,6 +132,20 @@ def test_where_memory_runs_out_rows_are_halved(
     if well:
         assert len(first.outcomes[0]) == 6
         assert set(seen[begun:]) == {most}, "what did not fit once is not tried again"
+
+
+def test_what_is_computed_to_find_out_is_let_go(network: ServedNetwork) -> None:
+    seen = list[weakref.ref[Tensor]]()
+
+    def look(_module: object, _args: object, output: Tensor) -> None:
+        seen.append(weakref.ref(output))
+
+    hooks = [each.register_forward_hook(look) for each in network.module.modules()]
+    assert footprint(network, Pass(picture(0), best).kind) > 0
+    for hook in hooks:
+        hook.remove()
+    gc.collect()
+    assert len(seen) > 3 and not any(each() is not None for each in seen)
 
 
 def test_what_did_not_fit_is_let_go_before_less_is_tried(

@@ -107,7 +107,8 @@ def _kept(body: Body, kind: Kind) -> int:
     def pack(tensor: Tensor) -> Tensor:
         if (memory := _memory(tensor)) not in weights:
             kept[memory] = tensor.untyped_storage().nbytes()
-        return tensor
+        # As it is, it would hold the graph that holds it, and nothing would ever free the two.
+        return tensor.detach()
 
     pixels = body.place(torch.zeros(1, *body.trace.image)).requires_grad_()
     with torch.enable_grad(), saved_tensors_hooks(pack, lambda tensor: tensor):
