@@ -52,9 +52,9 @@ def reference(net: nn.Module, given: Task, p: methods.CarliniWagner) -> tuple[Te
             squares.append(float(square.detach()) if success else math.inf)
             if squares[-1] < least:
                 nearest, least = pixels.detach(), squares[-1]
-            recent = any(map(math.isfinite, squares[-4 * between :]))
+            recent = any(map(math.isfinite, squares[-3 * between :]))
             what, back, hardly = (
-                (squares, 4 * between, 0.995) if recent else (losses, between, 0.997)
+                (squares, 3 * between, 0.99) if recent else (losses, between, 0.997)
             )
             is_look = step % between == 0 and step >= back
             if p.abort_early and is_look and min(what) > hardly * min(what[:-back]):
@@ -63,7 +63,7 @@ def reference(net: nn.Module, given: Task, p: methods.CarliniWagner) -> tuple[Te
             loss.backward()
             adam.step()
         counts.append(len(losses))
-        if any(map(math.isfinite, squares[-4 * between :])):
+        if any(map(math.isfinite, squares[-3 * between :])):
             succeeds = c
         else:
             fails = c

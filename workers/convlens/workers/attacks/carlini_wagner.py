@@ -12,10 +12,10 @@ from convlens.workers.runner import Answer, Pass, Steps
 
 # Keeps black and white a little inside, where arctanh is finite and they can move.
 _INSIDE = 0.999999
-# Successes have come to rest where the squared distance of the nearest fell by less than 0.5 % in
+# Successes have come to rest where the squared distance of the nearest fell by less than 1 % in
 # so many looks: Adam goes round the boundary in that time. What is no success will be none where
 # its loss fell by less than 0.3 % from one look to the next: it may go down slowly for long before.
-_PATIENCE, _NEARER, _FALLEN = 4, 0.995, 0.997
+_PATIENCE, _NEARER, _FALLEN = 3, 0.99, 0.997
 
 
 def carlini_wagner(task: Task, p: methods.CarliniWagner) -> Steps[Attempt]:
@@ -138,7 +138,7 @@ class Progress:
 
     @property
     def succeeds(self) -> bool:
-        """Whether there was a success in the last fifth, so not only where Adam overshot."""
+        """Whether there was a success of late, so not only where Adam overshot."""
         return self._seen - self._success_at <= _PATIENCE * self._between
 
     def has_ended(self) -> bool:
