@@ -139,3 +139,58 @@ def test_an_older_rate_fades() -> None:
         pool.enter(10)
         pool.pass_time(1.0)
     assert pool.load.rate == pytest.approx(10, rel=0.2)
+
+
+def comes(load: Load, cost: int = 1) -> Work:
+    """A job that has just come."""
+    work = Work(cost, 1)
+    load.enter(work)
+    return work
+
+
+def is_answered(load: Load, work: Work) -> None:
+    """It ends, as one that was answered in full."""
+    work.is_done = True
+    load.leave(work)
+
+
+def test_a_first_pass_without_company_says_nothing_of_many_who_came_meanwhile() -> None:
+    clock = Clock()
+    load = Load("shapes@1-inference", False, clock)
+    first = comes(load)
+    clock.now += 0.01
+    for _ in range(127):
+        comes(load)
+    clock.now += 0.1
+    is_answered(load, first)
+    # By its rate they would take 14 seconds, and be turned away; 32 of them share a pass.
+    assert load.rate == pytest.approx(1 / 0.11)
+    assert load.wait(1) == 0
+
+
+def test_one_that_was_left_over_says_little_of_many_that_were_given_up() -> None:
+    clock = Clock()
+    load = Load("shapes@1-inference", False, clock)
+    *given_up, last = [comes(load) for _ in range(128)]
+    clock.now += 0.6
+    for work in given_up:
+        load.leave(work)
+    is_answered(load, last)
+    # They were not computed: its 213 passes a second count as one job's.
+    for _ in range(10):
+        work = comes(load)
+        clock.now += 0.1
+        is_answered(load, work)
+    assert load.rate == pytest.approx(138 / 1.6, rel=0.05)
+
+
+def test_in_a_shared_pool_the_first_end_tells_of_all_that_are_there() -> None:
+    clock = Clock()
+    load = Load("shapes@1-analysis", True, clock)
+    first = comes(load, 5)
+    for _ in range(39):
+        clock.now += 0.01
+        comes(load, 5)
+    clock.now += 10
+    is_answered(load, first)
+    assert load.wait(1) > 0

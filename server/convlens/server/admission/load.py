@@ -22,8 +22,10 @@ class Work:
     size: int
     is_partial: bool = False
     is_done: bool = False
-    #: When it came, the passes that were under way then, and the share of a job until then.
+    #: When it came, the jobs that were under way then with it, the passes before it, and the share
+    #: of a job until then.
     came: float = 0.0
+    beside: int = 0
     ahead: int = 0
     share_before: float = 0.0
 
@@ -46,10 +48,10 @@ class Load:
         # What a job that shares the pool had of it until now, in seconds of the whole pool.
         self._share = 0.0
         self._changed = clock()
-        # Passes and seconds of what has ended, each weighted by the jobs that were under way.
+        # Passes and seconds of what has ended, each weighted by the jobs beside it.
         self._passes = 0.0
         self._seconds = 0.0
-        # The most jobs that were under way lately when one ended.
+        # The most jobs that were lately beside one that has ended.
         self._most = 0.0
         self._ended = self._changed
 
@@ -66,6 +68,7 @@ class Load:
         self._note()
         work.came, work.ahead, work.share_before = self._changed, self.cost, self._share
         self._works.add(work)
+        work.beside = len(self._works)
         self.cost += work.cost
 
     def leave(self, work: Work) -> None:
@@ -106,7 +109,8 @@ class Load:
         """What was ahead of it and itself took the seconds that it was there; side by side, itself
         took its share of them.
 
-        Seconds under load say more than idle ones, in which a pass takes long for want of company.
+        Seconds under load say more than idle ones, in which a pass takes long for want of company:
+        also where the company came while it was computed.
         """
         seconds = self._share - work.share_before if self.is_shared else self._changed - work.came
         if seconds <= 0:
@@ -115,7 +119,8 @@ class Load:
         if not work.is_done and (self.rate is None or passes >= self.rate * seconds):
             return
         fades = math.exp((self._ended - self._changed) / MEMORY_SECONDS)
-        company = len(self._works)
+        # A queue of which many were given up says as little as one that has just filled.
+        company = len(self._works) if self.is_shared else min(work.beside, len(self._works))
         self._passes = self._passes * fades + passes * company
         self._seconds = self._seconds * fades + seconds * company
         self._most = max(self._most * fades, company)
