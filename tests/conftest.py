@@ -25,6 +25,8 @@ from convlens.server.main import build
 from convlens.server.settings import Settings
 from convlens.v1.classification_pb2_grpc import ClassificationServiceStub
 
+# Tests run two at a time, whose torch, if it waited awake, would take the other's cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Who starts the tests in the background has them ignore Ctrl-C, and all that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -63,6 +63,9 @@ class EmbeddedEngine(Engine):
             ) from None
 
     def _load_all(self) -> None:
+        from convlens.workers.spinning import spin_briefly
+
+        spin_briefly()
         from convlens.workers.config import ConfigError, load_config
         from convlens.workers.usage import device_bytes
 
@@ -84,23 +87,28 @@ class EmbeddedEngine(Engine):
             raise EngineError("\n".join(mistakes))
 
     def _serve(self, entry: "NetworkEntry") -> None:
+        from convlens.workers import teams
         from convlens.workers.catalog import load_network
         from convlens.workers.intake import Intake
         from convlens.workers.worker import AnalysisWorker, InferenceWorker
 
-        network = load_network(entry, self._device)
-        name, pools = entry.reference, self._config.pools
-        inference = InferenceWorker(network)
-        analysis = AnalysisWorker(network, pools.analysis)
-        intakes: dict[Pool, Intake] = {
-            "inference": Intake(f"{name}-inference", pools.inference, inference),
-            "analysis": Intake(f"{name}-analysis", pools.analysis, analysis),
-        }
-        for pool, intake in intakes.items():
-            self._metrics.watch_queue(
-                name, pool, intake.__len__, lambda intake=intake: intake.oldest_seconds
-            )
-        self._served[name] = Served(network.facts, intakes)
+        try:
+            network = load_network(entry, self._device)
+            name, pools = entry.reference, self._config.pools
+            inference = InferenceWorker(network)
+            analysis = AnalysisWorker(network, pools.analysis)
+            intakes: dict[Pool, Intake] = {
+                "inference": Intake(f"{name}-inference", pools.inference, inference),
+                "analysis": Intake(f"{name}-analysis", pools.analysis, analysis),
+            }
+            for pool, intake in intakes.items():
+                self._metrics.watch_queue(
+                    name, pool, intake.__len__, lambda intake=intake: intake.oldest_seconds
+                )
+            self._served[name] = Served(network.facts, intakes)
+        finally:
+            # Whichever thread this is, it does not compute any more.
+            teams.let_go()
 
     async def stop(self) -> None:
         """Answers what waits, then ends the threads."""

@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Protocol
 
 from convlens.contract import RETRY_SECONDS, ErrorReason, Failure
+from convlens.workers import teams
 from convlens.workers.config import PoolConfig
 from convlens.workers.jobs import Ticket
 
@@ -137,6 +138,8 @@ class Intake:
 
     def _take(self) -> list[Ticket]:
         """Waits for jobs and takes what waits; nothing once the pool is closed and empty."""
+        if not self._waiting:
+            teams.let_go()
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             count = min(len(self._waiting), self._settings.max_batch)

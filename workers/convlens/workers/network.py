@@ -79,6 +79,8 @@ class ServedNetwork:
         computation: Computation | None = None,
     ) -> None:
         self.device = device
+        # Of the threads that compute passes; those beside them have other numbers.
+        self._threads = torch.get_num_threads()
         computation = computation or Computation()
         self._layout = torch.channels_last if computation.channels_last else torch.contiguous_format
         size, bfloat16 = facts.input, computation.bfloat16
@@ -211,7 +213,7 @@ class ServedNetwork:
             convlens_version=facts.convlens_version,
             torch_version=facts.torch_version,
             device_kind=facts.device_kind,
-            threads=torch.get_num_threads(),
+            threads=self._threads,
             precision=facts.precision,
             channels_last=facts.channels_last,
             compiled=facts.compiled,

@@ -38,8 +38,8 @@ def pass_gate(network: ServedNetwork) -> None:
 def in_figures(parity: network_pb2.Parity) -> str:
     """The outcome in one line: what was compared, and what the network computes in."""
     return (
-        f"bf16 gives the best class of fp32 on {parity.top1_agreement:.0%} of {parity.pictures} "
-        f"pictures and scores within {parity.score_error:.1%}: served in "
+        f"bf16 gives the best class of fp32 on {100 * parity.top1_agreement:.0f} % of "
+        f"{parity.pictures} pictures and scores within {100 * parity.score_error:.1f} %: served in "
         f"{'bf16' if parity.passed else 'fp32'}"
     )
 

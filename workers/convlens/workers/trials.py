@@ -77,7 +77,7 @@ def _classify(bench: Bench) -> str:
     if not math.isfinite(best.logit) or not math.isfinite(best.probability):
         raise TrialError("the scores are not finite; the weights may hold NaN, or need fp32")
     name = "zeros" if _is_linear(bench.network) else "a drawn star"
-    return f"{name}: {best.label} {best.probability:.1%}"
+    return f"{name}: {best.label} {100 * best.probability:.1f} %"
 
 
 def _extract(bench: Bench) -> str:

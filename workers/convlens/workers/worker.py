@@ -1,6 +1,5 @@
 """The worker: one network on one device, and the jobs that it answers."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeAlias
@@ -13,6 +12,7 @@ from convlens.contract.pools import CANARY, DESCRIBE
 from convlens.internal.v1.canary_pb2 import CanaryRequest, CanaryResponse
 from convlens.internal.v1.job_pb2 import Stages
 from convlens.v1.network_pb2 import ListPretrainedRequest
+from convlens.workers import teams
 from convlens.workers.adversarial import AttackJob, AttackStreamJob, RobustnessJob
 from convlens.workers.classification import classifier
 from convlens.workers.config import PoolConfig
@@ -47,7 +47,7 @@ class InferenceWorker:
     def __init__(self, network: ServedNetwork) -> None:
         self._network = network
         self._network.warm_up(ROWS)
-        self._executor = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
+        self._executor = teams.executor("decode")
         # One after the other, so that the last one is done last.
         self._lists = ThreadPoolExecutor(1, thread_name_prefix="lists")
         self._listing: Future[None] | None = None
@@ -120,7 +120,7 @@ class AnalysisWorker:
         self._network.warm_up_gradients()
         # Empty rows of a micro-batch cost a GPU little, and a CPU as much as any others.
         share = network.device.type != "cpu"
-        self._executor = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="analysis")
+        self._executor = teams.executor("analysis")
         memory = pool.memory_bytes or _memory(network.device)
         # What sweeps may keep of their pictures; the rest is a micro-batch's.
         kept = min(memory // 4, ROOM)

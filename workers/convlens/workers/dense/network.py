@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from convlens.contract import ErrorReason, Failure
+from convlens.workers import teams
 from convlens.workers.anatomy import Trace
 from convlens.workers.body import Body
 from convlens.workers.dense.growth import grown
@@ -132,7 +133,8 @@ def fully_convolutional(network: Body, name: str) -> FullyConvolutional:
 def _try_out(found: FullyConvolutional, name: str) -> None:
     """Raises Failure where the network's own code does not go along with it."""
     try:
-        reason = _fault(found)
+        with teams.together():
+            reason = _fault(found)
     except Exception as error:
         if is_out_of_memory(error):
             raise

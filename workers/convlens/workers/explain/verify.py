@@ -5,6 +5,7 @@ from torch import Tensor
 
 from convlens.contract import ErrorReason, Failure
 from convlens.v1 import explanation_pb2
+from convlens.workers import teams
 from convlens.workers.anatomy import Reading, Tap
 from convlens.workers.explain.found import Found
 from convlens.workers.explain.subject import Subject
@@ -43,6 +44,6 @@ def _first_layer(subject: Subject, x: Tensor) -> str | None:
         return tap
 
     taps = {call: look(name) for call, name in names.items() if name}
-    with torch.inference_mode():
+    with torch.inference_mode(), teams.together():
         Reading(network.trace, taps).run(network.module, network.place(x[None]))
     return broken[0] if broken else None

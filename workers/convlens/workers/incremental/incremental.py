@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from convlens.workers import teams
 from convlens.workers.anatomy import Reading, Tap
 from convlens.workers.anatomy.fields import Map, maps
 from convlens.workers.body import Body
@@ -110,7 +111,8 @@ class Incremental:
         plan = planner.plan(rows, columns, lots)
         if plan.share > self._worth:
             return FullPasses(
-                f"what a window changes takes {plan.share:.0%} of the network's multiply-adds"
+                f"what a window changes takes {100 * plan.share:.0f} % of the network's "
+                "multiply-adds"
             )
         obstacle = self._try_out(plan)
         return FullPasses(obstacle) if obstacle else plan
@@ -123,7 +125,12 @@ class Incremental:
         # A shelf of its own, since that of the network belongs to another thread.
         covering = Covering(self._body, courses, x, 1 - x, Shelf(0))
         try:
-            if all(self._agrees(covering, course, plan.threshold < 1) for course in courses):
+            # Of as many threads as those that compute it afterwards.
+            with teams.together():
+                agrees = all(
+                    self._agrees(covering, course, plan.threshold < 1) for course in courses
+                )
+            if agrees:
                 return ""
         except Exception as error:
             if is_out_of_memory(error):

@@ -12,6 +12,7 @@ from concurrent.futures import Executor
 from typing import Any, cast
 
 from convlens.contract import ErrorReason, Failure
+from convlens.workers import teams
 from convlens.workers.jobs import alone, broken
 from convlens.workers.network import ServedNetwork
 from convlens.workers.runner.asking import Answer, Fork, Pass
@@ -108,6 +109,8 @@ class Runner:
     def _next(self) -> Running | None:
         """The job whose turn it is; every job that came has begun, so that it can be company."""
         while True:
+            if not self._jobs:
+                teams.let_go()
             with self._changed:
                 self._changed.wait_for(lambda: self._jobs or (self._closed and not self._resident))
                 if not self._jobs:

@@ -12,10 +12,9 @@ import sys
 place = os.environ.get("CONVLENS_SITE", "")
 if place:
     site.addsitedir(place)
-# Before torch is loaded: idle threads of one pool must not spin on the cores of another.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 try:
+    importlib.import_module("convlens.workers.spinning").spin_briefly()
     TritonPythonModel = importlib.import_module("convlens.workers.triton.pool").PoolModel
 except ModuleNotFoundError as error:
     raise RuntimeError(

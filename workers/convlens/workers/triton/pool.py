@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from convlens.contract import ErrorReason, Failure
 from convlens.contract.pools import network_of
 from convlens.internal.v1.job_pb2 import Job, Reply
+from convlens.workers import teams
 from convlens.workers.catalog import load_network
 from convlens.workers.clock import Clocks
 from convlens.workers.config import NetworkEntry, PoolConfig
@@ -58,6 +59,8 @@ class PoolModel:
         self._intake = Intake(name, pool, worker)
         self._told = Told(self._intake, self._clocks)
         self._generation = Generation(name, args["model_config"], self._intake.is_idle)
+        # This thread only takes jobs from now on.
+        teams.let_go()
 
     def execute(self, requests: list[Any]) -> None:
         """Takes jobs and returns at once; each is answered when it is done."""
