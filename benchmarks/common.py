@@ -61,7 +61,9 @@ def server(engine: str, networks: str = RESNET18, flags: Sequence[str] = ()) -> 
         file.write_text(networks)
         command = ["convlens.server", "--engine", engine]
         command += ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
-        command += ["--networks", str(file), "--log-format", "json", *flags]
+        # Tritons elsewhere serve what is in their repository.
+        command += [] if engine == "triton" else ["--networks", str(file)]
+        command += ["--log-format", "json", *flags]
         with serving(command) as address:
             yield address
 
@@ -73,14 +75,18 @@ def serving(command: Sequence[str]) -> Generator[Address]:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         try:
+            other: list[str] = []
             for line in process.stderr:
+                if not line.startswith("{"):
+                    other.append(line)
+                    continue
                 event = json.loads(line)
                 if event.get("event") == "serving":
                     drain = partial(deque[str], process.stderr, maxlen=0)
                     threading.Thread(target=drain, daemon=True).start()
                     yield Address(event["address"], event["metrics"], process.pid)
                     return
-            raise RuntimeError("the server ended before it served")
+            raise RuntimeError("the server ended before it served: " + "".join(other))
         finally:
             process.terminate()
             process.wait(60)

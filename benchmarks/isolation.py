@@ -29,20 +29,20 @@ pools: {{analysis: {{niceness: {niceness}}}}}
 
 @dataclass(frozen=True)
 class Settings:
-    """What may keep the pools apart: niceness of the analysis pool, and what idle threads do."""
+    """What may keep the pools apart: niceness of the analysis pool, and how long threads spin."""
 
     niceness: int
-    omp_wait_policy: str
+    spins: int
 
     def __str__(self) -> str:
-        return f"nice {self.niceness}, OMP_WAIT_POLICY={self.omp_wait_policy}"
+        return f"nice {self.niceness}, GOMP_SPINCOUNT={self.spins}"
 
 
 ALL = [
-    Settings(19, "PASSIVE"),
-    Settings(0, "PASSIVE"),
-    Settings(19, "ACTIVE"),
-    Settings(0, "ACTIVE"),
+    Settings(19, 3000),
+    Settings(0, 3000),
+    Settings(19, 0),
+    Settings(19, 300_000),
 ]
 
 
@@ -63,7 +63,8 @@ async def analyse(replica: Replica) -> None:
 async def measure(settings: Settings, file: Path) -> tuple[Side, Side]:
     """Classify through the whole stack, by turns alone and beside the analysis pool."""
     file.write_text(NETWORKS.format(niceness=settings.niceness))
-    os.environ["OMP_WAIT_POLICY"] = settings.omp_wait_policy
+    before = {name: os.environ.pop(name, None) for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    os.environ["GOMP_SPINCOUNT"] = str(settings.spins)
     alone, beside = Side(f"alone, {settings}", []), Side(f"beside, {settings}", [])
     local, jpeg = LocalAddresses(file), jpeg_of_60_kb()
     await local.start()
@@ -84,12 +85,13 @@ async def measure(settings: Settings, file: Path) -> tuple[Side, Side]:
         await replica.close()
     finally:
         await local.stop()
-        del os.environ["OMP_WAIT_POLICY"]
+        del os.environ["GOMP_SPINCOUNT"]
+        os.environ.update({name: value for name, value in before.items() if value is not None})
     return alone, beside
 
 
 def run(json_file: Path | None) -> None:
-    """Measures with and without the default niceness and OpenMP setting."""
+    """Measures with and without the default niceness, and with other times to spin."""
     console, sides, ratios = Console(), list[Side](), list[str]()
     with tempfile.TemporaryDirectory() as folder:
         for settings in ALL:

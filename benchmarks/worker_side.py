@@ -4,7 +4,6 @@ Needs torch, torchvision, numpy and what `convlens.workers` imports; benchmarks/
 that is, and how to take it to a machine that has none of it. No other package of the benchmarks.
 """
 
-import os
 import queue
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -22,6 +21,7 @@ from convlens.v1 import adversarial_pb2, explanation_pb2, image_pb2, tensor_pb2
 from convlens.v1.attack_methods_pb2 import AttackMethod
 from convlens.v1.explanation_methods_pb2 import ExplanationMethod
 from convlens.v1.target_pb2 import Target
+from convlens.workers import teams
 from convlens.workers.catalog import load_network
 from convlens.workers.config import NetworkEntry, PoolConfig
 from convlens.workers.explain import Subject
@@ -148,7 +148,7 @@ class Worker:
 @contextmanager
 def working(network: ServedNetwork, *, share: bool) -> Generator[Worker]:
     """A runner for the network, with threads of its own that read pictures and write answers."""
-    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="analysis") as executor:
+    with teams.executor("analysis") as executor:
         worker = Worker(network, share, executor)
         yield worker
         worker.close()
