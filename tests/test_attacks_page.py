@@ -17,8 +17,8 @@ def test_the_python_blocks_run(server: RunningServer, tmp_path: Path) -> None:
     lines = PAGE.run_python(server, tmp_path)
     status, *_, steps = lines[0].split()
     assert status == "succeeded" and float(steps) == pytest.approx(4, abs=1e-3)
-    assert lines[1].startswith("None <AttackVerdict succeeded: heart 94.0% -> pentagon")
-    assert lines[2].startswith("pentagon <AttackVerdict succeeded: heart 94.0% -> pentagon")
+    assert lines[1].startswith("None <AttackVerdict succeeded: heart 94.0 % -> pentagon")
+    assert lines[2].startswith("pentagon <AttackVerdict succeeded: heart 94.0 % -> pentagon")
     assert lines[4].split()[0] == "succeeded"
     assert lines[5].startswith("(256, 256) network ")
     assert "heart" not in lines[5]

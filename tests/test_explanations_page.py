@@ -13,7 +13,7 @@ PAGE = Page("explanations")
 @triton_is_slow
 def test_the_python_blocks_run(server: RunningServer, tmp_path: Path) -> None:
     lines = PAGE.run_python(server, tmp_path)
-    assert re.fullmatch(r"Saliency star 9\d.\d% \(128, 128\) score per unit of pixel", lines[0])
+    assert re.fullmatch(r"Saliency star 9\d.\d % \(128, 128\) score per unit of pixel", lines[0])
     assert len(json.loads(lines[3].replace("'", '"'))) == 3
     assert any(re.fullmatch(r"200 ± \d.\d% final", line) for line in lines)
     assert lines[-1].startswith("Grad-CAM {'deletion': 0.")

@@ -30,7 +30,7 @@ def test_the_python_block_runs(server: RunningServer) -> None:
     first, *rest, codes, verdict = result.stdout.splitlines()
     assert re.fullmatch(r"arrow \d+\.\d%", first)
     assert codes == f"{len(rest)} (128,)"
-    assert verdict.startswith("<AttackVerdict succeeded: heart 94.0% -> pentagon ")
+    assert verdict.startswith("<AttackVerdict succeeded: heart 94.0 % -> pentagon ")
     assert len(rest) >= 12
     for line in rest:
         name, label = line.split()

@@ -67,7 +67,7 @@ def test_a_verdict_says_what_became_of_the_picture(connect: Any, server: FakeSer
     assert pixels.shape == (32, 32, 3) and pixels.dtype == np.float32
     assert np.abs(found.change - 8 / 255).max() < 1e-7
     assert np.array_equal(np.asarray(found.picture), np.round(pixels * 255))
-    assert repr(found) == "<AttackVerdict succeeded: cat 90.0% -> dog 80.0%, L2 1.74>"
+    assert repr(found) == "<AttackVerdict succeeded: cat 90.0 % -> dog 80.0 %, L2 1.74>"
 
 
 def test_what_is_sent(connect: Any, server: FakeServer) -> None:

@@ -56,7 +56,7 @@ def test_one_image_gives_one_result(connect, server):
     result = connect(server.address).call("classify", b"picture", network="pets", top_k=1)
     assert (result.top.label, result.top.index) == ("cat", 0)
     assert result.top.probability == pytest.approx(0.9)
-    assert str(result) == "cat 90.0%"
+    assert str(result) == "cat 90.0 %"
     assert result.receipt.network == "pets"
     sent = server.requests[0].message
     assert sent == pb.ClassifyRequest(

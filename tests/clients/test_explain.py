@@ -65,7 +65,7 @@ def test_a_map_says_what_it_is(connect: Any, server: FakeServer) -> None:
     assert saliency.error is None and not saliency.is_partial
     assert saliency.receipt is found.receipt and found.receipt.network == "pets"
     assert found.estimated_cost.backward_passes == 1
-    assert repr(saliency) == "<Saliency of cat 90.0%, [32, 32] non_negative>"
+    assert repr(saliency) == "<Saliency of cat 90.0 %, [32, 32] non_negative>"
     assert repr(found) == f"<Explanation of pets@1: {saliency!r}>"
 
 

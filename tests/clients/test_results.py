@@ -118,7 +118,7 @@ def test_a_receipt_keeps_everything(connect):
     assert (result.receipt.seed, result.receipt.rows) == (7, 8)
     assert result.receipt.cost == Cost(1, 0)
     assert result.receipt.to_dict()["parameters"]["top_k"] == 3
-    assert str(result.top) == "star 75.0%"
+    assert str(result.top) == "star 75.0 %"
     assert str(ClassScore(3, "star", None, None)) == "star"
     with pytest.raises(FrozenInstanceError):
         result.top.label = "ring"

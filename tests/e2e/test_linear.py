@@ -81,7 +81,7 @@ def test_the_page_says_what_is_so(client: Client) -> None:
 
 def test_a_stream_of_vectors(client: Client) -> None:
     found = list(client.classify_stream([X, np.array(MOVED), X[:9]], on_error="return"))
-    assert [str(each) for each in found[:2]] == ["0 95.3%, 1 4.7%", "1 88.1%, 0 11.9%"]
+    assert [str(each) for each in found[:2]] == ["0 95.3 %, 1 4.7 %", "1 88.1 %, 0 11.9 %"]
     assert isinstance(found[2], InvalidImage)
 
 

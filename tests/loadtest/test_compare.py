@@ -28,7 +28,7 @@ def test_a_slower_run_is_worse(invoke: Run, files) -> None:
     result = invoke("compare", before, after, "--fail-above", "10%")
     assert result.exit_code == 3, result.output
     [line] = [line for line in result.stdout.splitlines() if line.lstrip().startswith("p50")][:1]
-    assert line.split()[-2:] == ["+30.0%", "worse"]
+    assert line.split()[-3:] == ["+30.0", "%", "worse"]
     assert "50 ms" in line and "65" in line
     # Of 100 requests a p99.9 says nothing.
     [thin] = [line for line in result.stdout.splitlines() if "p99.9" in line][:1]

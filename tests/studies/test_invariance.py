@@ -181,11 +181,11 @@ def test_findings_say_what_the_curves_have() -> None:
     first, moved, *_, told = findings(["one", "two"], gradual)
     assert first.startswith("As in Zeiler & Fergus's figure 5, one changes at once and two gradu")
     assert moved == (
-        "The smallest translation, 4 pixels, takes one 200% of the way to another picture and two "
-        "20%: 100% and 20% of the most that any takes them."
+        "The smallest translation, 4 pixels, takes one 200 % of the way to another picture and two "
+        "20 %: 100 % and 20 % of the most that any takes them."
     )
     assert told.startswith("As in Zeiler & Fergus's figure 5, the answer is stable under transl")
-    assert "and 30% under rotation (at worst 10%, at 180°)" in told
+    assert "and 30 % under rotation (at worst 10 %, at 180°)" in told
     turned: Any = {**gradual, "rotation": curves("rotation", [0, 90], [0, 1], [0, 1], [1, 1])}
     first, *_, told = findings(["one", "two"], turned)
     assert "but not under rotation" in first and told.startswith("Unlike in Zeiler & Fergus's")

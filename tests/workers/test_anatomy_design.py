@@ -102,7 +102,7 @@ def test_a_stride_that_skips():
     [(layer, kind, sentence)] = warnings_of(nn.Conv2d(3, 4, 1, stride=2), size=9)
     assert (layer, kind) == ("0", "STRIDE_SKIPS")
     assert sentence == (
-        "The stride of 2 × 2 is larger than the window of 1 × 1: it never sees 75% of its input."
+        "The stride of 2 × 2 is larger than the window of 1 × 1: it never sees 75 % of its input."
     )
     assert warnings_of(nn.Conv2d(3, 4, 2, stride=2, dilation=2), size=9) == []
     assert warnings_of(nn.Conv2d(3, 4, 2, stride=2), size=8) == []

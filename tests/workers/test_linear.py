@@ -332,5 +332,5 @@ def test_it_passes_the_check_of_networks(load: Any, tmp_path: Path) -> None:
     report = check_network(entry)
     assert report.ok, report.steps
     assert {step.detail for step in report.steps if step.name == "Classify"} == {
-        "zeros: class 0 50.0%"
+        "zeros: class 0 50.0 %"
     }

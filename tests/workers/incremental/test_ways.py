@@ -119,7 +119,7 @@ def test_what_does_not_go_along_goes_the_full_way_and_says_so(
 def test_a_network_whose_windows_change_everything() -> None:
     found = planned(small(Attentive()), 8, 8)
     assert isinstance(found, FullPasses)
-    assert "takes 100% of the network's multiply-adds" in found.reason
+    assert "takes 100 % of the network's multiply-adds" in found.reason
 
 
 def test_what_does_not_go_along_later_does_so_from_the_first_request() -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from convlens.client._drawing import Pixels, drawn, scale_of
 from convlens.client._lettering import write
 from convlens.client._results import ClassScore
+from convlens.client._text import percent
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
@@ -92,7 +93,7 @@ def _list(
         color = colors.get(score.index, DIM)
         share = score.probability or 0
         write(draw, (left, top), score.label, SMALL, color, most=width - 80)
-        write(draw, (left + width, top), f"{share * 100:.1f} %", SMALL, color, from_right=True)
+        write(draw, (left + width, top), percent(share, 1), SMALL, color, from_right=True)
         y = top + 21
         draw.rectangle((left, y, left + width - 1, y + BAR - 1), TRACK)
         filled = round(width * min(1.0, share))

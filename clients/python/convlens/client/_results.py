@@ -18,6 +18,7 @@ from convlens.client._anatomy import (
     ReceptiveField,
     TrainingMemory,
 )
+from convlens.client._text import percent
 from convlens.contract.rules import kind_of
 from convlens.v1 import anatomy_pb2, classification_pb2, network_pb2, receipt_pb2, target_pb2
 
@@ -81,7 +82,8 @@ class ClassScore:
     logit: float | None
 
     def __str__(self) -> str:
-        return self.label if self.probability is None else f"{self.label} {self.probability:.1%}"
+        sure = "" if self.probability is None else f" {percent(self.probability, 1)}"
+        return f"{self.label}{sure}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,3 +27,8 @@ def printable(text: str) -> str:
 def shown(path: Path) -> str:
     """A path in one line of text."""
     return printable(str(path))
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """A share of 1 as people read it: "75 %", with so many digits behind the point."""
+    return f"{100 * share:.{digits}f} %"

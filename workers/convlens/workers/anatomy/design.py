@@ -70,7 +70,7 @@ def _skips(found: tuple[Window, Window]) -> Finding:
     return (
         anatomy_pb2.DESIGN_WARNING_KIND_STRIDE_SKIPS,
         f"The stride of {strides} is larger than the window of {shape}: it never sees "
-        f"{1 - seen:.0%} of its input.",
+        f"{100 * (1 - seen):.0f} % of its input.",
     )
 
 

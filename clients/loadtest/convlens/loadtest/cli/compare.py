@@ -90,7 +90,10 @@ def _print(
     for reason in reasons:
         console.print(Text(f"Mind that {reason}.", "yellow"))
     console.print(
-        Text(f"{len(worse)} of {len(found)} figures are worse by more than {most:.0%}.", "bold")
+        Text(
+            f"{len(worse)} of {len(found)} figures are worse by more than {100 * most:.0f} %.",
+            "bold",
+        )
     )
 
 
@@ -98,7 +101,7 @@ def _change(each: Difference) -> str:
     # As the figure itself moved: rates that are worse are lower.
     down = each.metric in ("peak", "goodput")
     value = -each.change if down else each.change
-    return f"{value:+.1%}"
+    return f"{100 * value:+.1f} %"
 
 
 def _document(

@@ -131,11 +131,11 @@ def _bottleneck(
 ) -> str:
     found = list[str]()
     if unsent > UNSENT:
-        found.append(f"{unsent:.1%} of what was due could not be sent")
+        found.append(f"{100 * unsent:.1f} % of what was due could not be sent")
     if lateness and lateness.p99 > max(LATE, LATE_SHARE * slowest):
         found.append(f"1 % was sent more than {lateness.p99 * 1e3:.0f} ms late")
     if busy > BUSY:
-        found.append(f"its loops used {busy:.0%} of a core each")
+        found.append(f"its loops used {100 * busy:.0f} % of a core each")
     if found and lag > LAGGING:
         found.append(f"a loop once stood still for {lag * 1e3:.0f} ms")
     return "; ".join(found)

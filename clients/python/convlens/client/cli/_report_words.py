@@ -7,6 +7,7 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from convlens.client import _text
 from convlens.client.cli._specs import choices, short
 from convlens.contract import with_defaults
 from convlens.contract.rules import kind_of
@@ -32,7 +33,7 @@ def percent(share: float | None) -> str:
     """A share of 1: "99.7 %", "< 0.1 %" of what is not nothing, "–" where it is not known."""
     if share is None:
         return "–"
-    return "< 0.1 %" if 0 < share < 0.0005 else f"{share * 100:.1f} %"
+    return "< 0.1 %" if 0 < share < 0.0005 else _text.percent(share, 1)
 
 
 def parameters(asked: Message) -> Iterator[tuple[str, str]]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from convlens.client import RobustnessPoint
+from convlens.client._text import percent
 from convlens.client.cli._attack_output import about_flag
 from convlens.client.cli._robustness_run import Evaluation
 
@@ -90,7 +91,7 @@ def images_of(count: int) -> str:
 
 def between(low: float, high: float) -> str:
     """An interval in percent: "58.1 – 66.0 %"."""
-    return f"{low * 100:.1f} – {high * 100:.1f} %"
+    return f"{low * 100:.1f} – {percent(high, 1)}"
 
 
 def worst(curves: Iterable[Curve]) -> list[Curve]:

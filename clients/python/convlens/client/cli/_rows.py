@@ -7,7 +7,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from convlens.client import Classification, ClassScore
+from convlens.client import Classification, ClassScore, _text
 from convlens.client._text import printable
 
 # In columns of a terminal, and of labels elsewhere, where lines may be as long as they like.
@@ -87,7 +87,7 @@ def fitted(text: str, width: int, *, keep_start: bool = True) -> str:
 
 def percent(share: float | None) -> str:
     """A share of 1 as people write it: "99.7 %", and "–" where it is not known."""
-    return "–" if share is None else f"{share * 100:.1f} %"
+    return "–" if share is None else _text.percent(share, 1)
 
 
 def _said(score: ClassScore) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL.Image import Image
 
-from convlens.client._text import printable
+from convlens.client._text import percent, printable
 from convlens.client.studies._attributes import title_of
 from convlens.client.studies._charts import COLOURS, FAINT, INK, new_figure, picture_of
 from convlens.client.studies._shares import Share
@@ -117,7 +117,7 @@ def calibration_chart(found: "Accuracy") -> Image:
         "o-",
         color=COLOURS[0],
         markersize=4.5,
-        label=f"{len(found.pictures):,} pictures, ECE {100 * found.calibration_error:.1f} %",
+        label=f"{len(found.pictures):,} pictures, ECE {percent(found.calibration_error, 1)}",
     )
     for axes in (upper, lower):
         axes.set_xlim(0, 101)

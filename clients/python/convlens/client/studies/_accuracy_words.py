@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from convlens.client._text import printable
+from convlens.client._text import percent, printable
 from convlens.client.studies._attributes import Attribute
 from convlens.client.studies._shares import Share, mcnemar
 
@@ -110,8 +110,8 @@ def _sureness(found: "Accuracy") -> str:
     way = "too sure" if gap > 0 else "not sure enough"
     words = "about as sure as it is right" if abs(gap) < 1 else f"{way} by {abs(gap):.1f} points"
     return (
-        f"Its confidence is {100 * confidence:.1f} % on average: it is {words}. The expected "
-        f"calibration error is {100 * found.calibration_error:.1f} %."
+        f"Its confidence is {percent(confidence, 1)} on average: it is {words}. The expected "
+        f"calibration error is {percent(found.calibration_error, 1)}."
     )
 
 
@@ -120,7 +120,7 @@ def _share(each: Share) -> float:
 
 
 def _of(share: Share) -> str:
-    return f"{100 * share.share:.1f} %"
+    return percent(share.share, 1)
 
 
 def _ends(share: Share) -> str:
@@ -129,5 +129,5 @@ def _ends(share: Share) -> str:
 
 def _named(shares: Sequence[Share]) -> str:
     return ", ".join(
-        f"{printable(each.name)} ({100 * each.share:.0f} % of {each.count})" for each in shares
+        f"{printable(each.name)} ({percent(each.share)} of {each.count})" for each in shares
     )

@@ -13,7 +13,7 @@ from convlens.client._errors import InvalidRequest
 from convlens.client._features import LayerSelection
 from convlens.client._picture_files import Name, Names
 from convlens.client._results import Network
-from convlens.client._text import printable
+from convlens.client._text import percent, printable
 from convlens.client.studies._filters import FilterHealth, first_filters
 from convlens.client.studies._study import Facts, Skipped, Study, cell
 from convlens.client.studies._top_patches import (
@@ -117,10 +117,10 @@ class Evolution(Study):
         if changes:
             assert first.filters is not None
             assert last.filters is not None
-            later = f", and {changes[-2][1]:.0%} at {self.checkpoints[-2].network}"
+            later = f", and {percent(changes[-2][1])} at {self.checkpoints[-2].network}"
             said.append(
-                f"The filters of {first.filters.layer} were {changes[0][1]:.0%} of their final "
-                f"length away from the final ones at {first.network} "
+                f"The filters of {first.filters.layer} were {percent(changes[0][1])} of their "
+                f"final length away from the final ones at {first.network} "
                 f"({first.filters.verdict}){later * (len(changes) > 2)}; the final ones: "
                 f"{last.filters.verdict}."
             )

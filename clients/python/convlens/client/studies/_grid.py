@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlens.client._errors import InvalidRequest
-from convlens.client._text import printable, shown
+from convlens.client._text import percent, printable, shown
 
 FILE = "file"
 # The share of a grid that may be missing: shares of the variance add up to 1 only nearly then.
@@ -171,7 +171,8 @@ def _grid(
         counts = ", ".join(f"{each.name} {len(each.values)}" for each in varied)
         raise InvalidRequest(
             f"The grid is not complete: of {size} combinations of values ({printable(counts)}), "
-            f"{missing} have no picture: {grid.holes()}. At most {MOST_MISSING:.0%} may be missing."
+            f"{missing} have no picture: {grid.holes()}. At most "
+            f"{percent(MOST_MISSING)} may be missing."
         )
     return grid
 

@@ -13,7 +13,7 @@ from convlens.client._errors import FailedPrecondition, InvalidRequest
 from convlens.client._features import LayerSelection
 from convlens.client._picture_files import Name, Names
 from convlens.client._results import Network
-from convlens.client._text import printable
+from convlens.client._text import percent, printable
 from convlens.client.studies._activations import (
     LayerHealth,
     asking_reduced,
@@ -190,10 +190,10 @@ def _of_density(layers: Sequence[LayerHealth]) -> str:
     most = max(layers, key=lambda layer: layer.density)
     least = min(layers, key=lambda layer: layer.density)
     if most is least:
-        return f"In {most.layer} {most.density:.0%} of the activations are not 0."
+        return f"In {most.layer} {percent(most.density)} of the activations are not 0."
     return (
-        f"Activations are sparsest in {least.layer}, where {least.density:.0%} are not 0, and "
-        f"densest in {most.layer} with {most.density:.0%}."
+        f"Activations are sparsest in {least.layer}, where {percent(least.density)} are not 0, and "
+        f"densest in {most.layer} with {percent(most.density)}."
     )
 
 
@@ -206,6 +206,7 @@ def _of_filters(filters: FilterHealth) -> str:
     said = "look fine" if not filters.verdicts else f"are: {filters.verdict}"
     return (
         f"The {len(filters.weights)} filters of {printable(filters.layer)}{silent} {said}. "
-        f"{max(0.0, filters.smooth):.0%} of their energy is smooth, where white noise has none; "
-        f"{filters.twins:.0%} have a twin; and over frequencies and colours they are {spread}."
+        f"{percent(max(0.0, filters.smooth))} of their energy is smooth, where white noise has "
+        f"none; {percent(filters.twins)} have a twin; and over frequencies and colours they are "
+        f"{spread}."
     )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convlens.client._drawing import drawn
+from convlens.client._text import percent
 from convlens.client.studies._activations import EDGES, HIGHEST, LOWEST, PER_DECADE, LayerHealth
 from convlens.client.studies._charts import COLOURS, FAINT, INK, new_figure, picture_of, sheet
 from convlens.client.studies._filters import FilterHealth
@@ -89,7 +90,7 @@ def histograms(layers: Sequence[LayerHealth]) -> Image.Image:
                 )
         zero = layer.zeros / max(1, layer.zeros + int(layer.histogram.sum()))
         beside = axis.get_yaxis_transform()
-        axis.text(1.01, place, f"{zero:.0%} are 0", transform=beside, fontsize=8, color=FAINT)
+        axis.text(1.01, place, f"{percent(zero)} are 0", transform=beside, fontsize=8, color=FAINT)
     axis.set_xscale("log")
     axis.set_xlim(edges[first], edges[last + 1])
     axis.set_yticks(range(len(shown)), [layer.layer for layer in shown])

@@ -17,7 +17,7 @@ from convlens.client._features import LayerSelection
 from convlens.client._labels import LabeledFile, check_classes, labeled_files
 from convlens.client._picture_files import Name
 from convlens.client._results import Network
-from convlens.client._text import json_text
+from convlens.client._text import json_text, percent
 from convlens.client.studies._code_map import class_of
 from convlens.client.studies._human_game import (
     MOST_GUESSES,
@@ -336,4 +336,5 @@ def _study(
 
 def _words(share: Share) -> str:
     pictures = f"{share.count} picture{'s' if share.count > 1 else ''}"
-    return f"{share.right} of {pictures} ({share.share:.0%}, {share.low:.0%} to {share.high:.0%})"
+    interval = f"{percent(share.low)} to {percent(share.high)}"
+    return f"{share.right} of {pictures} ({percent(share.share)}, {interval})"

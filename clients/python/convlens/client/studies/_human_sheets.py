@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from convlens.client._text import printable
+from convlens.client._text import percent, printable
 from convlens.client.studies._charts import (
     COLOURS,
     INK,
@@ -39,7 +39,7 @@ def two_by_two(found: HumanStudy) -> Image.Image:
     for (row, column), count in np.ndenumerate(found.table):
         share = shares[row, column]
         colour = "white" if share > 0.5 else INK
-        words = f"{count}\n{share:.0%}"
+        words = f"{count}\n{percent(share)}"
         place.text(column, row, words, ha="center", va="center", color=colour, fontsize=13)
     return picture_of(figure)
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from convlens.client._text import percent
 from convlens.client.studies._invariance import Curves
 from convlens.client.studies._transforms import Change, Kind
 
@@ -68,16 +69,16 @@ def _steps(layers: Sequence[str], kind: Kind, curves: Curves) -> str:
     (first, most), (last, its_most) = _ends(curves)
     size = _size(curves.changes[least(curves)[-1]])
     return (
-        f"The smallest {kind}, {size}, takes {layers[0]} {first:.0%} of the way to another picture "
-        f"and {layers[-1]} {last:.0%}: {first / (most or 1):.0%} and {last / (its_most or 1):.0%} "
-        "of the most that any takes them."
+        f"The smallest {kind}, {size}, takes {layers[0]} {percent(first)} of the way to another "
+        f"picture and {layers[-1]} {percent(last)}: {percent(first / (most or 1))} and "
+        f"{percent(last / (its_most or 1))} of the most that any takes them."
     )
 
 
 def _stability(curves: Mapping[Kind, Curves]) -> str:
     means: dict[Kind, float] = {kind: _mean_kept(each) for kind, each in curves.items()}
     told = _listed(
-        [f"{mean:.0%} under {kind} ({_worst(curves[kind])})" for kind, mean in means.items()]
+        [f"{percent(mean)} under {kind} ({_worst(curves[kind])})" for kind, mean in means.items()]
     )
     numbers = f"Of its probability, the true class keeps on average {told}."
     if len(means) < 3:
@@ -101,7 +102,7 @@ def _mean_kept(curves: Curves) -> float:
 def _worst(curves: Curves) -> str:
     left = kept(curves)
     number = int(left.argmin())
-    return f"at worst {left[number]:.0%}, at {curves.changes[number]}"
+    return f"at worst {percent(left[number])}, at {curves.changes[number]}"
 
 
 def _size(change: Change) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from convlens.client._text import printable
+from convlens.client._text import percent, printable
 
 if TYPE_CHECKING:
     from convlens.client.studies._layers import Layers, Probe
@@ -116,7 +116,7 @@ def _name(probe: "Probe") -> str:
 
 
 def _share(probe: "Probe") -> str:
-    return f"{100 * probe.mean:.1f} ± {100 * probe.deviation:.1f} %"
+    return f"{100 * probe.mean:.1f} ± {percent(probe.deviation, 1)}"
 
 
 def _splits(count: int) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from convlens.client._text import printable
+from convlens.client._text import percent, printable
 from convlens.client.studies._charts import FAINT, INK, fitted
 from convlens.client.studies._reading import small
 
@@ -34,7 +34,7 @@ def mistakes_sheet(found: "Accuracy") -> Image.Image:
         left, top = SPACE + place % ACROSS * width, SPACE + place // ACROSS * height
         tile = _tile(each.picture)
         made.paste(tile, (left + (SIDE - tile.width) // 2, top + (SIDE - tile.height) // 2))
-        sure = f" {100 * each.confidence:.0f} %"
+        sure = f" {percent(each.confidence)}"
         words = (f"{_cut(each.told, font, sure)}{sure}", _cut(f"is {each.true}", font))
         for line, (text, colour) in enumerate(zip(words, (WRONG, FAINT), strict=True)):
             draw.text((left, top + SIDE + 3 + line * LINE), text, colour, font)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from convlens.client._text import printable
+from convlens.client._text import percent, printable
 
 if TYPE_CHECKING:
     from convlens.client.studies._removal import RemovalStudy, Without
@@ -40,9 +40,10 @@ def _whole(study: "RemovalStudy") -> str:
     low, high = study.whole.interval
     name, share = next(iter(study.shares.items()))
     return (
-        f"With all its layers the network is right about {study.whole.accuracy:.1%} of "
-        f"{study.whole.pictures} picture{'s' * (study.whole.pictures > 1)} ({low:.1%} to "
-        f"{high:.1%}); always saying {printable(name)} would be right about {share:.1%}."
+        f"With all its layers the network is right about {percent(study.whole.accuracy, 1)} of "
+        f"{study.whole.pictures} picture{'s' * (study.whole.pictures > 1)} ({percent(low, 1)} to "
+        f"{percent(high, 1)}); always saying {printable(name)} would be right about "
+        f"{percent(share, 1)}."
     )
 
 

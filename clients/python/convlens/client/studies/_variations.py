@@ -13,7 +13,7 @@ from convlens.client._client import Client
 from convlens.client._errors import InvalidRequest
 from convlens.client._features import LayerSelection
 from convlens.client._picture_files import Name, find
-from convlens.client._text import printable, shown
+from convlens.client._text import percent, printable, shown
 from convlens.client.studies._factor_variance import Parts, parts, products
 from convlens.client.studies._grid import Factor, Grid, read_grid
 from convlens.client.studies._input_pixels import input_pixels
@@ -93,10 +93,10 @@ class Variations(Study):
     def _told(self, layer: str) -> str:
         found = self.parts[layer]
         told = sorted(found.factors, key=lambda part: -part.share)
-        named = ", ".join(f"{part.name} {part.share:.1%}" for part in told)
+        named = ", ".join(f"{part.name} {percent(part.share, 1)}" for part in told)
         return (
-            f"Of the variance of {layer}, {printable(named)} and {found.rest.share:.1%} the rest; "
-            f"90% of it takes {found.dimension} dimensions."
+            f"Of the variance of {layer}, {printable(named)} and {percent(found.rest.share, 1)} "
+            f"the rest; 90 % of it takes {found.dimension} dimensions."
         )
 
     def _moved(self, first: str, last: str) -> str:
@@ -106,9 +106,9 @@ class Variations(Study):
         up = max(ratios, key=lambda each: each[2] - each[1])
         down = min(ratios, key=lambda each: each[2] - each[1])
         return (
-            f"From {first} to {last}, the share of {printable(up[0])} grows most, from {up[1]:.1%} "
-            f"to {up[2]:.1%}, and that of {printable(down[0])} falls most, from {down[1]:.1%} to "
-            f"{down[2]:.1%}."
+            f"From {first} to {last}, the share of {printable(up[0])} grows most, from "
+            f"{percent(up[1], 1)} to {percent(up[2], 1)}, and that of {printable(down[0])} falls "
+            f"most, from {percent(down[1], 1)} to {percent(down[2], 1)}."
         )
 
 

@@ -9,6 +9,7 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from numpy.typing import NDArray
 from PIL.Image import Image
 
+from convlens.client._text import percent
 from convlens.client.studies._charts import (
     COLOURS,
     FAINT,
@@ -45,7 +46,7 @@ def shares(parts: Mapping[str, Parts]) -> Image:
         bars = axes.barh(
             layers, found, left=start, label=name, color=colour, hatch=hatch, height=0.72
         )
-        told = [f"{share:.0%}" if share >= LEGIBLE else "" for share in found]
+        told = [percent(share) if share >= LEGIBLE else "" for share in found]
         axes.bar_label(bars, told, label_type="center", color=INK if is_rest else "white")
         start += found
     axes.invert_yaxis()
@@ -99,5 +100,5 @@ def _embedding(cell: Any, factor: Factor, part: Part, tiles: Sequence[NDArray[np
     reach = 1.35 * float(np.abs(places).max()) or 1.0
     dimensions = f"{part.dimension} dimension{'s' if part.dimension != 1 else ''}"
     cell.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
-    cell.set_title(f"{factor.name}: {part.share:.1%}, {dimensions}")
+    cell.set_title(f"{factor.name}: {percent(part.share, 1)}, {dimensions}")
     cell.tick_params(labelsize=7, length=0)
