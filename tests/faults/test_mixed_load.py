@@ -84,7 +84,7 @@ def all_at_once(address: str, pictures: list[Path], seconds: float) -> dict[str,
 
 
 @pytest.mark.parametrize(
-    ("warm", "seconds"), [(5.0, 30.0), pytest.param(120.0, 3600.0, marks=pytest.mark.slow)]
+    ("warm", "seconds"), [(4.0, 12.0), pytest.param(120.0, 3600.0, marks=pytest.mark.slow)]
 )
 def test_everything_at_once_leaves_nothing(
     warm: float, seconds: float, pictures: list[Path], capsys: pytest.CaptureFixture[str]

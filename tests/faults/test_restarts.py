@@ -12,7 +12,7 @@ import pytest
 from convlens.client import Client
 from tests.conftest import server_process
 
-TOTAL = 400
+TOTAL = 240
 
 
 def free_address() -> str:
