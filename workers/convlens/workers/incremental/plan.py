@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import product
 from math import ceil
 from typing import TypeAlias
 
@@ -167,11 +167,18 @@ class _Cut:
         return _Cut(groups, np.stack(shares))
 
 
-def _cuts(numbers: Numbers) -> list[list[Numbers]]:
-    """One group, or three: windows near a border change less of a map than those in the middle."""
-    count = len(numbers)
-    edges = [[0, edge, count - edge, count] for edge in EDGES if 2 * edge < count]
-    return [[numbers[a:b] for a, b in pairwise(cut)] for cut in ([0, count], *edges)]
+def _cuts(numbers: Numbers) -> Iterator[list[Numbers]]:
+    """One group, or windows near a border apart, which change less of a map than others.
+
+    Both borders are one group, which makes larger micro-batches, or each is one, where what their
+    windows change has other sizes.
+    """
+    yield [numbers]
+    for edge in EDGES:
+        first, middle, last = numbers[:edge], numbers[edge:-edge], numbers[-edge:]
+        if middle:
+            yield [first + last, middle]
+            yield [first, middle, last]
 
 
 def _cost(
