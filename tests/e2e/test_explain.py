@@ -157,6 +157,11 @@ def test_nothing_is_computed_twice_for_a_picture(explaining: Any, pictures: list
     assert (apart.receipt.cost.forward_passes, apart.receipt.cost.backward_passes) == (2, 3)
     for found, expected in zip(maps(whole), list(maps(apart))[2::3], strict=True):
         assert np.array_equal(found, expected)
+    # Occlusion's first pass brings its layer with the scores; then there are 4 x 4 windows.
+    covered = methods.Occlusion(window=32, stride=32)
+    for others in ([], [Target(class_index=3), Target(class_index=4)]):
+        swept = explaining.Explain(request(pictures[:1], covered, targets=others), timeout=30)
+        assert swept.receipt.cost.forward_passes == 1 + 16
 
 
 def test_all_classes_of_a_picture_share_what_does_not_depend_on_the_class(

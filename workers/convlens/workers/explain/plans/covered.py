@@ -13,6 +13,7 @@ from convlens.workers.explain.attributions import tensor_of
 from convlens.workers.explain.found import NON_NEGATIVE, SIGNED, Found, converted
 from convlens.workers.explain.plans.gradients import fill_of
 from convlens.workers.explain.plans.plan import Planned, Wanted
+from convlens.workers.explain.recalling import reading
 from convlens.workers.explain.subject import Subject
 from convlens.workers.methods.dense_map import dense_map
 from convlens.workers.methods.occlusion import Grid, OcclusionResult, occlusion
@@ -42,7 +43,8 @@ def plan_occlusion(subject: Subject, wanted: Wanted) -> Planned:
         whole = partial(_covered, layer=name, dtype=wanted.dtype)
         return converted(steps, whole, partial(whole, is_partial=True))
 
-    return Planned(begin, height * width + 4 * window_count(p, height, width))
+    numbers = height * width + 4 * window_count(p, height, width)
+    return Planned(begin, numbers, opening=partial(reading, capture))
 
 
 def _watched(subject: Subject, p: methods.Occlusion) -> Selected | None:
