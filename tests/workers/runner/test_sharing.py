@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
@@ -105,23 +106,26 @@ def test_rows_with_as_many_objectives_are_computed_together(
     assert spent(job) == (ROWS + 1, 2 * ROWS + 1)
 
 
+@pytest.mark.parametrize(("count", "objectives"), [(1, 16), (1, 17), (ROWS, 8), (ROWS, 9)])
 def test_many_objectives_go_back_in_several_turns(
-    network: ServedNetwork, shapes: list[int]
+    network: ServedNetwork, shapes: list[int], count: int, objectives: int
 ) -> None:
-    x = picture(4)
+    def weighed(x: Tensor, weight: float) -> Steps[Tensor]:
+        answer = yield Pass(x, lambda outputs: weight * outputs.scores[:, 0])
+        return answer.slope
 
-    def weighed(weight: float) -> Callable[[], Steps[Tensor]]:
-        def steps() -> Steps[Tensor]:
-            answer = yield Pass(x, lambda outputs: weight * outputs.scores[:, 0])
-            return answer.slope
-
-        return steps
-
-    job = computed(network, Asked(*(weighed(n + 1.0) for n in range(11))), share=False)
-    assert shapes == [1, 1]
-    for number in range(11):
-        expected = (number + 1.0) * job.outcomes[0]
-        assert torch.allclose(job.outcomes[number], expected, rtol=1e-4, atol=1e-6)
+    asked = [
+        partial(weighed, x, number + 1.0)
+        for x in (picture(seed) for seed in range(count))
+        for number in range(objectives)
+    ]
+    job = computed(network, Asked(*asked), share=False)
+    # Twice as many after one pass where half of its rows are enough.
+    assert shapes == [count] * (1 if objectives in (8, 16) else 2)
+    for number, outcome in job.outcomes.items():
+        first, weight = divmod(number, objectives)
+        expected = (weight + 1.0) * job.outcomes[first * objectives]
+        assert torch.allclose(outcome, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_an_objective_that_breaks_is_alone_with_it(network: ServedNetwork) -> None:

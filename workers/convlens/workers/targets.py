@@ -34,14 +34,16 @@ class Targets:
     def __len__(self) -> int:
         return len(self._targets)
 
-    def known(self) -> Objective | None:
-        """The score of the first one that is known before the scores are, if any is."""
+    def known(self) -> list[Objective]:
+        """The scores of those that are known before the scores are, each once."""
+        return list(dict.fromkeys(self._known()))
+
+    def _known(self) -> Iterator[Objective]:
         for target in self._targets:
             if target == PREDICTION:
-                return BestScore()
-            if not target.HasField("rank"):
-                return score_of(self._index(target, ()))
-        return None
+                yield BestScore()
+            elif not target.HasField("rank"):
+                yield score_of(self._index(target, ()))
 
     def of(self, scores: Tensor) -> list[ClassScore]:
         """The classes that the targets are for a picture with these scores [classes]."""

@@ -17,7 +17,7 @@ from convlens.workers.explain.found import Found
 from convlens.workers.explain.judging import Case, Judging
 from convlens.workers.explain.patches import share_scales
 from convlens.workers.explain.plans import Plan, plan
-from convlens.workers.explain.recalling import Recall, recalled
+from convlens.workers.explain.recalling import Recall, first_passes, recalled
 from convlens.workers.explain.scores import Scores
 from convlens.workers.explain.sizes import check_response, check_size, check_work
 from convlens.workers.explain.stability import settling
@@ -27,7 +27,7 @@ from convlens.workers.jobs import Ticket, guarded
 from convlens.workers.localization import opencv_version
 from convlens.workers.pictures import Picture, read_picture
 from convlens.workers.receipts import analysis_receipt, without_images
-from convlens.workers.runner import AnalysisJob, Key, Pass, Steps, side_by_side
+from convlens.workers.runner import MOST_OF_FEW_ROWS, AnalysisJob, Key, Pass, Steps, side_by_side
 from convlens.workers.targets import Targets
 
 
@@ -118,22 +118,22 @@ class ExplainJob(AnalysisJob[None]):
         picture = self._pictures[index]
         if isinstance(picture, Failure):
             raise picture
-        first = self._first_pass(picture.x)
-        answer = yield first
-        recall = Recall(first, answer)
-        scores = answer.scores[0].double().cpu()
+        recall = yield from first_passes(self._first_passes(picture.x))
+        scores = recall.scores[0].double().cpu()
         self._check_scores(scores, picture)
         self._classes[index] = self._targets.of(scores)
         yield from side_by_side(
             [self._attribute(index, picture, asked, recall) for asked in self._asked]
         )
 
-    def _first_pass(self, x: Tensor) -> Pass:
-        """The picture's scores, with what a method begins with where one can."""
+    def _first_passes(self, x: Tensor) -> list[Pass]:
+        """The picture's scores, with what a method begins with for classes that are known."""
         plans = [each for each in self._plans if isinstance(each, Plan)]
         opening = next((each.planned.opening for each in plans if each.planned.opening), None)
-        objective = self._targets.known()
-        return opening(x, objective) if opening and objective else Pass(x[None])
+        objectives = self._targets.known()[:MOST_OF_FEW_ROWS]
+        return (
+            [opening(x, each) for each in objectives] if opening and objectives else [Pass(x[None])]
+        )
 
     def _check_scores(self, scores: Tensor, picture: Picture) -> None:
         if not bool(scores.isfinite().all()):

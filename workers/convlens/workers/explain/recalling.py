@@ -1,13 +1,14 @@
-"""The first pass of a picture, for whoever asks for the same again."""
+"""The first passes of a picture, for whoever asks for the same again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 from torch import Tensor
 
+from convlens.contract import Failure
 from convlens.workers.methods.goals import BestScore, Score
-from convlens.workers.runner import Answer, Objective, Pass, Steps
+from convlens.workers.runner import Answer, Objective, Pass, Steps, side_by_side
 
 R = TypeVar("R")
 # The pass that a method begins with, at a picture and for what is explained there.
@@ -16,28 +17,55 @@ Opening: TypeAlias = Callable[[Tensor, Objective], Pass]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recall:
-    """What a picture's first pass asked for, and what the network said."""
+    """What the first passes of a picture asked for, and what the network said; there is one."""
 
-    asked: Pass
-    answer: Answer
+    asked: Sequence[Pass]
+    answers: Sequence[Answer]
+
+    @property
+    def scores(self) -> Tensor:
+        """Those of the picture [1, classes]."""
+        return self.answers[0].scores
 
     def of(self, wanted: Pass) -> Answer | None:
         """The answer to a pass where it is known already."""
-        if wanted.each is not None or not _are_same(wanted.points, self.asked.points):
+        first = self.asked[0]
+        if wanted.each is not None or not _are_same(wanted.points, first.points):
             return None
-        if wanted.kind == Pass(self.asked.points).kind:
-            return Answer(self.answer.scores, {})
-        same = wanted.kind == self.asked.kind and self._is_of(wanted.objective)
-        return self.answer if same else None
+        if wanted.kind == Pass(first.points).kind:
+            return Answer(self.scores, {})
+        same = (
+            answer
+            for asked, answer in zip(self.asked, self.answers, strict=True)
+            if wanted.kind == asked.kind and self._is_of(wanted.objective, asked.objective)
+        )
+        return next(same, None)
 
-    def _is_of(self, objective: Objective | None) -> bool:
-        """Whether the first pass had this objective, perhaps by another name."""
-        if self.asked.objective != BestScore():
-            return objective == self.asked.objective
-        scores = self.answer.scores[0]
+    def _is_of(self, objective: Objective | None, asked: Objective | None) -> bool:
+        """Whether a pass had this objective, perhaps by another name."""
+        if asked != BestScore():
+            return objective == asked
+        scores = self.scores[0]
         # At a tie the best score is that of one of several classes, and it does not say of which.
         is_tied = int((scores == scores.max()).sum()) > 1
         return objective == Score(int(scores.argmax())) and not is_tied
+
+
+def first_passes(passes: Sequence[Pass]) -> Steps[Recall]:
+    """Asks for a picture's first passes together; raises what comes of one that fails."""
+    # In a branch of branches, so that nobody takes their outcomes for those of methods.
+    together = side_by_side([_asked(each) for each in passes])
+    [found] = yield from side_by_side([together])
+    answers: list[Answer] = []
+    for each in [found] if isinstance(found, Failure) else found:
+        if isinstance(each, Failure):
+            raise each
+        answers.append(each)
+    return Recall(passes, answers)
+
+
+def _asked(wanted: Pass) -> Steps[Answer]:
+    return (yield wanted)
 
 
 def slope(x: Tensor, objective: Objective) -> Pass:

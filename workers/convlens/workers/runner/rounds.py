@@ -22,9 +22,9 @@ from convlens.workers.runner.asking import Answer, Kind, Objective, Pass, Steps,
 # Names an item among those of its job, and says when its turn is.
 Key: TypeAlias = tuple[int, ...]
 
-# Gradients of so many objectives are taken after one forward pass; with more, a micro-batch would
-# keep other jobs waiting for long.
-MOST_OBJECTIVES = 8
+# Gradients of so many objectives are taken after one forward pass, of the second number where half
+# of its rows are enough; with more, a micro-batch would keep other jobs waiting for long.
+MOST_OBJECTIVES, MOST_OF_FEW_ROWS = 8, 16
 
 
 class Item:
@@ -162,7 +162,7 @@ def cut(items: Sequence[Item], rows_of: Callable[[Kind], int], share: bool) -> I
         asked = [item for item in items if item.wanted.kind == kind]
         # Short passes first: whoever waits for a few points is not kept by one with thousands.
         asked.sort(key=lambda item: len(item.wanted.points))
-        segments = _merged(asked, kind, share)
+        segments = _merged(asked, kind, rows, share)
         # A row goes back through the network as often as those beside it.
         for count in dict.fromkeys(len(each.objectives) for each in segments):
             alike = [each for each in segments if len(each.objectives) == count]
@@ -178,7 +178,7 @@ def _kinds(items: Sequence[Item]) -> list[Kind]:
     return sorted(points, key=lambda kind: points[kind])
 
 
-def _merged(items: Sequence[Item], kind: Kind, share: bool) -> list[Segment]:
+def _merged(items: Sequence[Item], kind: Kind, rows: int, share: bool) -> list[Segment]:
     """The points of items of one kind, those that are the same once.
 
     With `share`, a gradient of another objective has a row of its own: rows that go back through
@@ -190,14 +190,16 @@ def _merged(items: Sequence[Item], kind: Kind, share: bool) -> list[Segment]:
         wanted = item.wanted
         key = name_of(wanted.points), wanted.objective if apart else None
         found.setdefault(key, []).append(item)
-    chunks = (chunk for same in found.values() for chunk in _chunks(same, kind))
+    points = sum(len(same[0].wanted.points) for same in found.values())
+    most = MOST_OF_FEW_ROWS if 2 * points <= rows else MOST_OBJECTIVES
+    size = most if kind.gradient else len(items)
+    chunks = (chunk for same in found.values() for chunk in _chunks(same, size))
     return [Segment(chunk, 0, len(chunk[0].wanted.points)) for chunk in chunks]
 
 
-def _chunks(items: Sequence[Item], kind: Kind) -> Iterator[tuple[Item, ...]]:
-    """Items at the same points, with few enough objectives to go back together."""
+def _chunks(items: Sequence[Item], size: int) -> Iterator[tuple[Item, ...]]:
+    """Items at the same points, with so few objectives that they go back together."""
     objectives = _objectives(items)
-    size = MOST_OBJECTIVES if kind.gradient else len(objectives)
     for start in range(0, len(objectives), size):
         chosen = set(objectives[start : start + size])
         yield tuple(item for item in items if item.wanted.objective in chosen)
