@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from convlens.workers.incremental import FullPasses, Plan
+from convlens.workers.incremental import FullPasses, Plan, plan
 from tests.workers.incremental.sweeps import planned, swept
 from tests.workers.methods.calibrated import picture
 from tests.workers.methods.small import Small
@@ -186,11 +186,11 @@ def check(
     if network is None:
         return
     stride = max(1, round(share * window))
-    plan = planned(network, window, stride, worth=2)
-    assert isinstance(plan, Plan), plan
+    way = planned(network, window, stride, worth=2)
+    assert isinstance(way, Plan), way
     x = picture(36, seed)[:, :height, :width].contiguous()
     fill = torch.full_like(x, 0.5)
-    found = swept(network, x, fill, window, stride, plan, rows=32)
+    found = swept(network, x, fill, window, stride, way, rows=32)
     whole = FullPasses("for comparison")
     expected = swept(network, x, fill, window, stride, whole, rows=32)
     apart = float((found.map - expected.map).abs().max())
@@ -208,6 +208,20 @@ def test_random_networks(**drawn: Any) -> None:
     check(**drawn)
 
 
+def both_borders(numbers: tuple[int, ...]) -> list[list[tuple[int, ...]]]:
+    """Windows near both borders in one group, where there are others between them."""
+    middle = numbers[2:-2]
+    return [[numbers[:2] + numbers[-2:], middle]] if middle else [[numbers]]
+
+
+@settings(max_examples=25, derandomize=True, **QUIET)
+@given(**DRAWN)
+def test_windows_at_both_borders_may_be_one_group(**drawn: Any) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "_cuts", both_borders)
+        check(**drawn)
+
+
 @pytest.mark.slow
 @settings(max_examples=600, derandomize=True, **QUIET)
 @given(**DRAWN)
@@ -223,7 +237,7 @@ def test_each_kind_alone(kind: str) -> None:
         check([layer, relu, Layer("conv", 3, 1, 1, 1, True)], "mean", 33, 30, 5, 0.6, 1)
         network = network_of([layer, relu], "mean", 33, 30)
         assert network
-        plan = planned(network, 5, 3, worth=2)
-        assert isinstance(plan, Plan)
+        way = planned(network, 5, 3, worth=2)
+        assert isinstance(way, Plan)
         if kind != "squeeze":
-            assert plan.share < 0.5
+            assert way.share < 0.5

@@ -106,7 +106,10 @@ def test_rows_with_as_many_objectives_are_computed_together(
     assert spent(job) == (ROWS + 1, 2 * ROWS + 1)
 
 
-@pytest.mark.parametrize(("count", "objectives"), [(1, 16), (1, 17), (ROWS, 8), (ROWS, 9)])
+@pytest.mark.parametrize(
+    ("count", "objectives"),
+    [(1, 16), (1, 17), (ROWS // 2, 16), (ROWS // 2 + 1, 9), (ROWS, 8), (ROWS, 9)],
+)
 def test_many_objectives_go_back_in_several_turns(
     network: ServedNetwork, shapes: list[int], count: int, objectives: int
 ) -> None:

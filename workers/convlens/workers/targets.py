@@ -35,15 +35,14 @@ class Targets:
         return len(self._targets)
 
     def known(self) -> list[Objective]:
-        """The scores of those that are known before the scores are, each once."""
-        return list(dict.fromkeys(self._known()))
+        """The scores of classes that are named, each once, or else the best if it is asked for.
 
-    def _known(self) -> Iterator[Objective]:
-        for target in self._targets:
-            if target == PREDICTION:
-                yield BestScore()
-            elif not target.HasField("rank"):
-                yield score_of(self._index(target, ()))
+        The best may be that of a class that is named, and is not asked for beside it.
+        """
+        given = [target for target in self._targets if not target.HasField("rank")]
+        if given:
+            return list(dict.fromkeys(score_of(self._index(target, ())) for target in given))
+        return [BestScore()] if PREDICTION in self._targets else []
 
     def of(self, scores: Tensor) -> list[ClassScore]:
         """The classes that the targets are for a picture with these scores [classes]."""

@@ -27,7 +27,7 @@ from convlens.workers.jobs import Ticket, guarded
 from convlens.workers.localization import opencv_version
 from convlens.workers.pictures import Picture, read_picture
 from convlens.workers.receipts import analysis_receipt, without_images
-from convlens.workers.runner import MOST_OF_FEW_ROWS, AnalysisJob, Key, Pass, Steps, side_by_side
+from convlens.workers.runner import AnalysisJob, Key, Pass, Steps, side_by_side
 from convlens.workers.targets import Targets
 
 
@@ -130,10 +130,12 @@ class ExplainJob(AnalysisJob[None]):
         """The picture's scores, with what a method begins with for classes that are known."""
         plans = [each for each in self._plans if isinstance(each, Plan)]
         opening = next((each.planned.opening for each in plans if each.planned.opening), None)
-        objectives = self._targets.known()[:MOST_OF_FEW_ROWS]
-        return (
-            [opening(x, each) for each in objectives] if opening and objectives else [Pass(x[None])]
-        )
+        objectives = self._targets.known()
+        if not opening or not objectives:
+            return [Pass(x[None])]
+        # Of several pictures, the maps of one shall not wait for all classes of the others, nor
+        # what was found for all of them be held meanwhile.
+        return [opening(x, each) for each in objectives[: 1 if len(self._pictures) > 1 else None]]
 
     def _check_scores(self, scores: Tensor, picture: Picture) -> None:
         if not bool(scores.isfinite().all()):

@@ -17,51 +17,54 @@ Opening: TypeAlias = Callable[[Tensor, Objective], Pass]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recall:
-    """What the first passes of a picture asked for, and what the network said; there is one."""
+    """What the first passes of a picture asked for, at least one, and what the network said."""
 
-    asked: Sequence[Pass]
-    answers: Sequence[Answer]
+    answered: Sequence[tuple[Pass, Answer]]
 
     @property
     def scores(self) -> Tensor:
         """Those of the picture [1, classes]."""
-        return self.answers[0].scores
+        return self.answered[0][1].scores
 
     def of(self, wanted: Pass) -> Answer | None:
         """The answer to a pass where it is known already."""
-        first = self.asked[0]
-        if wanted.each is not None or not _are_same(wanted.points, first.points):
+        points = self.answered[0][0].points
+        if wanted.each is not None or not _are_same(wanted.points, points):
             return None
-        if wanted.kind == Pass(first.points).kind:
+        if wanted.kind == Pass(points).kind:
             return Answer(self.scores, {})
         same = (
             answer
-            for asked, answer in zip(self.asked, self.answers, strict=True)
-            if wanted.kind == asked.kind and self._is_of(wanted.objective, asked.objective)
+            for asked, answer in self.answered
+            if wanted.kind == asked.kind and _is_of(wanted.objective, asked.objective, answer)
         )
         return next(same, None)
 
-    def _is_of(self, objective: Objective | None, asked: Objective | None) -> bool:
-        """Whether a pass had this objective, perhaps by another name."""
-        if asked != BestScore():
-            return objective == asked
-        scores = self.scores[0]
-        # At a tie the best score is that of one of several classes, and it does not say of which.
-        is_tied = int((scores == scores.max()).sum()) > 1
-        return objective == Score(int(scores.argmax())) and not is_tied
+
+def _is_of(objective: Objective | None, asked: Objective | None, answer: Answer) -> bool:
+    """Whether a pass that was asked with one objective had another, by another name."""
+    if asked != BestScore():
+        return objective == asked
+    scores = answer.scores[0]
+    # At a tie the best score is that of one of several classes, and it does not say of which.
+    is_tied = int((scores == scores.max()).sum()) > 1
+    return objective == Score(int(scores.argmax())) and not is_tied
 
 
 def first_passes(passes: Sequence[Pass]) -> Steps[Recall]:
-    """Asks for a picture's first passes together; raises what comes of one that fails."""
+    """Asks for a picture's first passes together.
+
+    Raises what comes of one where none has an answer; else it is asked for again by its method.
+    """
     # In a branch of branches, so that nobody takes their outcomes for those of methods.
-    together = side_by_side([_asked(each) for each in passes])
-    [found] = yield from side_by_side([together])
-    answers: list[Answer] = []
-    for each in [found] if isinstance(found, Failure) else found:
-        if isinstance(each, Failure):
-            raise each
-        answers.append(each)
-    return Recall(passes, answers)
+    [found] = yield from side_by_side([side_by_side([_asked(each) for each in passes])])
+    if isinstance(found, Failure):
+        raise found
+    failures = [each for each in found if isinstance(each, Failure)]
+    if len(failures) == len(passes):
+        raise failures[0]
+    answers = zip(passes, found, strict=True)
+    return Recall([(asked, each) for asked, each in answers if not isinstance(each, Failure)])
 
 
 def _asked(wanted: Pass) -> Steps[Answer]:

@@ -15,7 +15,7 @@ from convlens.workers import teams
 from convlens.workers.anatomy import Reading, Tap
 from convlens.workers.anatomy.fields import Map, maps
 from convlens.workers.body import Body
-from convlens.workers.incremental.course import Course
+from convlens.workers.incremental.course import Bands, Course
 from convlens.workers.incremental.covering import Covering, Shelf
 from convlens.workers.incremental.flow import Part, flow
 from convlens.workers.incremental.plan import Lot, Plan, Planner
@@ -118,7 +118,7 @@ class Incremental:
         return FullPasses(obstacle) if obstacle else plan
 
     def _try_out(self, plan: Plan) -> str:
-        """What is in the way of patches, tried with a window of each group."""
+        """What is in the way of patches, tried with the first and the last window of each group."""
         generator = torch.Generator().manual_seed(0)
         x = torch.rand(self._body.trace.image, generator=generator)
         courses = tuple(plan.courses)
@@ -142,23 +142,23 @@ class Incremental:
     @torch.no_grad()
     def _agrees(self, covering: Covering, course: Course, is_cut: bool) -> bool:
         """Whether scores are those of whole passes; of a patch that is cut they need not be."""
-        rows = Rows(np.array([0]), np.array([0]))
         start, clean = course.start, covering.clean()
+        # The first window and the last, where padding ends.
+        numbers = np.unique([[0, 0], [len(band.first) - 1 for band in start]], axis=0)
+        rows = Rows(numbers[:, 0], numbers[:, 1])
         patches = covering.patches(start, rows)
         scores, captured = flow(self._body, course, [Part(clean, rows)], patches)
         if is_cut:
             return True
-        down, across = (
-            slice(int(band.starts[0]), int(band.starts[0]) + band.length) for band in start
-        )
         picture = covering.picture()
         before, _ = self._read(course, picture)
-        picture[..., down, across] = patches
-        expected, layers = self._read(course, picture)
+        covered = _covered(picture, start, numbers.tolist(), patches)
+        expected, layers = self._read(course, covered)
         is_coarse = any(table.dtype is torch.bfloat16 for table in clean.tables.values())
         rounding = BFLOAT16_ROUNDING if is_coarse else ROUNDING
-        limit = TOLERANCE * (expected - before).abs().max() + rounding * before.abs().max()
-        return bool((scores - expected).abs().max() <= limit) and all(
+        changed, scale = (each.abs().amax(1, keepdim=True) for each in (expected - before, before))
+        limit = TOLERANCE * changed + rounding * scale
+        return bool(((scores - expected).abs() <= limit).all()) and all(
             bool((captured[call] - each).abs().max() <= max(TOLERANCE, rounding) * each.abs().max())
             for call, each in layers.items()
         )
@@ -168,9 +168,24 @@ class Incremental:
         trace, found = self._body.trace, dict[int, Tensor]()
 
         def keep(call: int) -> Tap:
-            return lambda out: found.update({call: trace.calls[call].outputs[0].rows(out, 1)})
+            value = trace.calls[call].outputs[0]
+            return lambda out: found.update({call: value.rows(out, len(pixels))})
 
         taps = {call: keep(call) for call in course.capture}
         scores = Reading(trace, taps, stop=False).run(self._body.module, pixels)
         assert scores is not None, "a pass that is not stopped has scores"
         return scores, found
+
+
+def _covered(
+    picture: Tensor, start: Bands, windows: Sequence[tuple[int, int]], patches: Tensor
+) -> Tensor:
+    """A picture [1, channels, height, width] for each window, by its numbers, with its patch."""
+    covered = torch.cat([picture] * len(windows))
+    for each, window, patch in zip(covered, windows, patches, strict=True):
+        down, across = (
+            slice(int(band.starts[number]), int(band.starts[number]) + band.length)
+            for band, number in zip(start, window, strict=True)
+        )
+        each[:, down, across] = patch
+    return covered

@@ -11,11 +11,10 @@ from convlens.workers.runner.asking import (
     side_by_side,
 )
 from convlens.workers.runner.job import AnalysisJob
-from convlens.workers.runner.rounds import MOST_OF_FEW_ROWS, Key
+from convlens.workers.runner.rounds import Key
 from convlens.workers.runner.runner import Runner
 
 __all__ = [
-    "MOST_OF_FEW_ROWS",
     "AnalysisJob",
     "Answer",
     "Body",

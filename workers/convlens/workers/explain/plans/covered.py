@@ -44,7 +44,7 @@ def plan_occlusion(subject: Subject, wanted: Wanted) -> Planned:
         return converted(steps, whole, partial(whole, is_partial=True))
 
     numbers = height * width + 4 * window_count(p, height, width)
-    return Planned(begin, numbers, opening=partial(reading, capture))
+    return Planned(begin, numbers, opening=partial(reading, capture) if capture else None)
 
 
 def _watched(subject: Subject, p: methods.Occlusion) -> Selected | None:
