@@ -177,8 +177,9 @@ def test_start_to_first_answer_and_stop(
 
 
 def run_server(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    free = ("--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0")
     return subprocess.run(
-        [sys.executable, "-m", "convlens.server", *flags],
+        [sys.executable, "-m", "convlens.server", *free, *flags],
         env={"PATH": "/usr/bin", **environment},
         capture_output=True,
         text=True,

@@ -18,7 +18,7 @@ from convlens.v1.explanation_methods_pb2 import ChannelReduction
 #: Scores of one class for pictures [height, width, channels] in [0, 1].
 Score = Callable[[Sequence[NDArray[np.float32]]], NDArray[np.float64]]
 # Random directions beside the gradient's own.
-DIRECTIONS = 8
+DIRECTIONS = 24
 OWN, RANDOM = "gradient", "random"
 # Largest changes of a pixel: with larger steps more units of a ReLU change sides, with smaller ones
 # the rounding of float32 scores weighs more; the best of them counts.
