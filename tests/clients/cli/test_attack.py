@@ -116,6 +116,7 @@ def test_the_least_likely_class(run: Any, server: FakeServer, photo: Path) -> No
         (["a.png", "--method", "fgsm:epsilon=300/255"], "epsilon"),
         (["a.png", "--method", "fgsm", "--pixels"], "--pixels needs --out"),
         (["a.png", "--method", "fgsm", "--target", "1", "--least-likely"], "exclude each other"),
+        (["a.png", "--method", "fgsm", "--method", "pgd"], "--method is given 2 times"),
         (["a.png", "--method", "fgsm", "--true-class", "1", "--true-class", "2"], "2 for 1"),
     ],
 )

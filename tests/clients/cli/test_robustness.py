@@ -406,6 +406,8 @@ def test_the_estimate(run: Any, server: FakeServer, folder: Path) -> None:
         ([], "Missing argument 'FOLDER'"),
         (["FOLDER"], "Missing option '--attack'"),
         (["FOLDER", "--attack", "pgd"], "epsilons is empty; PGD is measured under NORM_LINF"),
+        (["FOLDER", "--attack", "pgd:epsilon=0.1", "--epsilons", "0.1"], "--attack has epsilon"),
+        (["FOLDER", "--attack", "pgd:epsilon-l2=1,norm=l2"], "--attack has epsilon-l2"),
         (["FOLDER", "--attack", "pdg"], "there is no attack 'pdg'; did you mean"),
         (["FOLDER", "--attack", "deep-fool", "--epsilons", "1"], "epsilons_l2 is empty; DeepFool"),
         (["FOLDER", "--attack", "pgd", "--epsilons", "1/0"], "a number is '1/0'"),

@@ -13,6 +13,7 @@ it.
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from math import ceil
 from typing import Any, TypeAlias
 
 from torch import Tensor
@@ -190,8 +191,11 @@ def _merged(items: Sequence[Item], kind: Kind, rows: int, share: bool) -> list[S
         wanted = item.wanted
         key = name_of(wanted.points), wanted.objective if apart else None
         found.setdefault(key, []).append(item)
-    points = sum(len(same[0].wanted.points) for same in found.values())
-    most = MOST_OF_FEW_ROWS if 2 * points <= rows else MOST_OBJECTIVES
+    few = sum(
+        len(same[0].wanted.points) * ceil(len(_objectives(same)) / MOST_OF_FEW_ROWS)
+        for same in found.values()
+    )
+    most = MOST_OF_FEW_ROWS if 2 * few <= rows else MOST_OBJECTIVES
     size = most if kind.gradient else len(items)
     chunks = (chunk for same in found.values() for chunk in _chunks(same, size))
     return [Segment(chunk, 0, len(chunk[0].wanted.points)) for chunk in chunks]

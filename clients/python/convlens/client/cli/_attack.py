@@ -29,6 +29,8 @@ DESCRIBED = {"--method": methods.AttackMethod}
 @click.argument("pictures", nargs=-1, metavar="FILE|FOLDER|GLOB...")
 @click.option(
     "--method",
+    "given_methods",
+    multiple=True,
     type=Choice("method", methods.AttackMethod),
     metavar="NAME[:PARAM=VALUE,...]",
     help="How to attack, and with what parameters.",
@@ -74,7 +76,7 @@ DESCRIBED = {"--method": methods.AttackMethod}
 def attack(
     ctx: click.Context,
     pictures: tuple[str, ...],
-    method: Message | None,
+    given_methods: tuple[Message, ...],
     true_classes: tuple[Any, ...],
     out: Path | None,
     pixels: bool,
@@ -107,7 +109,7 @@ def attack(
     if help_methods:
         click.echo(method_document(DESCRIBED) if as_json else method_help(DESCRIBED))
         return
-    asked = _checked(ctx, pictures, method, question)
+    asked = _checked(ctx, pictures, given_methods, question)
     if pixels and out is None:
         raise click.UsageError("--pixels needs --out.", ctx)
     paths = found(pictures)
@@ -144,18 +146,27 @@ def attack(
 
 
 def _checked(
-    ctx: click.Context, pictures: Sequence[str], method: Any, question: dict[str, Any]
+    ctx: click.Context,
+    pictures: Sequence[str],
+    given: Sequence[Message],
+    question: dict[str, Any],
 ) -> Any:
     """The method, where all is there that must be."""
     if not pictures:
         raise click.UsageError("Missing argument 'FILE|FOLDER|GLOB...'.", ctx)
-    if method is None:
+    if not given:
         raise click.UsageError(
             "Missing option '--method'; 'convlens attack --help-methods' lists what there is.", ctx
         )
+    if len(given) > 1:
+        raise click.UsageError(
+            f"--method is given {len(given)} times, and an attack has one method; attack once for "
+            "each, or measure several with 'convlens robustness --attack'.",
+            ctx,
+        )
     if question["least_likely"] and question["target"] is not None:
         raise click.UsageError("--target and --least-likely exclude each other.", ctx)
-    return method
+    return given[0]
 
 
 def _given(question: dict[str, Any]) -> dict[str, Any]:

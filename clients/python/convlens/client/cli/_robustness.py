@@ -25,7 +25,7 @@ from convlens.client.cli._robustness_run import Evaluation, ItemTally, Run, Show
 from convlens.client.cli._robustness_state import State
 from convlens.client.cli._robustness_words import budget
 from convlens.client.cli._rows import percent
-from convlens.client.cli._specs import Choice, Numbers
+from convlens.client.cli._specs import Choice, Numbers, short
 from convlens.client.cli._tally import end
 from convlens.contract import Failure, rule_of, with_defaults
 from convlens.contract.robustness import check_plan
@@ -196,6 +196,14 @@ def _plan(ctx: click.Context, attacks: Sequence[Any], given: dict[str, Any]) -> 
             "Missing option '--attack'; 'convlens robustness --help-methods' lists what there is.",
             ctx,
         )
+    for attack in attacks:
+        named = {field.name for field, _ in attack.ListFields()}
+        if own := sorted(named & {"epsilon", "epsilon_l2"}):
+            raise click.UsageError(
+                f"--attack has {short(own[0])}, and the budgets are those of --epsilons and "
+                "--epsilons-l2; leave it out there.",
+                ctx,
+            )
     try:
         plan = with_defaults(robustness_plan(attacks, **given))
         check_plan(plan)
