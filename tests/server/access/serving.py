@@ -72,6 +72,9 @@ async def ask(
             return b"".join([part async for part in answer])
         return await answer
     except grpc.aio.AioRpcError as error:
+        # grpc.aio loses the status of a call that is refused while its request is still written.
+        if error.details() == "Internal error from Core":
+            return await ask(channel, rpc, body, metadata, timeout)
         raise failure_of(error) from None
 
 
