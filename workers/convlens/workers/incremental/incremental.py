@@ -121,14 +121,13 @@ class Incremental:
         """What is in the way of patches, tried with the first and the last window of each group."""
         generator = torch.Generator().manual_seed(0)
         x = torch.rand(self._body.trace.image, generator=generator)
-        courses = tuple(plan.courses)
         # A shelf of its own, since that of the network belongs to another thread.
-        covering = Covering(self._body, courses, x, 1 - x, Shelf(0))
+        covering = Covering(self._body, plan.courses, x, 1 - x, Shelf(0))
         try:
             # Of as many threads as those that compute it afterwards.
             with teams.together():
                 agrees = all(
-                    self._agrees(covering, course, plan.threshold < 1) for course in courses
+                    self._agrees(covering, course, plan.threshold < 1) for course in plan.courses
                 )
             if agrees:
                 return ""

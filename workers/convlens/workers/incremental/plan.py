@@ -65,7 +65,7 @@ class Plan:
 
     def covering(self, x: Tensor, fill: Tensor) -> Covering:
         """A picture [channels, height, width], and what covers it, alike."""
-        return Covering(self.body, tuple(self.courses), x, fill, self.shelf)
+        return Covering(self.body, self.courses, x, fill, self.shelf)
 
     def group(self, lot: int, row: int, column: int) -> int:
         """The position of a window's group in its lot."""
@@ -75,9 +75,9 @@ class Plan:
         )
 
     @property
-    def courses(self) -> Iterator[Course]:
-        """That of each group."""
-        return (group.course for groups in self.lots for group in groups)
+    def courses(self) -> tuple[Course, ...]:
+        """That of each group, once where two lots are the same."""
+        return tuple(dict.fromkeys(each.course for groups in self.lots for each in groups))
 
 
 @dataclass(frozen=True)
