@@ -152,6 +152,21 @@ def test_an_attack_that_fails_is_no_error(
     assert "robust" not in result.output
 
 
+def test_what_was_wrong_before_succeeds_in_no_form(
+    run: Any, server: FakeServer, photo: Path
+) -> None:
+    def wrong(request: pb.AttackRequest) -> pb.AttackResponse:
+        response = attack(request)
+        for result in response.results:
+            result.verdict.status = pb.ATTACK_STATUS_ALREADY_MISCLASSIFIED
+        return response
+
+    server.answers["Attack"] = wrong
+    row = run("attack", photo, "--method", "fgsm").stdout.splitlines()[1]
+    assert row.startswith("wrong before")
+    assert row.split()[5] == "–"
+
+
 def test_what_fails_is_said_and_the_others_go_on(run: Any, photo: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.png").write_bytes(b"")
     pictures = [tmp_path / "gone.png", photo, tmp_path / "empty.png"]

@@ -229,3 +229,21 @@ def test_the_list_of_commands_says_what_they_say_themselves(run):
         assert command.name == name
         assert command.get_short_help_str(limit=200) == summary
     assert os.environ.get("CONVLENS_SERVER") is None
+
+
+@pytest.mark.parametrize(
+    ("command", "advice"),
+    [
+        ("networks", "--timeout allows more time."),
+        ("explain --method saliency", "--timeout allows more time, and --allow-partial takes "),
+        ("classify", "allow more time or send less work.\n"),
+    ],
+)
+def test_what_is_late_names_the_options_that_help(run, server, photo, command, advice):
+    late = Failure(ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED, stage="in the queue")
+    for rpc in ("ListNetworks", "Explain", "Classify"):
+        server.answers[rpc] = late
+    result = run(*command.split(), *([] if command == "networks" else [photo]))
+    assert result.exit_code == 1
+    assert "The time allowed for the call was over in the queue" in result.stderr
+    assert advice in result.stderr

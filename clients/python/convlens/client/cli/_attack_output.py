@@ -153,7 +153,9 @@ def _cells(verdict: AttackVerdict, seconds: float) -> Iterator[str]:
         for scores in (verdict.before, verdict.after)
     )
     yield f"{before} -> {after}"
-    yield ROUNDED_WORDS.get(verdict.rounded_status, "–")
+    # What was wrong before is no success in 8 bits either.
+    was_wrong = verdict.status == "already_misclassified"
+    yield "–" if was_wrong else ROUNDED_WORDS.get(verdict.rounded_status, "–")
     yield f"{verdict.distance.l2:#.3g}"
     yield f"{verdict.distance.linf:#.3g}"
     yield f"{verdict.steps}"

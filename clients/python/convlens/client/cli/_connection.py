@@ -3,7 +3,8 @@
 No option takes a token itself: the list of processes would show it to everybody.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 # Where a context keeps what the options said.
 GIVEN = "convlens.connection"
+
+# What options do about an answer that comes too late.
+AGAINST_LATENESS = {
+    "--timeout": "--timeout allows more time",
+    "--allow-partial": "--allow-partial takes what there is by then",
+}
 
 
 def _keep(ctx: click.Context, option: click.Parameter, value: Any) -> None:
@@ -81,8 +88,20 @@ def options(command: F) -> F:
     return command
 
 
-def connected(server: str, **more: Any) -> "Client":
-    """The client that the options of the command under way ask for."""
-    from convlens.client import Client
+@contextmanager
+def connected(server: str, **more: Any) -> "Iterator[Client]":
+    """The client that the options of the command under way ask for.
 
-    return Client(server, **click.get_current_context().meta.get(GIVEN, {}), **more)
+    An error for want of time names the options that help.
+    """
+    from convlens.client import Client, DeadlineExceeded
+
+    ctx = click.get_current_context()
+    with Client(server, **ctx.meta.get(GIVEN, {}), **more) as client:
+        try:
+            yield client
+        except DeadlineExceeded as error:
+            there = {flag for option in ctx.command.params for flag in option.opts}
+            advice = [words for flag, words in AGAINST_LATENESS.items() if flag in there]
+            words = f" {', and '.join(advice)}." if advice else ""
+            raise click.ClickException(f"{error}{words}") from error

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from google.protobuf.message import Message
 
-from convlens.client import Layer, Network, NotFound
+from convlens.client import Layer, Network
+from convlens.client._layers import no_layer
 from convlens.client.methods import (
     Deconvnet,
     GradCam,
@@ -102,9 +102,7 @@ def _check_layer(network: Network, layer: str) -> None:
     names = [each.name for each in network.anatomy.layers]
     # A network that tells nothing of its layers may have this one all the same.
     if names and layer not in (*names, *ALIASES):
-        near = get_close_matches(layer, names, 3, 0.6)
-        advice = f"did you mean {' or '.join(near)}?" if near else "'convlens anatomy' lists them."
-        raise NotFound(f"Network {network.name}@{network.version} has no layer {layer!r}; {advice}")
+        raise no_layer(network, layer)
 
 
 def _maps(network: Network, name: str) -> int:

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlens.client._client import Client
-from convlens.client._errors import ConvLensError, InvalidRequest, NotFound
+from convlens.client._errors import ConvLensError, InvalidRequest
 from convlens.client._features import LayerSelection
+from convlens.client._layers import no_layer
 from convlens.client._results import Network
-from convlens.client._text import printable
 from convlens.client.studies._walk import Ask, Gathered, Progress, Row, asking_codes
 
 # Kinds of layers that rectify: modules of torch, and functions that a network's code calls.
@@ -89,8 +89,7 @@ def chosen_layers(served: Network, names: Sequence[str] | None) -> list[str]:
     readable = {layer.name for layer in fit}
     for name in names:
         if name not in known:
-            words = f"{served.name} has no layer {printable(name)!r}; 'convlens anatomy' lists them"
-            raise NotFound(f"{words}.")
+            raise no_layer(served, name)
         if name not in readable:
             words = f"{name} has neither maps nor a vector that can be read"
             raise InvalidRequest(f"{words}; choose a layer that has.")

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlens.client._client import Client
-from convlens.client._errors import ConvLensError, InvalidRequest, NotFound
+from convlens.client._errors import ConvLensError, InvalidRequest
 from convlens.client._features import LayerSelection
+from convlens.client._layers import no_layer
 from convlens.client._results import Network
 from convlens.client._text import printable
 from convlens.client.studies._walk import Ask, Progress, Row, asking_codes
@@ -83,9 +84,7 @@ def in_order(served: Network, layers: Sequence[str]) -> list[str]:
         if name in ALIASES:
             continue
         if name not in there:
-            raise NotFound(
-                f"{served.name} has no layer {printable(name)!r}; 'convlens anatomy' lists them."
-            )
+            raise no_layer(served, name)
         if not there[name].supports_features:
             raise InvalidRequest(f"{name} cannot be read; choose a layer inside or after it.")
     depths: dict[str, float] = {name: depth for depth, name in enumerate(there)}
