@@ -139,9 +139,9 @@ def test_the_receipt_has_every_parameter_and_the_cost(
     assert (receipt.seed, receipt.rows, receipt.device_kind) == (7, 8, "cpu")
     steps = [result.explanation.attributions[2].attribution.samples for result in response.results]
     gradients = 2 * (1 + 5) + sum(steps)
-    # The gradient of the prediction comes with the scores; at the ends there are only scores.
+    # The gradient of the prediction comes with the scores; of the baseline there are only scores.
     assert receipt.cost.backward_passes == gradients
-    assert receipt.cost.forward_passes == gradients + 2 * 2
+    assert receipt.cost.forward_passes == gradients + 2
     most = response.estimated_cost
     assert (most.forward_passes, most.backward_passes) == (2 * (1 + 8 + 432), 2 * (6 + 432))
 

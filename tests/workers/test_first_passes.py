@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch import Tensor
@@ -54,6 +55,27 @@ def test_what_is_computed(
     asked.targets.extend(targets)
     cost = ask(worker, asked).receipt.cost
     assert (cost.forward_passes, cost.backward_passes) == passes
+
+
+@pytest.mark.parametrize(
+    ("beside", "passes"),
+    [
+        ([], (18, 16)),
+        ([methods.Saliency()], (18, 17)),
+        ([methods.Occlusion(window=16, stride=16)], (82, 16)),
+    ],
+)
+def test_integrated_gradients_ask_nothing_of_the_picture_that_is_known(
+    worker: AnalysisWorker, pictures: list[Path], beside: list[Any], passes: tuple[int, int]
+) -> None:
+    p = methods.IntegratedGradients(steps=16, max_steps=16)
+    asked = request(pictures[0], [p, *beside], [])
+    asked.targets.append(CLASSES[3])
+    answer = ask(worker, asked)
+    cost = answer.receipt.cost
+    assert (cost.forward_passes, cost.backward_passes) == passes
+    found = answer.results[0].explanation.attributions[0].attribution
+    assert found.integrated_gradients.score == pytest.approx(found.target.logit)
 
 
 def test_a_class_that_breaks_is_alone_with_it(

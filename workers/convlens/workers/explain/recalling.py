@@ -8,7 +8,7 @@ from torch import Tensor
 
 from convlens.contract import Failure
 from convlens.workers.methods.goals import BestScore, Score
-from convlens.workers.runner import Answer, Objective, Pass, Steps, side_by_side
+from convlens.workers.runner import Answer, Objective, Outputs, Pass, Steps, side_by_side
 
 R = TypeVar("R")
 # The pass that a method begins with, at a picture and for what is explained there.
@@ -32,7 +32,9 @@ class Recall:
         if wanted.each is not None or not _are_same(wanted.points, points):
             return None
         if wanted.kind == Pass(points).kind:
-            return Answer(self.scores, {})
+            objective = wanted.objective
+            values = objective(Outputs(self.scores, {})) if objective else None
+            return Answer(self.scores, {}, values)
         same = (
             answer
             for asked, answer in self.answered
