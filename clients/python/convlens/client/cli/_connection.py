@@ -3,7 +3,7 @@
 No option takes a token itself: the list of processes would show it to everybody.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -89,7 +89,7 @@ def options(command: F) -> F:
 
 
 @contextmanager
-def connected(server: str, **more: Any) -> "Iterator[Client]":
+def connected(server: str, **more: Any) -> "Generator[Client]":
     """The client that the options of the command under way ask for.
 
     An error for want of time names the options that help.
