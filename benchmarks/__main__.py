@@ -53,16 +53,20 @@ def isolation(json_file: Path | None) -> None:
 
 @program.command()
 @JSON
-def features(json_file: Path | None) -> None:
+@click.option(
+    "--rounds", default=features_benchmark.ROUNDS, help="How often each side is measured."
+)
+def features(json_file: Path | None, rounds: int) -> None:
     """Codes of an early, a middle and a late layer against the full forward, and other ways."""
-    features_benchmark.run(json_file)
+    features_benchmark.run(json_file, rounds)
 
 
 @program.command()
 @JSON
-def explain(json_file: Path | None) -> None:
+@click.option("--rounds", default=explain_benchmark.ROUNDS, help="How often each side is measured.")
+def explain(json_file: Path | None, rounds: int) -> None:
     """32 callers with mixed explanations against one after the other, and captum."""
-    explain_benchmark.run(json_file)
+    explain_benchmark.run(json_file, rounds)
 
 
 @program.command()

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks.common import RESNET18, Address, Side, jpeg_of_60_kb, rate_of, server, show
+from benchmarks.common import RESNET18, Address, Side, jpeg_of_60_kb, rate_of, server, show, turns
 from convlens.client import AsyncClient
 from convlens.client._images import to_image
 from convlens.v1.image_pb2 import Image
@@ -120,7 +120,7 @@ def measure(layout: Layout) -> tuple[Side, Side, str]:
     networks = f"{RESNET18}pools: {{inference: {layout.pool}}}\n"
     with server("triton-local", networks) as address:
         asyncio.run(saturate(address.server, picture, layout.images_per_call))
-        for _ in range(ROUNDS):
+        for _ in turns(ROUNDS, layout.name):
             alone.values.append(bare())
             before = cpu_seconds(address)
             rate = asyncio.run(saturate(address.server, picture, layout.images_per_call))

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from convlens.client import AsyncClient
@@ -103,6 +104,20 @@ class Side:
     def median(self) -> float:
         """The middle one."""
         return statistics.median(self.values)
+
+
+def turns(count: int, what: str) -> Iterator[int]:
+    """The numbers of so many turns, told on a terminal by a bar.
+
+    No thread draws it, which would take time from what is measured.
+    """
+    bar = Progress(console=Console(stderr=True), auto_refresh=False, transient=True)
+    with bar:
+        task = bar.add_task(what, total=count)
+        for turn in range(count):
+            bar.refresh()
+            yield turn
+            bar.advance(task)
 
 
 def rate_of(times: Sequence[float]) -> float:

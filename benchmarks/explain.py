@@ -12,7 +12,7 @@ import torch
 from captum import attr as captum  # pyright: ignore[reportMissingTypeStubs]
 from torch import Tensor
 
-from benchmarks.common import RESNET18, Side, jpeg_of_60_kb, server, show
+from benchmarks.common import RESNET18, Side, jpeg_of_60_kb, server, show, turns
 from convlens.client import Client
 from convlens.client.methods import (
     GradCam,
@@ -45,13 +45,13 @@ MIX: Sequence[Any] = (
 )
 
 
-def run(json_file: Path | None) -> None:
+def run(json_file: Path | None, rounds: int = ROUNDS) -> None:
     """ResNet-18 at 224 px behind the embedded engine, from the same JPEG."""
     picture = jpeg_of_60_kb()
     with server("embedded", RESNET18) as address, Client(address.server, timeout=600) as client:
-        callers = crowd(client, picture)
-        methods = beside_captum(client, picture)
-        classes = ten_classes(client, picture)
+        callers = crowd(client, picture, rounds)
+        methods = beside_captum(client, picture, rounds)
+        classes = ten_classes(client, picture, rounds)
     sides = [*callers, *methods, *classes]
     ratios = [f"32 callers at once: {callers[0].median / callers[1].median:.2f} times the rate"]
     for ours, theirs, plain, bare in zip(*(methods[n::4] for n in range(4)), strict=True):
@@ -67,7 +67,7 @@ def run(json_file: Path | None) -> None:
     show("Explain with ResNet-18", "ms", sides, "\n".join(ratios), json_file)
 
 
-def crowd(client: Client, picture: bytes) -> list[Side]:
+def crowd(client: Client, picture: bytes, rounds: int) -> list[Side]:
     """The same jobs one after the other, and all at once."""
     jobs = [MIX[number % len(MIX)] for number in range(CALLERS)]
 
@@ -88,7 +88,7 @@ def crowd(client: Client, picture: bytes) -> list[Side]:
         for methods in jobs:
             ask(methods)
 
-    return timed({"one after the other": in_turn, "32 callers at once": at_once})
+    return timed({"one after the other": in_turn, "32 callers at once": at_once}, rounds)
 
 
 class Bare:
@@ -129,7 +129,7 @@ class Bare:
                     torch.autograd.grad(scores[:, CLASS].sum(), points)
 
 
-def beside_captum(client: Client, picture: bytes) -> list[Side]:
+def beside_captum(client: Client, picture: bytes, rounds: int) -> list[Side]:
     """Each method over gRPC, captum's in this process, and the passes of the network alone.
 
     captum's has our layout and frozen weights, and once more what it has as it comes. All of them
@@ -144,7 +144,7 @@ def beside_captum(client: Client, picture: bytes) -> list[Side]:
             f"{name}, captum as it comes": partial(plain.attributed, partial(way, plain.module)),
             f"{name}, passes alone": partial(bare.passes, gradients, forwards),
         }
-        sides += timed(ways)
+        sides += timed(ways, rounds)
     return sides
 
 
@@ -180,7 +180,7 @@ def captums() -> dict[str, tuple[Any, Callable[[Any, Tensor], Any], tuple[int, i
     }
 
 
-def ten_classes(client: Client, picture: bytes) -> list[Side]:
+def ten_classes(client: Client, picture: bytes, rounds: int) -> list[Side]:
     """Ten classes of one picture in one call, and by captum one after the other."""
     bare = Bare(picture)
     module, grey = bare.module, torch.full((1, 3, 224, 224), 0.5)
@@ -205,18 +205,18 @@ def ten_classes(client: Client, picture: bytes) -> list[Side]:
             f"{name}, ten classes": ask,
             f"{name}, ten classes, captum": partial(bare.attributed, way),
         }
-        sides += timed(ways)
+        sides += timed(ways, rounds)
     return sides
 
 
-def timed(ways: dict[str, Callable[[], object]]) -> list[Side]:
+def timed(ways: dict[str, Callable[[], object]], rounds: int) -> list[Side]:
     """Milliseconds of each way, in turns; each time it begins with one call that does not count.
 
     Threads of the way before spin for some 15 ms after its end, on a core of the next, and the
     caches hold what was its own.
     """
     sides = {name: Side(name, []) for name in ways}
-    for _ in range(ROUNDS):
+    for _ in turns(rounds, next(iter(ways))):
         for name, way in ways.items():
             way()
             started = time.perf_counter()

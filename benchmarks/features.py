@@ -13,7 +13,7 @@ from torchvision.models.feature_extraction import (  # pyright: ignore[reportMis
     create_feature_extractor,
 )
 
-from benchmarks.common import Side, show
+from benchmarks.common import Side, show, turns
 from convlens.v1 import feature_pb2
 from convlens.workers.catalog import load_network
 from convlens.workers.config import NetworkEntry
@@ -33,7 +33,7 @@ PREFIXES = {
 Way = Callable[[Tensor], object]
 
 
-def run(json_file: Path | None) -> None:
+def run(json_file: Path | None, rounds: int = ROUNDS) -> None:
     """Alternates all ways over the layers of ResNet-18; the limit is 10 % over the bare prefix.
 
     Their order changes: what follows a full pass finds the caches full of that one's weights.
@@ -49,7 +49,7 @@ def run(json_file: Path | None) -> None:
     sides = {name: Side(name, []) for name in ways}
     shuffled = random.Random(0)
     with torch.inference_mode():
-        for turn in range(ROUNDS + 2):
+        for turn in turns(rounds + 2, "codes"):
             for name in shuffled.sample(list(ways), len(ways)):
                 started = time.perf_counter()
                 ways[name](pixels)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.common import Side, jpeg_of_60_kb, one_by_one, p99, server, show
+from benchmarks.common import Side, jpeg_of_60_kb, one_by_one, p99, server, show, turns
 from convlens.client import AsyncClient
 from convlens.internal.v1.canary_pb2 import CanaryRequest
 from convlens.internal.v1.job_pb2 import Job
@@ -75,7 +75,7 @@ async def measure(settings: Settings, file: Path) -> tuple[Side, Side]:
         with server("triton", flags=["--triton-url", address, "--triton-key", key]) as front:
             async with AsyncClient(front.server) as client:
                 await one_by_one(client, jpeg, CALLS, ROUND_SECONDS)
-                for _ in range(ROUNDS):
+                for _ in turns(ROUNDS, str(settings)):
                     alone.values.extend(await one_by_one(client, jpeg, CALLS, ROUND_SECONDS))
                     attack = asyncio.create_task(analyse(replica))
                     await asyncio.sleep(1)

@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from benchmarks.common import Side, jpeg_of_60_kb, server, show
+from benchmarks.common import Side, jpeg_of_60_kb, server, show, turns
 from convlens.internal.v1.job_pb2 import Job
 from convlens.server.metrics import Metrics, TritonMetrics
 from convlens.server.triton.replica import Replica
@@ -35,7 +35,7 @@ async def measure(json_file: Path | None) -> None:
             async with grpc.aio.insecure_channel(front.server) as channel:
                 stub: Any = ClassificationServiceStub(channel)
                 direct, through = Side("Triton directly", []), Side("through ConvLens", [])
-                for _ in range(ROUNDS):
+                for _ in turns(ROUNDS, "latency"):
                     direct.values.extend(await timed(lambda: ask_triton(replica, request)))
                     through.values.extend(await timed(lambda: stub.Classify(request)))
         await replica.close()

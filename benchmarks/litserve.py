@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.classify import saturate
-from benchmarks.common import Side, jpeg_of_60_kb, one_by_one, rate_of, server, show
+from benchmarks.common import Side, jpeg_of_60_kb, one_by_one, rate_of, server, show, turns
 from convlens.client import AsyncClient
 
 ROUNDS, IMAGES, CALLS, IN_FLIGHT = 3, 512, 60, 128
@@ -143,7 +143,7 @@ def run(
         singles = {name: Side(f"{name}: ms of a call alone", []) for name in callers}
         for each in callers.values():
             each.rate(IN_FLIGHT)
-        for _ in range(rounds):
+        for _ in turns(rounds, "beside LitServe"):
             for name, each in callers.items():
                 rates[name].values.append(each.rate(images))
                 singles[name].values.extend(each.single(calls)[1:])

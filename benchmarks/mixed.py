@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.common import RESNET18, Side, jpeg_of_60_kb, one_by_one, p99, server, show
+from benchmarks.common import RESNET18, Side, jpeg_of_60_kb, one_by_one, p99, server, show, turns
 from convlens.client import AsyncClient
 
 CALLERS, STEPS, CALLS, ROUNDS = 16, 40, 100, 3
@@ -56,7 +56,7 @@ def run(
     alone, beside = Side("alone", []), Side(f"beside {callers} callers", [])
     with server("triton-local", RESNET18) as address:
         asyncio.run(classify(address.server, jpeg, 10))
-        for _ in range(rounds):
+        for _ in turns(rounds, "mixed load"):
             alone.values.extend(asyncio.run(classify(address.server, jpeg, calls)))
             with crowd(address.server, callers, steps, rates):
                 beside.values.extend(asyncio.run(classify(address.server, jpeg, calls)))

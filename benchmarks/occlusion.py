@@ -11,7 +11,7 @@ from captum import attr as captum  # pyright: ignore[reportMissingTypeStubs]
 from rich.console import Console
 from torch import Tensor
 
-from benchmarks.common import Side, jpeg_of_60_kb, server, show
+from benchmarks.common import Side, jpeg_of_60_kb, server, show, turns
 from convlens.client import Client
 from convlens.client.methods import Occlusion
 from convlens.v1.image_pb2 import Image
@@ -95,7 +95,7 @@ def measure(name: str, picture: bytes, rounds: int) -> tuple[list[Side], str]:
         }
         client.explain(picture, method, targets=CLASS)
         sides = [Side(way, []) for way in ways]
-        for _ in range(rounds):
+        for _ in turns(rounds, name):
             for side, way in zip(sides, ways.values(), strict=True):
                 started = time.perf_counter()
                 way()

@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from benchmarks.common import Side, jpeg_of_60_kb, server, show
+from benchmarks.common import Side, jpeg_of_60_kb, server, show, turns
 from convlens.v1.classification_pb2 import ClassifyRequest
 from convlens.v1.classification_pb2_grpc import ClassificationServiceStub
 from convlens.v1.image_pb2 import Image
@@ -31,7 +31,7 @@ def run(json_file: Path | None) -> None:
     request = ClassifyRequest(images=[Image(encoded=jpeg_of_60_kb())])
     starts = {engine: Side(f"{engine}: first answer", []) for engine in ENGINES}
     stops = {engine: Side(f"{engine}: stopped", []) for engine in ENGINES}
-    for _ in range(ROUNDS):
+    for _ in turns(ROUNDS, "start and stop"):
         for engine in ENGINES:
             start, stop = once(engine, request)
             starts[engine].values.append(start)
