@@ -133,6 +133,15 @@ def test_a_server_that_says_nothing_is_told_without_the_chain_of_grpc():
     assert "UNKNOWN" not in found.message
 
 
+def test_a_status_that_grpc_lost_is_asked_for_again():
+    lost = "Internal error from Core"
+    error = grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, Metadata(), Metadata(), lost)
+    found = from_rpc_error(error, Call("127.0.0.1:1", METHOD))
+    assert isinstance(found, Unavailable)
+    assert "it ended the call, and why was lost" in found.message
+    assert found.retry_after == 1.0
+
+
 def test_an_rpc_without_a_handler_is_named(connect, aborting):
     with pytest.raises(ConvLensError, match=r"/convlens\.v1\.NetworkService/ListNetworks is not"):
         connect(aborting).call("networks")

@@ -219,8 +219,12 @@ CLASSES_OF_REASONS: dict[str, type[ConvLensError]] = {
 }
 
 
+# What grpc.aio says, with INTERNAL, where a call ended while its request was still written: the
+# server's status is lost.
+LOST_STATUS = "Internal error from Core"
 # What gRPC says where two sides cannot come together, and what it means.
 MEANINGS = {
+    re.compile(f"^{LOST_STATUS}$"): "it ended the call, and why was lost on the way",
     re.compile("CERTIFICATE_VERIFY_FAILED"): "its certificate is of no authority that is trusted",
     re.compile("Hostname Verification"): "its certificate is for another name than this address",
     re.compile("before receiving SETTINGS frame"): (
@@ -321,7 +325,7 @@ def _without_details(code: grpc.StatusCode, text: str, call: Call) -> Status:
     failure: Failure | None = None
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "message larger than max" in text:
         failure = Failure(ErrorReason.ERROR_REASON_MESSAGE_TOO_LARGE, detail=text)
-    elif code is grpc.StatusCode.UNAVAILABLE:
+    elif code is grpc.StatusCode.UNAVAILABLE or text == LOST_STATUS:
         failure = Failure(
             ErrorReason.ERROR_REASON_SERVER_UNREACHABLE,
             retry_after=call.retry_after,
