@@ -20,8 +20,20 @@ from benchmarks import stages as stages_benchmark
 from benchmarks import start as start_benchmark
 from benchmarks import truth as truth_benchmark
 
+
+def _writable(_ctx: click.Context, _option: click.Parameter, file: Path | None) -> Path | None:
+    """Told before anything is measured, since figures are written at the end."""
+    if file and not file.absolute().parent.is_dir():
+        raise click.BadParameter(f"there is no folder {file.absolute().parent}; make it first.")
+    return file
+
+
 JSON = click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here."
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path, dir_okay=False, writable=True),
+    callback=_writable,
+    help="Write the figures here.",
 )
 
 
@@ -54,7 +66,10 @@ def isolation(json_file: Path | None) -> None:
 @program.command()
 @JSON
 @click.option(
-    "--rounds", default=features_benchmark.ROUNDS, help="How often each side is measured."
+    "--rounds",
+    type=click.IntRange(1),
+    default=features_benchmark.ROUNDS,
+    help="How often each side is measured.",
 )
 def features(json_file: Path | None, rounds: int) -> None:
     """Codes of an early, a middle and a late layer against the full forward, and other ways."""
@@ -63,7 +78,12 @@ def features(json_file: Path | None, rounds: int) -> None:
 
 @program.command()
 @JSON
-@click.option("--rounds", default=explain_benchmark.ROUNDS, help="How often each side is measured.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=explain_benchmark.ROUNDS,
+    help="How often each side is measured.",
+)
 def explain(json_file: Path | None, rounds: int) -> None:
     """32 callers with mixed explanations against one after the other, and captum."""
     explain_benchmark.run(json_file, rounds)
@@ -72,7 +92,12 @@ def explain(json_file: Path | None, rounds: int) -> None:
 @program.command()
 @JSON
 @click.option("--seconds", default=echo_benchmark.SECONDS, help="Of a round.")
-@click.option("--rounds", default=echo_benchmark.ROUNDS, help="For each server, by turns.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=echo_benchmark.ROUNDS,
+    help="For each server, by turns.",
+)
 def echo(json_file: Path | None, seconds: float, rounds: int) -> None:
     """The gateway in front of a stubbed engine against grpc.aio alone."""
     echo_benchmark.run(json_file, seconds, rounds)
@@ -106,7 +131,9 @@ def fooling(
 @program.command()
 @JSON
 @click.option("--network", "networks", multiple=True, default=occlusion_benchmark.NETWORKS)
-@click.option("--rounds", default=3, help="How often each side is measured.")
+@click.option(
+    "--rounds", type=click.IntRange(1), default=3, help="How often each side is measured."
+)
 def occlusion(json_file: Path | None, networks: tuple[str, ...], rounds: int) -> None:
     """Exact occlusion against captum's and whole passes."""
     occlusion_benchmark.run(json_file, networks, rounds)
@@ -116,7 +143,12 @@ def occlusion(json_file: Path | None, networks: tuple[str, ...], rounds: int) ->
 @JSON
 @click.option("--images", default=litserve_benchmark.IMAGES, help="Of a round at saturation.")
 @click.option("--calls", default=litserve_benchmark.CALLS, help="Of a round one by one.")
-@click.option("--rounds", default=litserve_benchmark.ROUNDS, help="For each server, by turns.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=litserve_benchmark.ROUNDS,
+    help="For each server, by turns.",
+)
 def litserve(json_file: Path | None, images: int, calls: int, rounds: int) -> None:
     """Classify against LitServe with the same network."""
     litserve_benchmark.run(json_file, images, calls, rounds)
@@ -128,7 +160,12 @@ def litserve(json_file: Path | None, images: int, calls: int, rounds: int) -> No
 @click.option("--network", default=merging_benchmark.NETWORK, help="A builder of networks.yaml.")
 @click.option("--jobs", default=merging_benchmark.JOBS, help="How many.")
 @click.option("--steps", default=merging_benchmark.STEPS, help="Of the longer methods.")
-@click.option("--rounds", default=merging_benchmark.ROUNDS, help="Of each way, by turns.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=merging_benchmark.ROUNDS,
+    help="Of each way, by turns.",
+)
 def merging(
     json_file: Path | None, device: str, network: str, jobs: int, steps: int, rounds: int
 ) -> None:
@@ -141,7 +178,12 @@ def merging(
 @click.option("--callers", default=mixed_benchmark.CALLERS, help="Of Attack and Explain.")
 @click.option("--steps", default=mixed_benchmark.STEPS, help="Of what they ask for.")
 @click.option("--calls", default=mixed_benchmark.CALLS, help="Of Classify in a round.")
-@click.option("--rounds", default=mixed_benchmark.ROUNDS, help="Of each side, by turns.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=mixed_benchmark.ROUNDS,
+    help="Of each side, by turns.",
+)
 def mixed(json_file: Path | None, callers: int, steps: int, calls: int, rounds: int) -> None:
     """Classify beside callers of Attack and Explain who keep the analysis pool full."""
     mixed_benchmark.run(json_file, callers, steps, calls, rounds)

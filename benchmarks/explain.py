@@ -158,7 +158,7 @@ def captums() -> dict[str, tuple[Any, Callable[[Any, Tensor], Any], tuple[int, i
             lambda net, x: captum.IntegratedGradients(net).attribute(
                 x, target=CLASS, n_steps=STEPS, method="riemann_middle"
             ),
-            (STEPS, 3),
+            (STEPS, 2),
         ),
         "guided backprop": (
             GuidedBackprop(),

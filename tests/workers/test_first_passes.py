@@ -78,6 +78,18 @@ def test_integrated_gradients_ask_nothing_of_the_picture_that_is_known(
     assert found.integrated_gradients.score == pytest.approx(found.target.logit)
 
 
+def test_windows_that_are_checked_are_in_the_estimate(
+    worker: AnalysisWorker, pictures: list[Path]
+) -> None:
+    p = methods.Occlusion(window=32, stride=16, projective_threshold=0.4)
+    answer = ask(worker, request(pictures[0], [p], []))
+    assert answer.results[0].explanation.attributions[0].attribution.HasField("error_estimate")
+    # The picture, 49 windows, and eight of them again by whole passes.
+    assert answer.receipt.cost.forward_passes == 1 + 49 + 8
+    # It counts the picture once for its scores and once for the method.
+    assert answer.estimated_cost.forward_passes == 2 + 49 + 8
+
+
 def test_a_class_that_breaks_is_alone_with_it(
     worker: AnalysisWorker, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

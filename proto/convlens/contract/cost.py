@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from google.protobuf.message import Message
 
-from convlens.contract.geometry import windows_along
+from convlens.contract.geometry import audited_count, window_count
 from convlens.contract.measures import WITHOUT_TARGET, misfit
 from convlens.v1 import explanation_methods_pb2 as methods
 from convlens.v1 import explanation_pb2, network_pb2, quality_pb2, receipt_pb2
@@ -83,9 +83,9 @@ def _deconvnet(p: methods.Deconvnet, _: network_pb2.Network) -> Passes:
 
 
 def _occlusion(p: methods.Occlusion, network: network_pb2.Network) -> Passes:
-    size = network.input
-    rows = windows_along(size.height, p.window, p.stride)
-    return FORWARD * (1 + rows * windows_along(size.width, p.window, p.stride))
+    windows = window_count(p, network.input.height, network.input.width)
+    audited = audited_count(windows) if p.projective_threshold < 1 else 0
+    return FORWARD * (1 + windows + audited)
 
 
 def _constant(passes: Passes) -> Callable[[Any, network_pb2.Network], Passes]:

@@ -3,6 +3,9 @@
 from convlens.contract.validation import Violation, invalid
 from convlens.v1 import explanation_methods_pb2 as methods
 
+# So many windows of an approximate sweep are computed exactly too, or a fiftieth of them.
+AUDITED = 8
+
 
 def windows_along(size: int, window: int, stride: int) -> int:
     """How many windows there are along an axis of `size` pixels.
@@ -16,6 +19,11 @@ def windows_along(size: int, window: int, stride: int) -> int:
 def window_count(p: methods.Occlusion, height: int, width: int) -> int:
     """How many windows a sweep has, at most where it is adaptive; `p` has its defaults."""
     return windows_along(height, p.window, p.stride) * windows_along(width, p.window, p.stride)
+
+
+def audited_count(windows: int) -> int:
+    """How many of the windows of an approximate sweep are computed exactly as well."""
+    return min(windows, max(AUDITED, windows // 50))
 
 
 def check_occlusion(p: methods.Occlusion, height: int, width: int, path: str) -> None:

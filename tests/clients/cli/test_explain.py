@@ -255,6 +255,26 @@ def test_integrated_gradients_that_have_not_converged_are_a_note(
     )
 
 
+@pytest.mark.parametrize(("relative", "is_told"), [(0.4, False), (2.3, True)])
+def test_an_approximate_map_that_is_far_off_is_a_note(
+    run: Any, server: FakeServer, photo: Path, relative: float, is_told: bool
+) -> None:
+    def approximate(request: pb.ExplainRequest) -> pb.ExplainResponse:
+        response = explain(request)
+        found = response.results[0].explanation.attributions[0].attribution
+        found.error_estimate.relative = relative
+        return response
+
+    server.answers["Explain"] = approximate
+    result = run("explain", photo, "--method", "occlusion:projective-threshold=0.4")
+    assert result.exit_code == 0
+    told = (
+        "convlens: note: Occlusion: the map may be off by 230.0 % of its largest value; raise "
+        "projective-threshold, 1 is exact.\n"
+    )
+    assert result.stderr == (told if is_told else "")
+
+
 def test_a_measure_that_cannot_judge_a_method_is_no_failure(
     run: Any, server: FakeServer, photo: Path
 ) -> None:

@@ -60,7 +60,12 @@ def bearer(token: str) -> tuple[tuple[str, str], ...]:
 
 
 async def ask(
-    channel: grpc.aio.Channel, rpc: Rpc, body: bytes = b"", metadata: Any = (), timeout: float = 10
+    channel: grpc.aio.Channel,
+    rpc: Rpc,
+    body: bytes = b"",
+    metadata: Any = (),
+    timeout: float = 10,
+    tries: int = 5,
 ) -> bytes:
     """The answer to one request; raises Failure where the server sends one of the catalogue."""
     kinds = (("unary_unary", "unary_stream"), ("stream_unary", "stream_stream"))
@@ -73,8 +78,8 @@ async def ask(
         return await answer
     except grpc.aio.AioRpcError as error:
         # grpc.aio loses the status of a call that is refused while its request is still written.
-        if error.details() == "Internal error from Core":
-            return await ask(channel, rpc, body, metadata, timeout)
+        if error.details() == "Internal error from Core" and tries > 1:
+            return await ask(channel, rpc, body, metadata, timeout, tries - 1)
         raise failure_of(error) from None
 
 

@@ -29,8 +29,8 @@ GIVEN = "convlens.connection"
 
 # What options do about an answer that comes too late.
 AGAINST_LATENESS = {
-    "--timeout": "--timeout allows more time",
-    "--allow-partial": "--allow-partial takes what there is by then",
+    "--timeout": "allows more",
+    "--allow-partial": "takes what there is by then",
 }
 
 
@@ -101,7 +101,14 @@ def connected(server: str, **more: Any) -> "Generator[Client]":
         try:
             yield client
         except DeadlineExceeded as error:
-            there = {flag for option in ctx.command.params for flag in option.opts}
-            advice = [words for flag, words in AGAINST_LATENESS.items() if flag in there]
-            words = f" {', and '.join(advice)}." if advice else ""
-            raise click.ClickException(f"{error}{words}") from error
+            raise click.ClickException(f"{error}{_advice(ctx)}") from error
+
+
+def _advice(ctx: click.Context) -> str:
+    """The options of the command that help where time was short, but for flags that are set."""
+    there = [
+        option for option in ctx.command.params if ctx.params.get(option.name or "") is not True
+    ]
+    flags = [flag for flag in AGAINST_LATENESS if any(flag in each.opts for each in there)]
+    words = " and ".join(f"{flag} {AGAINST_LATENESS[flag]}" for flag in flags)
+    return f" ({words})" if words else ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from google.protobuf.message import Message
 
 from convlens.client import Layer, Network
-from convlens.client._layers import no_layer
+from convlens.client._layers import ALIASES, no_layer
 from convlens.client.methods import (
     Deconvnet,
     GradCam,
@@ -22,7 +22,6 @@ from convlens.contract import rule_of
 UNITS = 4
 MOST_UNITS = round(rule_of(Deconvnet.DESCRIPTOR.fields_by_name["strongest"]).max)
 # Names that every network has beside those of its layers.
-ALIASES = ("cnn-code", "logits")
 # Of the picture's side, as units at most see that are shown.
 PART = 0.4
 LARGEST_WINDOW = round(rule_of(Occlusion.DESCRIPTOR.fields_by_name["window"]).max)

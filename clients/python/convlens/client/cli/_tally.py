@@ -4,7 +4,12 @@ from collections.abc import Container, Iterator
 
 import click
 
-from convlens.client import Attribution, ConvLensError, IntegratedGradientsDetails
+from convlens.client import (
+    Attribution,
+    ConvLensError,
+    IntegratedGradientsDetails,
+    OcclusionDetails,
+)
 from convlens.client._text import printable
 from convlens.client.cli._calls import Outcome
 from convlens.client.cli._rows import percent
@@ -12,6 +17,8 @@ from convlens.contract import ErrorReason
 from convlens.contract.errors import reason_name
 
 UNFIT = reason_name(ErrorReason.ERROR_REASON_MEASURE_NOT_APPLICABLE)
+# An approximate map is told of where it may be off by more than that share of its largest value.
+FAR_OFF = 0.5
 # Of methods and of their layers.
 NOT_APPLICABLE = frozenset(
     map(
@@ -95,6 +102,9 @@ def _unfinished(found: Attribution) -> Iterator[str]:
     elif isinstance(details, IntegratedGradientsDetails) and not details.converged:
         off = "" if missed is None else f", and the sum is off by {percent(missed)}"
         yield f"it has not converged after {found.samples} steps{off}; allow more with max-steps"
+    elif isinstance(details, OcclusionDetails) and missed is not None and missed > FAR_OFF:
+        off = f"by {percent(missed)} of its largest value"
+        yield f"the map may be off {off}; raise projective-threshold, 1 is exact"
 
 
 def end(ctx: click.Context, tally: Tally) -> None:

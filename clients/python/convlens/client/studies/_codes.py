@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from convlens.client._client import Client
 from convlens.client._errors import ConvLensError, InvalidRequest
 from convlens.client._features import LayerSelection
-from convlens.client._layers import no_layer
+from convlens.client._layers import ALIASES, no_layer
 from convlens.client._results import Network
 from convlens.client._text import printable
 from convlens.client.studies._walk import Ask, Progress, Row, asking_codes
@@ -19,7 +19,6 @@ from convlens.client.studies._walk import Ask, Progress, Row, asking_codes
 MOST_NUMBERS = 4096
 # Of whole maps that are under way at a time, in bytes; and how many pictures that are at most.
 MOST_BYTES, MOST_PICTURES = 128 * 2**20, 64
-ALIASES = ("cnn-code", "logits")
 
 
 def asking_grids(client: Client, served: Network, layers: Sequence[str], progress: Progress) -> Ask:

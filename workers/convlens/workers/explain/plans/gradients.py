@@ -129,7 +129,8 @@ def _baseline_image(subject: Subject, wanted: Wanted) -> Tensor:
     try:
         return read_picture(wanted.p.baseline_image, subject.network, subject.limits).x
     except Failure as failure:
-        raise invalid([Violation(field=path, description=f"cannot be used: {failure}")]) from None
+        reason = str(failure).rstrip(".")
+        raise invalid([Violation(field=path, description=f"cannot be used: {reason}")]) from None
 
 
 def fill_of(

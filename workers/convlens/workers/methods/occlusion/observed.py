@@ -7,12 +7,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from convlens.contract.geometry import audited_count
 from convlens.workers.methods.occlusion.grid import Grid
 from convlens.workers.methods.occlusion.sweep import Sweep
 from convlens.workers.runner import Answer
-
-# So many windows are computed exactly too, or a fiftieth of them, to say how far others are off.
-AUDITED = 8
 
 
 @dataclass(frozen=True)
@@ -107,10 +105,9 @@ class Observed:
         return self._sweep.is_approximate
 
     def audited(self) -> list[int]:
-        """Some of the windows that were covered, evenly spread, by number."""
+        """Windows that were covered, evenly spread, whose exact answers say how far others are."""
         windows = self._seen.flatten().nonzero().flatten()
-        count = min(len(windows), max(AUDITED, len(windows) // 50))
-        places = torch.linspace(0, len(windows) - 1, count).round().long()
+        places = torch.linspace(0, len(windows) - 1, audited_count(len(windows))).round().long()
         return cast("list[int]", windows[places].tolist())
 
     def audit(self, windows: Sequence[int], exact: Answer) -> None:
