@@ -63,6 +63,8 @@ def test_version(run):
         (["classify", "a", "--top-k", "0"], "0 is not in the range 1<=x<=100000"),
         (["classify", "a", "--json", "--csv"], "--json and --csv exclude each other"),
         (["health", "--timeout", "0"], "0.0 is not in the range x>0"),
+        (["health", "--timeout", "nan"], "nan is not in the range x>0"),
+        (["health", "--timeout", "inf"], "inf is not in the range x>0"),
         (["completion", "tcsh"], "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
     ],
 )

@@ -90,7 +90,7 @@ STABLE = rule_of(pb.ExplainRequest.DESCRIPTOR.fields_by_name["stable_share"])
 @options.seed
 @click.option(
     "--stable-share",
-    type=click.FloatRange(STABLE.min, STABLE.max),
+    type=options.FiniteRange(STABLE.min, STABLE.max),
     metavar="SHARE",
     help=f"Stop improving a map once this {STABLE.unit} stays the same.",
 )

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,22 @@ from convlens.v1 import classification_pb2
 F = TypeVar("F", bound=Callable[..., Any])
 
 TOP_K = rule_of(classification_pb2.ClassifyRequest.DESCRIPTOR.fields_by_name["top_k"])
+
+
+class FiniteRange(click.FloatRange):
+    """A range that has neither nan, which no comparison rules out, nor infinity."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number, or an error that says what is allowed."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{number} is not in the range {self._describe_range()}.", param, ctx)
+        return number
+
+
+SECONDS = FiniteRange(min=0, min_open=True)
 
 address = click.option(
     "--server",
@@ -44,7 +61,7 @@ top_k = click.option(
 
 timeout = click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=SECONDS,
     default=10.0,
     show_default=True,
     metavar="SECONDS",
@@ -57,7 +74,7 @@ seed = click.option(
 
 time_of_call = click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=SECONDS,
     metavar="SECONDS",
     help="How long a call may take; 16 pictures are one call.",
 )

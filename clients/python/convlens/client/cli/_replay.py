@@ -27,7 +27,7 @@ SHOWN = 20
 @options.server
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.SECONDS,
     metavar="SECONDS",
     help="How long a call may take.",
 )

@@ -96,7 +96,7 @@ from convlens.client.cli._targets import Target
 @options.seed
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.SECONDS,
     default=TIMEOUT,
     show_default=True,
     metavar="SECONDS",

@@ -78,7 +78,7 @@ LEVEL = rule_of(FIELDS["confidence_level"])
 @click.option(
     "--confidence",
     "confidence_level",
-    type=click.FloatRange(LEVEL.greater_than, LEVEL.less_than, min_open=True, max_open=True),
+    type=options.FiniteRange(LEVEL.greater_than, LEVEL.less_than, min_open=True, max_open=True),
     metavar="LEVEL",
     help=f"Level of the confidence intervals; {LEVEL.default} by default.",
 )
@@ -91,7 +91,7 @@ LEVEL = rule_of(FIELDS["confidence_level"])
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.SECONDS,
     metavar="SECONDS",
     help="How long the evaluation of one network may take.",
 )

@@ -108,7 +108,7 @@ def _with_options(
         options.seed,
         click.option(
             "--timeout",
-            type=click.FloatRange(min=0, min_open=True),
+            type=options.SECONDS,
             metavar="SECONDS",
             help="How long it may take.",
         ),
