@@ -1,6 +1,8 @@
 """The command line of the benchmarks."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -20,6 +22,8 @@ from benchmarks import stages as stages_benchmark
 from benchmarks import start as start_benchmark
 from benchmarks import truth as truth_benchmark
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 
 def _writable(_ctx: click.Context, _option: click.Parameter, file: Path | None) -> Path | None:
     """Told before anything is measured, since figures are written at the end."""
@@ -35,6 +39,12 @@ JSON = click.option(
     callback=_writable,
     help="Write the figures here.",
 )
+
+
+def rounds_option(default: int) -> Callable[[F], F]:
+    """--rounds, with what a benchmark has without it."""
+    text = "How often each side is measured, by turns."
+    return click.option("--rounds", type=click.IntRange(1), default=default, help=text)
 
 
 @click.group()
@@ -65,12 +75,7 @@ def isolation(json_file: Path | None) -> None:
 
 @program.command()
 @JSON
-@click.option(
-    "--rounds",
-    type=click.IntRange(1),
-    default=features_benchmark.ROUNDS,
-    help="How often each side is measured.",
-)
+@rounds_option(features_benchmark.ROUNDS)
 def features(json_file: Path | None, rounds: int) -> None:
     """Codes of an early, a middle and a late layer against the full forward, and other ways."""
     features_benchmark.run(json_file, rounds)
@@ -78,12 +83,7 @@ def features(json_file: Path | None, rounds: int) -> None:
 
 @program.command()
 @JSON
-@click.option(
-    "--rounds",
-    type=click.IntRange(1),
-    default=explain_benchmark.ROUNDS,
-    help="How often each side is measured.",
-)
+@rounds_option(explain_benchmark.ROUNDS)
 def explain(json_file: Path | None, rounds: int) -> None:
     """32 callers with mixed explanations against one after the other, and captum."""
     explain_benchmark.run(json_file, rounds)
@@ -92,12 +92,7 @@ def explain(json_file: Path | None, rounds: int) -> None:
 @program.command()
 @JSON
 @click.option("--seconds", default=echo_benchmark.SECONDS, help="Of a round.")
-@click.option(
-    "--rounds",
-    type=click.IntRange(1),
-    default=echo_benchmark.ROUNDS,
-    help="For each server, by turns.",
-)
+@rounds_option(echo_benchmark.ROUNDS)
 def echo(json_file: Path | None, seconds: float, rounds: int) -> None:
     """The gateway in front of a stubbed engine against grpc.aio alone."""
     echo_benchmark.run(json_file, seconds, rounds)
@@ -131,9 +126,7 @@ def fooling(
 @program.command()
 @JSON
 @click.option("--network", "networks", multiple=True, default=occlusion_benchmark.NETWORKS)
-@click.option(
-    "--rounds", type=click.IntRange(1), default=3, help="How often each side is measured."
-)
+@rounds_option(3)
 def occlusion(json_file: Path | None, networks: tuple[str, ...], rounds: int) -> None:
     """Exact occlusion against captum's and whole passes."""
     occlusion_benchmark.run(json_file, networks, rounds)
@@ -143,12 +136,7 @@ def occlusion(json_file: Path | None, networks: tuple[str, ...], rounds: int) ->
 @JSON
 @click.option("--images", default=litserve_benchmark.IMAGES, help="Of a round at saturation.")
 @click.option("--calls", default=litserve_benchmark.CALLS, help="Of a round one by one.")
-@click.option(
-    "--rounds",
-    type=click.IntRange(1),
-    default=litserve_benchmark.ROUNDS,
-    help="For each server, by turns.",
-)
+@rounds_option(litserve_benchmark.ROUNDS)
 def litserve(json_file: Path | None, images: int, calls: int, rounds: int) -> None:
     """Classify against LitServe with the same network."""
     litserve_benchmark.run(json_file, images, calls, rounds)
@@ -160,12 +148,7 @@ def litserve(json_file: Path | None, images: int, calls: int, rounds: int) -> No
 @click.option("--network", default=merging_benchmark.NETWORK, help="A builder of networks.yaml.")
 @click.option("--jobs", default=merging_benchmark.JOBS, help="How many.")
 @click.option("--steps", default=merging_benchmark.STEPS, help="Of the longer methods.")
-@click.option(
-    "--rounds",
-    type=click.IntRange(1),
-    default=merging_benchmark.ROUNDS,
-    help="Of each way, by turns.",
-)
+@rounds_option(merging_benchmark.ROUNDS)
 def merging(
     json_file: Path | None, device: str, network: str, jobs: int, steps: int, rounds: int
 ) -> None:
@@ -178,12 +161,7 @@ def merging(
 @click.option("--callers", default=mixed_benchmark.CALLERS, help="Of Attack and Explain.")
 @click.option("--steps", default=mixed_benchmark.STEPS, help="Of what they ask for.")
 @click.option("--calls", default=mixed_benchmark.CALLS, help="Of Classify in a round.")
-@click.option(
-    "--rounds",
-    type=click.IntRange(1),
-    default=mixed_benchmark.ROUNDS,
-    help="Of each side, by turns.",
-)
+@rounds_option(mixed_benchmark.ROUNDS)
 def mixed(json_file: Path | None, callers: int, steps: int, calls: int, rounds: int) -> None:
     """Classify beside callers of Attack and Explain who keep the analysis pool full."""
     mixed_benchmark.run(json_file, callers, steps, calls, rounds)

@@ -212,7 +212,7 @@ def ten_classes(client: Client, picture: bytes, rounds: int) -> list[Side]:
 def timed(ways: dict[str, Callable[[], object]], rounds: int) -> list[Side]:
     """Milliseconds of each way, in turns; each time it begins with one call that does not count.
 
-    Threads of the way before spin for some 15 ms after its end, on a core of the next, and the
+    Threads of the way before spin for up to 15 ms after its end, on a core of the next, and the
     caches hold what was its own.
     """
     sides = {name: Side(name, []) for name in ways}
