@@ -45,7 +45,7 @@ MIX: Sequence[Any] = (
 )
 
 
-def run(json_file: Path | None, rounds: int = ROUNDS) -> None:
+def run(json_file: Path | None, rounds: int) -> None:
     """ResNet-18 at 224 px behind the embedded engine, from the same JPEG."""
     picture = jpeg_of_60_kb()
     with server("embedded", RESNET18) as address, Client(address.server, timeout=600) as client:

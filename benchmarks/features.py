@@ -33,7 +33,7 @@ PREFIXES = {
 Way = Callable[[Tensor], object]
 
 
-def run(json_file: Path | None, rounds: int = ROUNDS) -> None:
+def run(json_file: Path | None, rounds: int) -> None:
     """Alternates all ways over the layers of ResNet-18; the limit is 10 % over the bare prefix.
 
     Their order changes: what follows a full pass finds the caches full of that one's weights.

@@ -177,6 +177,7 @@ def test_a_picture_takes_the_same_little_disk_whatever_its_layers(
     ("given", "error", "words"),
     [
         ({"layers": ["features.99"]}, NotFound, "has no layer 'features.99'"),
+        ({"layers": ["logits"]}, InvalidRequest, "logits is no layer; name the one that gives it"),
         ({"layers": []}, InvalidRequest, "No layer is named"),
         ({"checked": -1}, InvalidRequest, "checked is -1"),
     ],

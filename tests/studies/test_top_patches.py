@@ -123,6 +123,8 @@ def test_fewer_pictures_than_asked_for_are_all(client: Client, drawn: Path) -> N
     ("given", "error", "words"),
     [
         ({"layer": "features.99"}, NotFound, "has no layer 'features.99'"),
+        ({"layer": "feature.8"}, NotFound, "did you mean features.8"),
+        ({"layer": "cnn-code"}, InvalidRequest, "cnn-code is no layer; name the one that gives"),
         ({"layer": "classifier.2"}, InvalidRequest, "has no maps"),
         ({"maps": [64]}, InvalidRequest, "has no map 64; it has 0 to 63"),
         ({"maps": []}, InvalidRequest, "No map is named"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from google.protobuf.message import Message
 
 from convlens.client import Layer, Network
-from convlens.client._layers import ALIASES, no_layer
+from convlens.client._layers import ALIASES, layer_named
 from convlens.client.methods import (
     Deconvnet,
     GradCam,
@@ -98,10 +98,9 @@ def _sees(layer: Layer) -> int:
 
 
 def _check_layer(network: Network, layer: str) -> None:
-    names = [each.name for each in network.anatomy.layers]
     # A network that tells nothing of its layers may have this one all the same.
-    if names and layer not in (*names, *ALIASES):
-        raise no_layer(network, layer)
+    if network.anatomy.layers and layer not in ALIASES:
+        layer_named(network, layer, ALIASES)
 
 
 def _maps(network: Network, name: str) -> int:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from convlens.client._client import Client
 from convlens.client._errors import ConvLensError, InvalidRequest
 from convlens.client._features import LayerSelection
-from convlens.client._layers import no_layer
+from convlens.client._layers import layer_named
 from convlens.client._results import Network
 from convlens.client.studies._walk import Ask, Gathered, Progress, Row, asking_codes
 
@@ -71,7 +71,6 @@ def chosen_layers(served: Network, names: Sequence[str] | None) -> list[str]:
     Raises NotFound where there is no such layer, InvalidRequest where one cannot be read or has
     neither maps nor a vector, or none is named.
     """
-    known = {layer.name: layer for layer in served.anatomy.layers}
     fit = [
         layer
         for layer in served.anatomy.layers
@@ -88,9 +87,7 @@ def chosen_layers(served: Network, names: Sequence[str] | None) -> list[str]:
         raise InvalidRequest("No layer is named; leave them out for those that rectify.")
     readable = {layer.name for layer in fit}
     for name in names:
-        if name not in known:
-            raise no_layer(served, name)
-        if name not in readable:
+        if layer_named(served, name).name not in readable:
             words = f"{name} has neither maps nor a vector that can be read"
             raise InvalidRequest(f"{words}; choose a layer that has.")
     return list(dict.fromkeys(names))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from convlens.client._client import Client
 from convlens.client._errors import ConvLensError, InvalidRequest
 from convlens.client._features import LayerSelection
-from convlens.client._layers import ALIASES, no_layer
+from convlens.client._layers import ALIASES, layer_named
 from convlens.client._results import Network
 from convlens.client._text import printable
 from convlens.client.studies._walk import Ask, Progress, Row, asking_codes
@@ -82,9 +82,7 @@ def in_order(served: Network, layers: Sequence[str]) -> list[str]:
     for name in layers:
         if name in ALIASES:
             continue
-        if name not in there:
-            raise no_layer(served, name)
-        if not there[name].supports_features:
+        if not layer_named(served, name, ALIASES).supports_features:
             raise InvalidRequest(f"{name} cannot be read; choose a layer inside or after it.")
     depths: dict[str, float] = {name: depth for depth, name in enumerate(there)}
     weighted = [depths[name] for name, layer in there.items() if layer.parameters]

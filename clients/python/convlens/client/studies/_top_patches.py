@@ -15,7 +15,7 @@ from convlens.client._client import Client
 from convlens.client._details import DeconvnetDetails, DeconvnetPatch
 from convlens.client._errors import FailedPrecondition, InvalidRequest
 from convlens.client._features import LayerSelection
-from convlens.client._layers import ALIASES, no_layer
+from convlens.client._layers import layer_named
 from convlens.client._picture_files import Name, Names
 from convlens.client._quality import Box
 from convlens.client._results import InputGeometry, Network
@@ -213,13 +213,10 @@ def strongest(rows: Gathered, layer: str, count: int) -> Strongest:
 
 def channels_of(served: Network, name: str) -> int:
     """How many maps a layer has; NotFound or InvalidRequest where there are none to read."""
-    known = {layer.name: layer for layer in served.anatomy.layers}
-    if name not in (*known, *ALIASES):
-        raise no_layer(served, name)
-    shape = known[name].output_shape if name in known else ()
-    if len(shape) != 3 or not known[name].supports_features:
+    layer = layer_named(served, name)
+    if len(layer.output_shape) != 3 or not layer.supports_features:
         raise InvalidRequest(f"{name} has no maps that can be read; choose a layer that has.")
-    return shape[0]
+    return layer.output_shape[0]
 
 
 def check_maps(maps: Sequence[int] | None, channels: int, layer: str) -> None:
